@@ -1,0 +1,29 @@
+# A thin front to CMake: `make help` lists the targets.
+BUILD ?= build
+.PHONY: help deps build test demo bench fuzz asan clean
+
+help:
+	@echo "make demo    install what is missing, build, make data, train, evaluate, show the checkpoint"
+	@echo "make test    install what is missing, build, run every test"
+	@echo "make build   install what is missing, build into $(BUILD)/"
+	@echo "make bench   the benches in their quick form, each verified before it is timed"
+	@echo "make asan    build with address and undefined-behaviour sanitizers, run unit, golden and one job"
+	@echo "make fuzz    build the fuzz targets with clang and run each for a short while"
+	@echo "make clean   remove the build folders"
+
+deps:
+	@scripts/install-deps
+
+build: deps
+	@cmake -S . -B $(BUILD) -G Ninja $(CMAKE_ARGS) >$(BUILD).configure.log 2>&1 || { cat $(BUILD).configure.log; exit 1; }
+	@rm -f $(BUILD).configure.log
+	@cmake --build $(BUILD)
+
+test: build
+	@cd $(BUILD) && ctest --output-on-failure
+
+demo: build
+	@scripts/demo $(BUILD)
+
+clean:
+	rm -rf build build-asan build-dev build-fuzz build-tsan

@@ -1,0 +1,81 @@
+/* Transport of frames between the ranks of a job. comm_mpi.c is the real one, over Open MPI;
+ * comm_loop.c connects ranks inside one process, for tests and simulation.
+ *
+ * One thread (comm) owns a weir_comm_t. Sends and receives never block: poll drives both. Frames from
+ * one rank to another arrive in the order they were sent. */
+#ifndef WEIR_COMMON_COMM_H
+#define WEIR_COMMON_COMM_H
+
+#include "common/error.h"
+#include "common/frame.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef uint32_t weir_rank_t;
+
+/* What each rank tells the others when a job begins; fixed size, strings NUL-terminated.
+ * `magic` and `version` come first and never move, so that another version can be named. */
+typedef struct {
+    char magic[8];        /* "weircard" */
+    char version[32];     /* WEIR_VERSION */
+    char role[16];        /* "coordinator", "ps", "worker" */
+    char host[64];
+    uint64_t pid;
+    uint64_t config_digest; /* equal on all ranks, or the job does not start */
+    uint64_t job;           /* coordinator: the identity of this run; others 0 */
+    char endpoint[128];     /* coordinator: where its control socket listens */
+    int32_t status;         /* weir_err_t of the rank's own start */
+    char message[132];      /* and its sentence */
+} weir_card_t;
+
+typedef struct weir_comm weir_comm_t;
+
+typedef struct {
+    void (*destroy)(weir_comm_t *comm);
+    /* Takes over frame->payload in every case. */
+    weir_err_t (*send)(weir_comm_t *comm, weir_rank_t to, weir_frame_t frame, weir_error_t *error);
+    weir_err_t (*poll)(weir_comm_t *comm, weir_frame_t *frame, bool *received, bool *progressed,
+                       weir_error_t *error);
+    bool (*idle)(const weir_comm_t *comm);
+} weir_comm_operations_t;
+
+struct weir_comm {
+    const weir_comm_operations_t *operations;
+    weir_rank_t rank; /* of this process in the job */
+    weir_rank_t size; /* ranks in the job */
+    uint64_t job;     /* frames of another job are refused */
+};
+
+/* Queue a frame for rank `to` (not itself). The transport owns the payload from here on, also on
+ * failure. source, job and checksums are filled here. Call: local. Threads: comm. */
+WEIR_MUST_USE weir_err_t weir_comm_send(weir_comm_t *comm, weir_rank_t to, weir_frame_t frame,
+                                        weir_error_t *error);
+
+/* Drive sends and receives; at most one received frame is handed out (`*received`), whose payload the
+ * caller owns. `*progressed` says whether anything moved: back off when not. Call: local.
+ * Threads: comm. */
+WEIR_MUST_USE weir_err_t weir_comm_poll(weir_comm_t *comm, weir_frame_t *frame, bool *received,
+                                        bool *progressed, weir_error_t *error);
+
+/* No send is under way. */
+bool weir_comm_idle(const weir_comm_t *comm);
+void weir_comm_destroy(weir_comm_t *comm);
+
+/* MPI. init: MPI_Init_thread(FUNNELED), own communicator, errors returned, abort hook set.
+ * exchange: every rank gives its card and gets all cards, in rank order; fails with a deadline.
+ * Call: collective(world). Threads: comm (the thread that called init). */
+WEIR_MUST_USE weir_err_t weir_comm_mpi_init(int *argc, char ***argv, weir_comm_t **comm,
+                                            weir_error_t *error);
+WEIR_MUST_USE weir_err_t weir_comm_mpi_exchange_cards(weir_comm_t *comm, const weir_card_t *mine,
+                                                      weir_card_t *all, double timeout_seconds,
+                                                      weir_error_t *error);
+/* After a clean end on every rank. Call: collective(world). */
+void weir_comm_mpi_finalize(weir_comm_t *comm);
+
+/* In-process: `size` connected transports into comms[0 .. size-1]. Each may be polled by its own
+ * thread. */
+WEIR_MUST_USE weir_err_t weir_comm_loop_create(weir_rank_t size, weir_comm_t **comms,
+                                               weir_error_t *error);
+
+#endif

@@ -1,0 +1,51 @@
+/* The comm thread: the one thread of a process that owns its transport and its control socket.
+ *
+ * Compute and apply threads hand it frames to send and take received frames from it, through bounded
+ * rings; they never call MPI or ZeroMQ. It spins briefly, then backs off to short sleeps, so that
+ * ranks that share cores do not starve each other; a post wakes it at once. */
+#ifndef WEIR_COMMON_COMM_THREAD_H
+#define WEIR_COMMON_COMM_THREAD_H
+
+#include "common/comm.h"
+#include "common/error.h"
+
+#include <stdbool.h>
+
+typedef struct weir_comm_thread weir_comm_thread_t;
+
+typedef struct {
+    weir_comm_t *comm; /* not owned; used by the comm thread alone between start and stop */
+    /* Called on each turn of the comm thread, for the control socket; true when it did something.
+     * May be NULL. Threads: comm. */
+    bool (*poll_control)(void *control);
+    void *control;
+    /* A descriptor that becomes readable when the control socket may have something (ZMQ_FD), to be
+     * woken from a long sleep by; -1: none. */
+    int control_fd;
+} weir_comm_thread_options_t;
+
+/* MPI was initialised by the caller's thread with MPI_THREAD_SERIALIZED; from start to stop only the
+ * comm thread uses it. */
+WEIR_MUST_USE weir_err_t weir_comm_thread_start(const weir_comm_thread_options_t *options,
+                                                weir_comm_thread_t **thread, weir_error_t *error);
+
+/* Hand over a frame to send (payload ownership moves, also on failure). Blocks while the ring is full.
+ * Fails at once when the comm thread has failed. Call: blocks. Threads: one (compute or apply). */
+WEIR_MUST_USE weir_err_t weir_comm_thread_post(weir_comm_thread_t *thread, weir_rank_t to,
+                                               weir_frame_t frame, weir_error_t *error);
+
+/* Take the oldest received frame whose type is in `types` (bits 1 << weir_frame_type_t); frames of
+ * other types are kept, in order, for later calls. Caller owns the payload. `*received` false: none
+ * came within `timeout_seconds` (0: look and return). Call: blocks. Threads: one (compute or apply). */
+WEIR_MUST_USE weir_err_t weir_comm_thread_take(weir_comm_thread_t *thread, uint32_t types,
+                                               double timeout_seconds, weir_frame_t *frame,
+                                               bool *received, weir_error_t *error);
+
+/* Wake a thread that blocks in take (it returns with *received false). Threads: any. */
+void weir_comm_thread_wake(weir_comm_thread_t *thread);
+
+/* Drain sends (up to `timeout_seconds`), end the thread, free all. Accepts NULL. */
+WEIR_MUST_USE weir_err_t weir_comm_thread_stop(weir_comm_thread_t *thread, double timeout_seconds,
+                                               weir_error_t *error);
+
+#endif

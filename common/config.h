@@ -1,0 +1,127 @@
+/* Configuration: one table of keys (common/config_keys.def) makes the parser, the range checks,
+ * `--help`, the reference page and the example file.
+ *
+ * Sources, later over earlier: default < YAML file < environment (WEIR_MODEL_HEADS for model.heads)
+ * < `--set key=value`. An unknown key, a wrong type or a value out of range is refused with file and
+ * line and what was expected. */
+#ifndef WEIR_COMMON_CONFIG_H
+#define WEIR_COMMON_CONFIG_H
+
+#include "common/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { WEIR_CONFIG_TEXT = 1024 };
+
+typedef enum { WEIR_NEGATIVES_TOKEN, WEIR_NEGATIVES_BATCH } weir_negative_sharing_t;
+typedef enum {
+    WEIR_OPTIMIZER_SGD,
+    WEIR_OPTIMIZER_ADAGRAD,
+    WEIR_OPTIMIZER_ROWWISE_ADAGRAD,
+    WEIR_OPTIMIZER_ADAMW,
+    WEIR_OPTIMIZER_ROWWISE_ADAMW,
+    WEIR_OPTIMIZER_COUNT
+} weir_optimizer_kind_t;
+
+/* Names match the keys: model.embedding_dim is model.embedding_dim. */
+typedef struct {
+    struct {
+        char path[WEIR_CONFIG_TEXT]; /* folder that `weir prepare` or `weir synth` wrote */
+    } data;
+    struct {
+        int64_t embedding_dim;       /* D */
+        int64_t blocks;
+        int64_t heads;               /* H */
+        int64_t dqk;                 /* per head */
+        int64_t dv;                  /* per head */
+        int64_t max_sequence_length; /* events of history */
+        int64_t output_length;       /* N = max_sequence_length + output_length */
+        double input_dropout;
+        double layer_dropout;
+        bool position_bias; /* pos[] in the attention score */
+        bool time_bias;     /* time[] in the attention score */
+    } model;
+    struct {
+        int64_t negatives; /* R */
+        int64_t sharing;   /* weir_negative_sharing_t */
+        double temperature;
+    } loss;
+    struct { /* dense parameters: AdamW */
+        double learning_rate;
+        double beta1;
+        double beta2;
+        double epsilon;
+        double weight_decay;
+    } dense;
+    struct { /* table rows */
+        int64_t optimizer; /* weir_optimizer_kind_t */
+        double learning_rate;
+        double beta1;
+        double beta2;
+        double epsilon;
+        double weight_decay;
+        double initial_sigma; /* rows: normal truncated at two sigma */
+    } sparse;
+    struct {
+        int64_t seed;
+        int64_t batch_users;    /* users a global batch, over all workers */
+        int64_t epochs;
+        int64_t max_steps;      /* 0: no limit */
+        int64_t log_every;      /* steps between lines */
+        int64_t checkpoint_every; /* steps; 0: only at the end and on request */
+        int64_t keep_checkpoints; /* newest kept beside best and latest */
+    } train;
+    struct {
+        int64_t every_epochs; /* 0: not by epoch */
+        int64_t every_steps;  /* 0: not by step */
+        bool validation;      /* hold out the event before the target, choose the epoch on it */
+        int64_t patience;     /* evaluations without gain before training stops; 0: never */
+        char metric[32];      /* chooses the best checkpoint: "ndcg@10", "hr@10", "mrr", ... */
+        int64_t batch_users;  /* users scored at a time on one worker */
+    } eval;
+    struct {
+        int64_t ps;      /* servers */
+        int64_t workers;
+        char bind[128];  /* control socket: host or interface address, or "*" */
+        int64_t port;    /* 0: any free one */
+        double timeout;  /* seconds that a wait for another rank may last */
+        double heartbeat; /* seconds between heartbeats */
+    } cluster;
+} weir_config_t;
+
+/* All defaults. */
+void weir_config_defaults(weir_config_t *config);
+
+/* Defaults, then `path` (NULL: none), then the environment, then `sets` ("key=value", count of them);
+ * then the checks that span keys. Call: blocks. Threads: any. */
+WEIR_MUST_USE weir_err_t weir_config_load(const char *path, const char *const *sets,
+                                          size_t set_count, weir_config_t *config,
+                                          weir_error_t *error);
+
+/* As load, with the YAML in memory; `name` stands for the file in errors. For tests, fuzzing and
+ * checkpoints. */
+WEIR_MUST_USE weir_err_t weir_config_load_text(const char *yaml, size_t size, const char *name,
+                                               const char *const *sets, size_t set_count,
+                                               weir_config_t *config, weir_error_t *error);
+
+/* The whole configuration as YAML that load reads back to the same values. Caller frees. */
+WEIR_MUST_USE weir_err_t weir_config_to_yaml(const weir_config_t *config, char **yaml,
+                                             weir_error_t *error);
+
+/* Equal configurations have equal digests. `model_only`: only what a checkpoint must agree with
+ * (model.*, sparse.optimizer): a resume may change the rest. */
+uint64_t weir_config_digest(const weir_config_t *config, bool model_only);
+
+/* One value as text by its dotted key, into `out`; false when there is no such key. */
+bool weir_config_get_text(const weir_config_t *config, const char *key, char *out, size_t capacity);
+
+/* "adamw", "rowwise_adagrad", ... */
+const char *weir_optimizer_name(weir_optimizer_kind_t kind);
+
+/* The reference, one row a key: key, type, default, range, meaning. As plain text for `--help`, as
+ * Markdown for docs/configuration.md. */
+void weir_config_print_reference(FILE *stream, bool markdown);
+
+#endif

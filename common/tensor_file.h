@@ -1,0 +1,111 @@
+/* safetensors: the one container of weir (prepared data, checkpoints, exports, fixtures).
+ *
+ * Layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length, a JSON header
+ * (name -> dtype, shape, data_offsets; "__metadata__" -> strings), then row-major bytes. The header is
+ * padded with spaces so that the data starts at a multiple of 64 bytes of the file.
+ *
+ * The reader maps the file and treats it as hostile: header length, JSON, dtypes, shapes, offsets,
+ * overlaps, holes and the file's size are checked before anything is used. */
+#ifndef WEIR_COMMON_TENSOR_FILE_H
+#define WEIR_COMMON_TENSOR_FILE_H
+
+#include "common/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum {
+    WEIR_DTYPE_U8,
+    WEIR_DTYPE_I8,
+    WEIR_DTYPE_U16,
+    WEIR_DTYPE_I16,
+    WEIR_DTYPE_F16,
+    WEIR_DTYPE_BF16,
+    WEIR_DTYPE_U32,
+    WEIR_DTYPE_I32,
+    WEIR_DTYPE_F32,
+    WEIR_DTYPE_U64,
+    WEIR_DTYPE_I64,
+    WEIR_DTYPE_F64,
+    WEIR_DTYPE_COUNT
+} weir_dtype_t;
+
+size_t weir_dtype_size(weir_dtype_t dtype);      /* bytes */
+const char *weir_dtype_name(weir_dtype_t dtype); /* as in the file: "F32", "I64", ... */
+
+enum { WEIR_TENSOR_MAX_RANK = 8 };
+
+typedef struct {
+    const char *name; /* owned by the file */
+    weir_dtype_t dtype;
+    uint32_t rank; /* number of dimensions, 0 for a scalar */
+    uint64_t shape[WEIR_TENSOR_MAX_RANK];
+    uint64_t elements; /* product of shape */
+    uint64_t bytes;    /* elements * size of dtype */
+    const void *values; /* in the map; valid until close; aligned as the file aligns it */
+} weir_tensor_t;
+
+typedef struct weir_tensor_file weir_tensor_file_t;
+
+/* Map and check a file. Ownership: caller closes. Call: blocks. Threads: any (then read-only). */
+WEIR_MUST_USE weir_err_t weir_tensor_file_open(const char *path, weir_tensor_file_t **file,
+                                               weir_error_t *error);
+
+/* As open, over bytes in memory (they must outlive the file): for fuzzing and tests. */
+WEIR_MUST_USE weir_err_t weir_tensor_file_open_memory(const void *bytes, size_t size,
+                                                      const char *name, weir_tensor_file_t **file,
+                                                      weir_error_t *error);
+void weir_tensor_file_close(weir_tensor_file_t *file);
+
+const char *weir_tensor_file_path(const weir_tensor_file_t *file);
+size_t weir_tensor_file_count(const weir_tensor_file_t *file);
+const weir_tensor_t *weir_tensor_file_at(const weir_tensor_file_t *file, size_t index);
+
+/* NULL when there is no such tensor. */
+const weir_tensor_t *weir_tensor_file_find(const weir_tensor_file_t *file, const char *name);
+
+/* A tensor that must be there with this dtype and rank; a dimension of UINT64_MAX matches any.
+ * Fails with a sentence that names file, tensor, what was expected and what is there; also fails when
+ * the values are not aligned for their dtype. */
+WEIR_MUST_USE weir_err_t weir_tensor_file_require(const weir_tensor_file_t *file, const char *name,
+                                                  weir_dtype_t dtype, uint32_t rank,
+                                                  const uint64_t *shape, const weir_tensor_t **out,
+                                                  weir_error_t *error);
+
+/* NULL when there is no such metadata key. Iterate with at(): false past the end. */
+const char *weir_tensor_file_metadata(const weir_tensor_file_t *file, const char *key);
+bool weir_tensor_file_metadata_at(const weir_tensor_file_t *file, size_t index, const char **key,
+                                  const char **value);
+
+/* Tell the kernel how the values will be read: whole and in order, or at random. */
+void weir_tensor_file_advise(const weir_tensor_file_t *file, bool sequential);
+
+/* ---- writing: declare all tensors, begin, then give the bytes in the declared order ---- */
+
+typedef struct weir_tensor_writer weir_tensor_writer_t;
+
+/* A writer of PATH (through PATH.tmp.PID; PATH appears only on commit). */
+WEIR_MUST_USE weir_err_t weir_tensor_writer_create(const char *path, weir_tensor_writer_t **writer,
+                                                   weir_error_t *error);
+WEIR_MUST_USE weir_err_t weir_tensor_writer_metadata(weir_tensor_writer_t *writer, const char *key,
+                                                     const char *value, weir_error_t *error);
+WEIR_MUST_USE weir_err_t weir_tensor_writer_declare(weir_tensor_writer_t *writer, const char *name,
+                                                    weir_dtype_t dtype, uint32_t rank,
+                                                    const uint64_t *shape, weir_error_t *error);
+/* Writes the header. */
+WEIR_MUST_USE weir_err_t weir_tensor_writer_begin(weir_tensor_writer_t *writer, weir_error_t *error);
+
+/* Append `size` bytes of values; tensors are filled one after the other, in any pieces. */
+WEIR_MUST_USE weir_err_t weir_tensor_writer_append(weir_tensor_writer_t *writer, const void *bytes,
+                                                   size_t size, weir_error_t *error);
+
+/* All declared bytes must have come: flush, fsync, rename, fsync of the directory. `checksum` and
+ * `size` of the whole file may be NULL. The writer must still be destroyed. */
+WEIR_MUST_USE weir_err_t weir_tensor_writer_commit(weir_tensor_writer_t *writer, uint64_t *checksum,
+                                                   uint64_t *size, weir_error_t *error);
+
+/* Without a commit before it, removes what was written. Accepts NULL. */
+void weir_tensor_writer_destroy(weir_tensor_writer_t *writer);
+
+#endif

@@ -1,0 +1,24 @@
+/* Tables to and from checkpoint files: TABLE.ps-IIII-of-PPPP.safetensors (docs/files/table.md).
+ *
+ * Tensors, n rows in order of hash64(key): "keys" U64 [n], "value" F32 [n, D], one per optimiser field
+ * ("m", "v", "s") F32 [n, width], "last_step" U64 [n], "count" U64 [n], and "slot_offsets" U64 [slots+1]:
+ * the first row of each slot this server owns, so that any other number of servers reads only its
+ * ranges. Metadata: table, dim, optimizer, first_slot, slots, step. */
+#ifndef WEIR_PS_SNAPSHOT_H
+#define WEIR_PS_SNAPSHOT_H
+
+#include "common/checkpoint.h"
+#include "common/error.h"
+#include "ps/table.h"
+
+/* Write this server's shard into `folder`; fills `file` for the manifest. */
+WEIR_MUST_USE weir_err_t weir_snapshot_write(const weir_table_t *table, uint32_t index, uint32_t ps,
+                                             uint64_t step, const char *folder,
+                                             weir_checkpoint_file_t *file, weir_error_t *error);
+
+/* Load the slots that server `index` of `ps` owns from a checkpoint of any number of servers. */
+WEIR_MUST_USE weir_err_t weir_snapshot_load(weir_table_t *table, uint32_t index, uint32_t ps,
+                                            const char *folder, const weir_manifest_t *manifest,
+                                            weir_error_t *error);
+
+#endif
