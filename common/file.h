@@ -18,7 +18,8 @@ WEIR_MUST_USE weir_err_t weir_file_read(const char *path, size_t limit, char **b
 WEIR_MUST_USE weir_err_t weir_file_replace(const char *path, const void *bytes, size_t size,
                                            weir_error_t *error);
 
-/* Write all of `bytes` to a descriptor, repeating short writes and EINTR. `path` names it in errors. */
+/* Write all of `bytes` to a descriptor, repeating short writes and EINTR. `path` names it in
+ * errors. */
 WEIR_MUST_USE weir_err_t weir_file_write_all(int fd, const void *bytes, size_t size,
                                              const char *path, weir_error_t *error);
 
@@ -45,6 +46,10 @@ WEIR_MUST_USE weir_err_t weir_file_checksum(const char *path, uint64_t *checksum
 /* Join `directory`/`name` into `out`; a path that does not fit is WEIR_ERR_INVALID. */
 WEIR_MUST_USE weir_err_t weir_path_join(char *out, size_t capacity, const char *directory,
                                         const char *name, weir_error_t *error);
+
+/* A name from outside, made fit for a message: control characters become '?', and what does not fit
+ * into `capacity` (> 4) is cut and ends in "...". Call: local. Threads: any. */
+void weir_file_printable(const char *text, char *out, size_t capacity);
 
 enum { WEIR_PATH_MAX = 4096 };
 

@@ -1,6 +1,6 @@
-/* Counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers:
- * As Easy as 1, 2, 3", SC 2011). A number is a pure function of a key and a counter, so that results
- * depend neither on threads, ranks nor order.
+/* Counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel Random
+ * Numbers: As Easy as 1, 2, 3", SC 2011). A number is a pure function of a key and a counter, so
+ * that results depend neither on threads, ranks nor order.
  *
  * A *stream* is what a number is for (birth of a row, dropout, negatives, shuffling ...). Key =
  * (seed, stream); the four counter words are the caller's coordinates. */
@@ -28,7 +28,8 @@ typedef struct {
     uint32_t key[2];
 } weir_rng_key_t;
 
-/* Key of a stream under a seed: (seed lo ^ stream * odd constant, seed hi). Call: local. Threads: any. */
+/* Key of a stream under a seed: (seed lo ^ stream * odd constant, seed hi). Call: local. Threads:
+ * any. */
 weir_rng_key_t weir_rng_key(uint64_t seed, weir_stream_t stream);
 
 /* Philox 4x32-10 of one counter. In the header, because kernels inline it. */
@@ -64,8 +65,9 @@ static inline uint32_t weir_uniform_below(uint32_t word, uint32_t bound) {
  * (Wichura, algorithm AS 241, PPND16). */
 double weir_normal_quantile(double probability);
 
-/* Fill `out` with `count` normals of `mean` 0 and `sigma`, truncated at two sigma, from the counters
- * (c0, c1, 0.., c3) of `key`, four per counter. Cost: one quantile per number. */
+/* Fill `out` with `count` normals of mean 0 and `sigma`, truncated at two sigma, from the counters
+ * (c0, c1, 0.., c3) of `key`: number i is word i % 4 of counter (c0, c1, i / 4, c3). Cost: one
+ * quantile per number. Call: local. Threads: any. */
 void weir_fill_truncated_normal(weir_rng_key_t key, uint32_t c0, uint32_t c1, uint32_t c3,
                                 double sigma, float *out, size_t count);
 
