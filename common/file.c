@@ -98,7 +98,7 @@ static weir_err_t parent_of(const char *path, char parent[WEIR_PATH_MAX], weir_e
     return WEIR_OK;
 }
 
-static weir_err_t sync_parent(const char *path, weir_error_t *error) {
+weir_err_t weir_file_sync_parent(const char *path, weir_error_t *error) {
     char parent[WEIR_PATH_MAX];
     weir_err_t status = parent_of(path, parent, error);
     return status != WEIR_OK ? status : weir_file_sync_directory(parent, error);
@@ -138,7 +138,7 @@ weir_err_t weir_file_replace(const char *path, const void *bytes, size_t size,
         (void)unlink(temporary);
         return status;
     }
-    return sync_parent(path, error);
+    return weir_file_sync_parent(path, error);
 }
 
 weir_err_t weir_file_sync_directory(const char *path, weir_error_t *error) {
@@ -207,7 +207,7 @@ weir_err_t weir_file_replace_link(const char *path, const char *target, weir_err
         (void)unlink(temporary);
         return status;
     }
-    return sync_parent(path, error);
+    return weir_file_sync_parent(path, error);
 }
 
 /* Unlink every entry of an open folder but "." and "..". A folder inside is refused. */

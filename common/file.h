@@ -26,6 +26,9 @@ WEIR_MUST_USE weir_err_t weir_file_write_all(int fd, const void *bytes, size_t s
 /* fsync of a directory, so that names created or renamed in it last. */
 WEIR_MUST_USE weir_err_t weir_file_sync_directory(const char *path, weir_error_t *error);
 
+/* As above, of the directory that holds `path`. */
+WEIR_MUST_USE weir_err_t weir_file_sync_parent(const char *path, weir_error_t *error);
+
 /* Create a directory and its parents; one that exists is no error. */
 WEIR_MUST_USE weir_err_t weir_file_make_directories(const char *path, weir_error_t *error);
 

@@ -1,8 +1,8 @@
 /* safetensors: the one container of weir (prepared data, checkpoints, exports, fixtures).
  *
- * Layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length, a JSON header
- * (name -> dtype, shape, data_offsets; "__metadata__" -> strings), then row-major bytes. The header is
- * padded with spaces so that the data starts at a multiple of 64 bytes of the file.
+ * Layout (https://huggingface.co/docs/safetensors): 8 bytes little-endian header length, a JSON
+ * header (name -> dtype, shape, data_offsets; "__metadata__" -> strings), then row-major bytes. The
+ * header is padded with spaces so that the data starts at a multiple of 64 bytes of the file.
  *
  * The reader maps the file and treats it as hostile: header length, JSON, dtypes, shapes, offsets,
  * overlaps, holes and the file's size are checked before anything is used. */
@@ -41,14 +41,16 @@ typedef struct {
     weir_dtype_t dtype;
     uint32_t rank; /* number of dimensions, 0 for a scalar */
     uint64_t shape[WEIR_TENSOR_MAX_RANK];
-    uint64_t elements; /* product of shape */
-    uint64_t bytes;    /* elements * size of dtype */
+    uint64_t elements;  /* product of shape */
+    uint64_t bytes;     /* elements * size of dtype */
     const void *values; /* in the map; valid until close; aligned as the file aligns it */
 } weir_tensor_t;
 
 typedef struct weir_tensor_file weir_tensor_file_t;
 
-/* Map and check a file. Ownership: caller closes. Call: blocks. Threads: any (then read-only). */
+/* Map and check a file. It must not be cut short while it is open (ours never are: a new file
+ * replaces an old one by rename). Errors: NOT_FOUND, IO, CORRUPT; UNSUPPORTED for a dtype or rank
+ * beyond the above. Ownership: caller closes. Call: blocks. Threads: any (then read-only). */
 WEIR_MUST_USE weir_err_t weir_tensor_file_open(const char *path, weir_tensor_file_t **file,
                                                weir_error_t *error);
 
@@ -60,14 +62,15 @@ void weir_tensor_file_close(weir_tensor_file_t *file);
 
 const char *weir_tensor_file_path(const weir_tensor_file_t *file);
 size_t weir_tensor_file_count(const weir_tensor_file_t *file);
+/* In order of offset; NULL past the end. */
 const weir_tensor_t *weir_tensor_file_at(const weir_tensor_file_t *file, size_t index);
 
 /* NULL when there is no such tensor. */
 const weir_tensor_t *weir_tensor_file_find(const weir_tensor_file_t *file, const char *name);
 
 /* A tensor that must be there with this dtype and rank; a dimension of UINT64_MAX matches any.
- * Fails with a sentence that names file, tensor, what was expected and what is there; also fails when
- * the values are not aligned for their dtype. */
+ * Fails with a sentence that names file, tensor, what was expected and what is there; also fails
+ * when the values are not aligned for their dtype. */
 WEIR_MUST_USE weir_err_t weir_tensor_file_require(const weir_tensor_file_t *file, const char *name,
                                                   weir_dtype_t dtype, uint32_t rank,
                                                   const uint64_t *shape, const weir_tensor_t **out,
@@ -90,13 +93,18 @@ WEIR_MUST_USE weir_err_t weir_tensor_writer_create(const char *path, weir_tensor
                                                    weir_error_t *error);
 WEIR_MUST_USE weir_err_t weir_tensor_writer_metadata(weir_tensor_writer_t *writer, const char *key,
                                                      const char *value, weir_error_t *error);
+/* `shape` may be NULL when rank is 0. Tensors lie in the file in the order of declaration, without
+ * gaps, so declare larger elements first: a tensor that would not lie at a multiple of its
+ * element's size is refused. */
 WEIR_MUST_USE weir_err_t weir_tensor_writer_declare(weir_tensor_writer_t *writer, const char *name,
                                                     weir_dtype_t dtype, uint32_t rank,
                                                     const uint64_t *shape, weir_error_t *error);
 /* Writes the header. */
-WEIR_MUST_USE weir_err_t weir_tensor_writer_begin(weir_tensor_writer_t *writer, weir_error_t *error);
+WEIR_MUST_USE weir_err_t weir_tensor_writer_begin(weir_tensor_writer_t *writer,
+                                                  weir_error_t *error);
 
-/* Append `size` bytes of values; tensors are filled one after the other, in any pieces. */
+/* Append `size` bytes of values; tensors are filled one after the other, in any pieces. A failure
+ * (a full disk) is final: every later append and the commit fail with the same sentence. */
 WEIR_MUST_USE weir_err_t weir_tensor_writer_append(weir_tensor_writer_t *writer, const void *bytes,
                                                    size_t size, weir_error_t *error);
 
