@@ -1,8 +1,9 @@
-/* The HSTU encoder: forward and backward over a ragged batch (Zhai et al., ICML 2024, section 3.2 and
- * equations 1-3; exact form in docs/model.md).
+/* The HSTU encoder: forward and backward over a ragged batch (Zhai et al., ICML 2024, section 3.2
+ * and equations 1-3; exact form in docs/model.md).
  *
- * B users, T tokens (sum of the users' history lengths, never padded), D width, H heads, dqk and dv per
- * head, N attention length. Matrices are row-major. This file is compiled for float32 and float64. */
+ * B users, T tokens (sum of the users' history lengths, never padded), D width, H heads, dqk and dv
+ * per head, N attention length. Matrices are row-major. This file is compiled for float32 and
+ * float64. */
 #ifndef WEIR_WORKER_HSTU_H
 #define WEIR_WORKER_HSTU_H
 
@@ -15,12 +16,12 @@
 #include <stdint.h>
 
 typedef struct {
-    size_t embedding_dim;       /* D */
+    size_t embedding_dim; /* D */
     size_t blocks;
-    size_t heads;               /* H */
-    size_t dqk, dv;             /* per head */
-    size_t max_sequence_length; /* longest history */
-    size_t attention_length;    /* N = max_sequence_length + output_length */
+    size_t heads;                        /* H */
+    size_t dqk, dv;                      /* per head */
+    size_t max_sequence_length;          /* longest history */
+    size_t attention_length;             /* N = max_sequence_length + output_length */
     double input_dropout, layer_dropout; /* probabilities in [0, 1) */
     bool position_bias, time_bias;       /* terms of the attention score; both true in the paper */
 } weir_hstu_config_t;
@@ -35,17 +36,17 @@ typedef enum {
 
 /* One named parameter in the flat dense buffer. */
 typedef struct {
-    char name[48]; /* "position_embedding", "layer.0.uvqk", ".time_bias", ".position_bias",
-                      ".output_weight", ".output_bias" */
-    size_t offset; /* elements from the start of the buffer */
+    char name[48];     /* "position_embedding", "layer.0.uvqk", ".time_bias", ".position_bias",
+                          ".output_weight", ".output_bias" */
+    size_t offset;     /* elements from the start of the buffer */
     size_t rows, cols; /* cols = 1 for a vector */
     weir_init_t init;
     double scale;
 } weir_parameter_t;
 
-/* position_embedding N x D; per layer: uvqk D x (2 H dv + 2 H dqk), time_bias 129, position_bias 2N-1,
- * output_weight (H dv) x D (the transpose of the fixtures'), output_bias D. Both bias tables are always
- * there; one that is switched off gets no gradient. */
+/* position_embedding N x D; per layer: uvqk D x (2 H dv + 2 H dqk), time_bias 129, position_bias
+ * 2N-1, output_weight (H dv) x D (the transpose of the fixtures'), output_bias D. Both bias tables
+ * are always there; one that is switched off gets no gradient. */
 size_t weir_hstu_parameter_count(const weir_hstu_config_t *config);    /* named parameters */
 size_t weir_hstu_parameter_elements(const weir_hstu_config_t *config); /* of the flat buffer */
 /* index < parameter_count. */
@@ -55,19 +56,19 @@ void weir_hstu_initialise(const weir_hstu_config_t *config, uint64_t seed, weir_
 
 /* A batch as the encoder sees it. Token i of user b is row offsets[b] + i. */
 typedef struct {
-    size_t users;                /* B */
-    size_t tokens;               /* T */
-    const size_t *offsets;       /* B + 1, from 0 to T */
-    const int64_t *times;        /* T: time of each event, seconds */
-    const int64_t *next_times;   /* T: time of the next event; of the target, for a user's last */
+    size_t users;                  /* B */
+    size_t tokens;                 /* T */
+    const size_t *offsets;         /* B + 1, from 0 to T */
+    const int64_t *times;          /* T: time of each event, seconds */
+    const int64_t *next_times;     /* T: time of the next event; of the target, for a user's last */
     const uint32_t *global_tokens; /* T: the token's number in the global batch (all workers): the
                                       coordinate of dropout and negatives; NULL: row number */
 } weir_sequence_batch_t;
 
 typedef struct {
-    bool train;        /* dropout on */
-    uint64_t seed;     /* of the run */
-    uint64_t step;     /* coordinate of dropout */
+    bool train;    /* dropout on */
+    uint64_t seed; /* of the run */
+    uint64_t step; /* coordinate of dropout */
 } weir_forward_mode_t;
 
 /* Workspace and saved activations of one thread; grows to the largest batch seen and keeps it. */
@@ -78,28 +79,28 @@ WEIR_MUST_USE weir_err_t weir_hstu_create(const weir_hstu_config_t *config, weir
 void weir_hstu_destroy(weir_hstu_t *hstu);
 
 /* Encode. `items`: T x D, the table rows E[item_i] (not scaled; the encoder multiplies by sqrt(D)).
- * `encoded`: T x D, rows of L2 norm 1. Keeps what backward needs. Users are independent: the result of
- * a user does not depend on who else is in the batch (to rounding of the projections).
- * Errors: a user with 0 or more than max_sequence_length events, out of memory. Call: local. */
+ * `encoded`: T x D, rows of L2 norm 1. Keeps what backward needs. Users are independent: the result
+ * of a user does not depend on who else is in the batch (to rounding of the projections). Errors: a
+ * user with 0 or more than max_sequence_length events, out of memory. Call: local. */
 WEIR_MUST_USE weir_err_t weir_hstu_forward(weir_hstu_t *hstu, const weir_real_t *parameters,
                                            const weir_sequence_batch_t *batch,
                                            const weir_real_t *items, weir_forward_mode_t mode,
                                            weir_real_t *encoded, weir_error_t *error);
 
-/* Called as soon as the gradient of elements [begin, end) of the flat buffer is final: the last layer
- * first, position_embedding last. NULL: not wanted. */
+/* Called as soon as the gradient of elements [begin, end) of the flat buffer is final: the last
+ * layer first, position_embedding last. NULL: not wanted. */
 typedef void (*weir_gradient_ready_t)(void *argument, size_t begin, size_t end);
 
 /* Backward of the last forward with train or not, same parameters, batch and mode.
- * `d_encoded` T x D in; `d_items` T x D out (gradient of `items`, overwritten); `d_parameters` flat,
- * overwritten. Sums run in a fixed order: the same bits on every run. */
+ * `d_encoded` T x D in; `d_items` T x D out (gradient of `items`, overwritten); `d_parameters`
+ * flat, overwritten. Sums run in a fixed order: the same bits on every run. */
 WEIR_MUST_USE weir_err_t weir_hstu_backward(weir_hstu_t *hstu, const weir_real_t *parameters,
                                             const weir_real_t *d_encoded, weir_real_t *d_items,
-                                            weir_real_t *d_parameters,
-                                            weir_gradient_ready_t ready, void *argument,
-                                            weir_error_t *error);
+                                            weir_real_t *d_parameters, weir_gradient_ready_t ready,
+                                            void *argument, weir_error_t *error);
 
-/* Time bucket of a difference in seconds (docs/model.md): compared with a table of integers. 0 .. 128. */
+/* Time bucket of a difference in seconds (docs/model.md): compared with a table of integers. 0 ..
+ * 128. */
 uint32_t weir_time_bucket(int64_t difference);
 
 #endif

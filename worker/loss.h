@@ -1,8 +1,9 @@
-/* Sampled softmax over L2-normalised rows (Zhai et al., section 4.1 setup; exact form in docs/model.md).
+/* Sampled softmax over L2-normalised rows (Zhai et al., section 4.1 setup; exact form in
+ * docs/model.md).
  *
  * Table rows of the batch stand in one matrix, U x D, each distinct key once ("rows"); targets and
- * negatives are row numbers in it. logit = <e_i, row / max(|row|, 1e-6)> / temperature; a negative equal
- * to the target is masked. */
+ * negatives are row numbers in it. logit = <e_i, row / max(|row|, 1e-6)> / temperature; a negative
+ * equal to the target is masked. */
 #ifndef WEIR_WORKER_LOSS_H
 #define WEIR_WORKER_LOSS_H
 
@@ -13,14 +14,14 @@
 #include <stdint.h>
 
 typedef struct {
-    size_t tokens;             /* T */
-    size_t rows;               /* U */
-    size_t dim;                /* D */
-    size_t negatives;          /* R */
-    const uint32_t *targets;   /* T: row of each token's target */
+    size_t tokens;                 /* T */
+    size_t rows;                   /* U */
+    size_t dim;                    /* D */
+    size_t negatives;              /* R */
+    const uint32_t *targets;       /* T: row of each token's target */
     const uint32_t *negative_rows; /* T x R of per-token negatives, or R shared by the batch */
     double temperature;
-    double scale;              /* of the gradient: 1 / tokens of the global batch */
+    double scale; /* of the gradient: 1 / tokens of the global batch */
 } weir_loss_batch_t;
 
 typedef struct weir_loss weir_loss_t; /* workspace */

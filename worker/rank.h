@@ -1,9 +1,11 @@
 /* The rank of a target among the whole catalogue (docs/model.md, public-data protocol).
  *
- * score(c) = <e, E[c] / max(|E[c]|, 1e-6)>; rank = 1 + items other than the target, not excluded, whose
- * score is at least the target's: ties count against us. The catalogue comes in pieces, so that it
- * never needs to be in memory whole. A score is one chain of fused multiply-adds over D in order,
- * whatever the piece: the target's score is the same number wherever it is computed. */
+ * score(c) = <e, E[c] / max(|E[c]|, 1e-6)>; rank = 1 + items other than the target, not excluded,
+ * whose score is at least the target's: ties count against us. The catalogue comes in pieces, so
+ * that it never needs to be in memory whole. A score is one chain of fused multiply-adds over D in
+ * order, whatever the piece: the target's score is the same number wherever it is computed. (A CPU
+ * without fused multiply-add rounds each term twice, the same way everywhere in a process.) A score
+ * that is not a number counts as better than the target's: a broken model must not rank well. */
 #ifndef WEIR_WORKER_RANK_H
 #define WEIR_WORKER_RANK_H
 
@@ -21,9 +23,9 @@ void weir_rank_target_scores(const weir_real_t *encoded, const weir_real_t *targ
                              size_t users, size_t dim, weir_real_t *scores);
 
 /* Add to counts[u] the items of this piece that are at least as good as the target.
- * `rows`: count x D, normalised, items first_item .. first_item + count - 1. `targets`: item of each
- * user. `excluded`: per user the items not to rank, ascending, [excluded_offsets[u], [u+1]); the target
- * counts never, excluded or not. Workspace is inside. */
+ * `rows`: count x D, normalised, items first_item .. first_item + count - 1. `targets`: item of
+ * each user. `excluded`: per user the items not to rank, ascending, [excluded_offsets[u], [u+1]);
+ * the target counts never, excluded or not. Workspace is inside. */
 WEIR_MUST_USE weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, size_t dim,
                                          const weir_real_t *rows, int64_t first_item, size_t count,
                                          const int64_t *targets, const weir_real_t *target_scores,

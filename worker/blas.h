@@ -1,0 +1,41 @@
+/* Matrix products of the model's number type, through CBLAS. Row-major; leading dimensions are the
+ * distance between rows. Dimensions must fit an int: weir_blas_fits.
+ *
+ * One BLAS thread a process is assumed (OPENBLAS_NUM_THREADS=1): parallelism is by rank. */
+#ifndef WEIR_WORKER_BLAS_H
+#define WEIR_WORKER_BLAS_H
+
+#include "common/real.h"
+
+#include <cblas.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef enum { WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED } weir_blas_form_t;
+
+static inline bool weir_blas_fits(size_t dimension) {
+    return dimension <= (size_t)INT_MAX;
+}
+
+/* C (m x n) = alpha * op(A) op(B) + beta * C, where op(A) is m x k and op(B) is k x n; a transposed
+ * operand is stored the other way round. beta = 0 ignores what C holds. */
+static inline void weir_blas_gemm(weir_blas_form_t form_a, weir_blas_form_t form_b, size_t m,
+                                  size_t n, size_t k, weir_real_t alpha, const weir_real_t *a,
+                                  size_t lda, const weir_real_t *b, size_t ldb, weir_real_t beta,
+                                  weir_real_t *c, size_t ldc) {
+    CBLAS_TRANSPOSE op_a = form_a == WEIR_BLAS_PLAIN ? CblasNoTrans : CblasTrans;
+    CBLAS_TRANSPOSE op_b = form_b == WEIR_BLAS_PLAIN ? CblasNoTrans : CblasTrans;
+    if (m == 0 || n == 0) {
+        return;
+    }
+#ifdef WEIR_REAL_F64
+    cblas_dgemm(CblasRowMajor, op_a, op_b, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb,
+                beta, c, (int)ldc);
+#else
+    cblas_sgemm(CblasRowMajor, op_a, op_b, (int)m, (int)n, (int)k, alpha, a, (int)lda, b, (int)ldb,
+                beta, c, (int)ldc);
+#endif
+}
+
+#endif

@@ -1,0 +1,112 @@
+#include "worker/loss.h"
+#include "worker/loss_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STRIDE_UNIT = 16 };
+
+size_t weir_loss_stride(size_t dim) {
+    return (dim + STRIDE_UNIT - 1) / STRIDE_UNIT * STRIDE_UNIT;
+}
+
+weir_err_t weir_loss_create(weir_loss_t **loss, weir_error_t *error) {
+    weir_loss_t *created = calloc(1, sizeof *created);
+    if (created == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for the loss");
+    }
+    *loss = created;
+    return WEIR_OK;
+}
+
+void weir_loss_destroy(weir_loss_t *loss) {
+    if (loss == NULL) {
+        return;
+    }
+    weir_workspace_fini(&loss->workspace);
+    free(loss);
+}
+
+static weir_err_t check_rows(const uint32_t *numbers, size_t count, size_t rows, const char *what,
+                             weir_error_t *error) {
+    uint32_t highest = 0;
+    for (size_t i = 0; i < count; i++) {
+        highest = numbers[i] > highest ? numbers[i] : highest;
+    }
+    if (count > 0 && highest >= rows) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "a %s refers to row %u of a batch with %zu rows", what, highest, rows);
+    }
+    return WEIR_OK;
+}
+
+weir_err_t weir_loss_check(const weir_loss_batch_t *batch, size_t negatives, weir_error_t *error) {
+    size_t cells;
+    if (batch->dim == 0 || batch->dim > INT32_MAX ||
+        __builtin_mul_overflow(batch->rows, weir_loss_stride(batch->dim) * sizeof(double),
+                               &cells) ||
+        __builtin_mul_overflow(batch->tokens, batch->dim * sizeof(double), &cells) ||
+        __builtin_mul_overflow(batch->tokens, batch->negatives, &cells)) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "a loss over %zu tokens, %zu rows and %zu negatives of width %zu is not "
+                           "possible",
+                           batch->tokens, batch->rows, batch->negatives, batch->dim);
+    }
+    if (!(batch->temperature > 0.0) || !isfinite(batch->temperature) || !isfinite(batch->scale)) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "temperature %g must be a positive number and scale %g finite",
+                           batch->temperature, batch->scale);
+    }
+    weir_err_t err = check_rows(batch->targets, batch->tokens, batch->rows, "target", error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    return check_rows(batch->negative_rows, negatives, batch->rows, "negative", error);
+}
+
+void weir_loss_lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t logits) {
+    weir_workspace_t *workspace = &loss->workspace;
+    size_t row = weir_loss_stride(batch->dim) * sizeof(weir_real_t);
+    loss->normalised = weir_workspace_take(workspace, batch->rows, row);
+    loss->d_normalised = weir_workspace_take(workspace, batch->rows, row);
+    loss->inverse = weir_workspace_take(workspace, batch->rows, sizeof(weir_real_t));
+    loss->logits = weir_workspace_take(workspace, logits, sizeof(weir_real_t));
+}
+
+void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const weir_real_t *rows) {
+    size_t dim = batch->dim, stride = weir_loss_stride(dim);
+    memset(loss->d_normalised, 0, batch->rows * stride * sizeof(weir_real_t));
+    for (size_t row = 0; row < batch->rows; row++) {
+        const weir_real_t *from = rows + row * dim;
+        weir_real_t *to = loss->normalised + row * stride;
+        double sum = 0.0;
+        for (size_t d = 0; d < dim; d++) {
+            sum += (double)from[d] * (double)from[d];
+        }
+        double inverse = 1.0 / fmax(sqrt(sum), WEIR_LOSS_NORM_FLOOR);
+        loss->inverse[row] = (weir_real_t)inverse;
+        for (size_t d = 0; d < dim; d++) {
+            to[d] = from[d] * (weir_real_t)inverse;
+        }
+        memset(to + dim, 0, (stride - dim) * sizeof(weir_real_t));
+    }
+}
+
+void weir_loss_end(const weir_loss_t *loss, const weir_loss_batch_t *batch, weir_real_t *d_rows) {
+    size_t dim = batch->dim, stride = weir_loss_stride(dim);
+    const weir_real_t floor_inverse = (weir_real_t)(1.0 / WEIR_LOSS_NORM_FLOOR);
+    for (size_t row = 0; row < batch->rows; row++) {
+        const weir_real_t *n = loss->normalised + row * stride;
+        const weir_real_t *d_n = loss->d_normalised + row * stride;
+        weir_real_t *d_row = d_rows + row * dim, inverse = loss->inverse[row], along = 0;
+        if (inverse < floor_inverse) { /* at the floor the divisor is a constant */
+            for (size_t d = 0; d < dim; d++) {
+                along += n[d] * d_n[d];
+            }
+        }
+        for (size_t d = 0; d < dim; d++) {
+            d_row[d] = (d_n[d] - along * n[d]) * inverse;
+        }
+    }
+}

@@ -1,0 +1,53 @@
+/* What the two kinds of negatives share. Not for users of worker/loss.h.
+ *
+ * Rows are normalised once per distinct row into a matrix whose row stride is a multiple of 16
+ * numbers, zero-padded; all gradients with respect to a normalised row are summed before the one
+ * pass through the derivative of the normalisation. */
+#ifndef WEIR_WORKER_LOSS_INTERNAL_H
+#define WEIR_WORKER_LOSS_INTERNAL_H
+
+#include "worker/loss.h"
+#include "worker/workspace.h"
+
+#define WEIR_LOSS_NORM_FLOOR 1e-6     /* divisor of a row is at least this */
+#define WEIR_LOSS_MASKED_LOGIT (-5e4) /* of a negative that is the target */
+
+struct weir_loss {
+    weir_workspace_t workspace;
+    /* Pieces of the batch under way. */
+    weir_real_t *normalised;   /* U x stride */
+    weir_real_t *d_normalised; /* U x stride */
+    weir_real_t *inverse;      /* U: 1 / max(|row|, floor) */
+    weir_real_t *logits;       /* per-token: R; shared: a strip of tokens x a tile of negatives */
+    /* Only for shared negatives. */
+    weir_real_t *gathered;   /* R x D: normalised rows of the negatives */
+    weir_real_t *d_gathered; /* R x D */
+    weir_real_t *highest;    /* per token of a strip: running maximum of the logits */
+    weir_real_t *sum;        /* per token of a strip: sum of exp(logit - highest) */
+    weir_real_t *target;     /* per token of a strip: logit of the target */
+    size_t *first_of_row;    /* U + 2: where a row's places among the negatives begin */
+    uint32_t *places;        /* R: places among the negatives, by row */
+};
+
+/* Shapes and row numbers in range, temperature and scale finite. `negatives`: length of
+ * negative_rows. */
+WEIR_MUST_USE weir_err_t weir_loss_check(const weir_loss_batch_t *batch, size_t negatives,
+                                         weir_error_t *error);
+
+size_t weir_loss_stride(size_t dim);
+
+/* Take the pieces that both kinds need. */
+void weir_loss_lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t logits);
+
+/* Fill normalised and inverse; zero d_normalised. */
+void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const weir_real_t *rows);
+/* d_rows from d_normalised. */
+void weir_loss_end(const weir_loss_t *loss, const weir_loss_batch_t *batch, weir_real_t *d_rows);
+
+/* Over `count` logits: the largest (-inf of none); the sum of exp(logit - shift); and, in place,
+ * factor * exp(logit - shift). */
+weir_real_t weir_loss_maximum(const weir_real_t *logits, size_t count);
+weir_real_t weir_loss_sum_exp(const weir_real_t *logits, size_t count, weir_real_t shift);
+void weir_loss_weigh(weir_real_t *logits, size_t count, weir_real_t shift, weir_real_t factor);
+
+#endif

@@ -1,0 +1,225 @@
+#include "worker/rank.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A tile of candidates stands transposed, D x TILE, so that one vector holds the same column of
+ * many candidates and every score is its own chain over D. Users come GROUP at a time; a short
+ * group repeats its last user, a short tile ends in zeros, so that there is one code path and not a
+ * second one for remainders that might round otherwise. */
+enum { TILE = 64, LANES = 16, GROUP = 4, DEPTH = 32, ALIGNMENT = 64 };
+
+typedef weir_real_t lanes_t __attribute__((vector_size(LANES * sizeof(weir_real_t))));
+
+void weir_rank_normalise(weir_real_t *rows, size_t count, size_t dim) {
+    for (size_t row = 0; row < count; row++) {
+        weir_real_t *values = rows + row * dim;
+        double sum = 0.0;
+        for (size_t d = 0; d < dim; d++) {
+            sum += (double)values[d] * (double)values[d];
+        }
+        double norm = fmax(sqrt(sum), 1e-6);
+        for (size_t d = 0; d < dim; d++) {
+            values[d] = (weir_real_t)((double)values[d] / norm);
+        }
+    }
+}
+
+/* Columns [begin, end) of candidates [first, first + count) of `rows` into `tile`, zeros after
+ * them. */
+static void transpose_tile(const weir_real_t *rows, size_t first, size_t count, size_t dim,
+                           size_t begin, size_t end, weir_real_t *tile) {
+    for (size_t d = begin; d < end; d++) {
+        weir_real_t *line = tile + (d - begin) * TILE;
+        for (size_t c = 0; c < count; c++) {
+            line[c] = rows[(first + c) * dim + d];
+        }
+        for (size_t c = count; c < TILE; c++) {
+            line[c] = 0;
+        }
+    }
+}
+
+/* Continue the chains of scores[GROUP][TILE] over `depth` columns; e: where they begin in the
+ * group's encoded rows. */
+static void score_tile(const weir_real_t *const e[GROUP], const weir_real_t *tile, size_t depth,
+                       weir_real_t scores[GROUP * TILE]) {
+    for (size_t lane = 0; lane < TILE; lane += LANES) {
+        lanes_t sum[GROUP];
+        for (size_t u = 0; u < GROUP; u++) {
+            memcpy(&sum[u], scores + u * TILE + lane, sizeof sum[u]);
+        }
+        for (size_t d = 0; d < depth; d++) {
+            lanes_t column;
+            memcpy(&column, tile + d * TILE + lane, sizeof column);
+            for (size_t u = 0; u < GROUP; u++) {
+                sum[u] += e[u][d] * column;
+            }
+        }
+        for (size_t u = 0; u < GROUP; u++) {
+            memcpy(scores + u * TILE + lane, &sum[u], sizeof sum[u]);
+        }
+    }
+}
+
+/* Column `column` of the encoded rows of users [first, first + GROUP), the last one repeated past
+ * the end. */
+static void point_group(const weir_real_t *encoded, size_t first, size_t users, size_t dim,
+                        size_t column, const weir_real_t *group[GROUP]) {
+    for (size_t u = 0; u < GROUP; u++) {
+        size_t user = first + u < users ? first + u : users - 1;
+        group[u] = encoded + user * dim + column;
+    }
+}
+
+/* Scores of GROUP users against TILE target rows, of which the caller wants the diagonal. Columns
+ * come DEPTH at a time, so that the tile is small whatever D: no allocation that could fail. */
+static void score_targets(const weir_real_t *encoded, const weir_real_t *target_rows, size_t first,
+                          size_t users, size_t dim, weir_real_t scores[GROUP * TILE]) {
+    weir_real_t tile[DEPTH * TILE];
+    size_t count = users - first < GROUP ? users - first : GROUP;
+    memset(scores, 0, GROUP * TILE * sizeof *scores);
+    for (size_t begin = 0; begin < dim; begin += DEPTH) {
+        const weir_real_t *group[GROUP];
+        size_t end = dim - begin < DEPTH ? dim : begin + DEPTH;
+        transpose_tile(target_rows, first, count, dim, begin, end, tile);
+        point_group(encoded, first, users, dim, begin, group);
+        score_tile(group, tile, end - begin, scores);
+    }
+}
+
+void weir_rank_target_scores(const weir_real_t *encoded, const weir_real_t *target_rows,
+                             size_t users, size_t dim, weir_real_t *scores) {
+    for (size_t first = 0; first < users; first += GROUP) {
+        weir_real_t all[GROUP * TILE];
+        score_targets(encoded, target_rows, first, users, dim, all);
+        for (size_t g = 0; g < GROUP && first + g < users; g++) {
+            scores[first + g] = all[g * TILE + g];
+        }
+    }
+}
+
+/* A score that is not a number counts against us, as a tie does: a model that broke must not rank
+ * well. */
+static bool beats(weir_real_t score, weir_real_t target) {
+    return !(score < target);
+}
+
+static uint64_t count_better(const weir_real_t *scores, size_t count, weir_real_t target) {
+    uint32_t better = 0; /* at most TILE */
+    for (size_t c = 0; c < count; c++) {
+        better += beats(scores[c], target) ? 1u : 0u;
+    }
+    return better;
+}
+
+/* First place in excluded[begin, end) whose item is >= `item`. */
+static size_t find_first(const int64_t *excluded, size_t begin, size_t end, int64_t item) {
+    while (begin < end) {
+        size_t middle = begin + (end - begin) / 2;
+        if (excluded[middle] < item) {
+            begin = middle + 1;
+        } else {
+            end = middle;
+        }
+    }
+    return begin;
+}
+
+/* Of the tile's items first .. first + count - 1: how many were counted but are not to be ranked:
+ * the target and the excluded, each once. `cursor` stands at the first excluded item >= first and
+ * is moved on. */
+static uint64_t count_unranked(const weir_real_t *scores, int64_t first, size_t count,
+                               int64_t target_item, weir_real_t target, const int64_t *excluded,
+                               size_t end, size_t *cursor) {
+    uint64_t unranked = 0;
+    if (target_item >= first && target_item - first < (int64_t)count) {
+        unranked += beats(scores[target_item - first], target) ? 1u : 0u;
+    }
+    size_t at = *cursor;
+    for (; at < end && excluded[at] - first < (int64_t)count; at++) {
+        bool repeated = at > *cursor && excluded[at] == excluded[at - 1];
+        if (!repeated && excluded[at] != target_item) {
+            unranked += beats(scores[excluded[at] - first], target) ? 1u : 0u;
+        }
+    }
+    *cursor = at;
+    return unranked;
+}
+
+/* One call of weir_rank_count, after its checks. */
+typedef struct {
+    const weir_real_t *encoded; /* users x D */
+    const weir_real_t *target_scores;
+    const int64_t *targets;
+    const size_t *excluded_offsets;
+    const int64_t *excluded;
+    size_t users, dim;
+    size_t *cursors;   /* per user: the first excluded item of the tiles to come */
+    weir_real_t *tile; /* D x TILE */
+    uint64_t *counts;
+} ranking_t;
+
+/* All users against the tile, whose first candidate is `item`. */
+static void rank_tile(const ranking_t *ranking, int64_t item, size_t width) {
+    for (size_t first = 0; first < ranking->users; first += GROUP) {
+        const weir_real_t *group[GROUP];
+        weir_real_t all[GROUP * TILE] = {0};
+        point_group(ranking->encoded, first, ranking->users, ranking->dim, 0, group);
+        score_tile(group, ranking->tile, ranking->dim, all);
+        for (size_t g = 0; g < GROUP && first + g < ranking->users; g++) {
+            size_t user = first + g;
+            const weir_real_t *scores = all + g * TILE;
+            weir_real_t target = ranking->target_scores[user];
+            ranking->counts[user] +=
+                count_better(scores, width, target) -
+                count_unranked(scores, item, width, ranking->targets[user], target,
+                               ranking->excluded, ranking->excluded_offsets[user + 1],
+                               &ranking->cursors[user]);
+        }
+    }
+}
+
+weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, size_t dim,
+                           const weir_real_t *rows, int64_t first_item, size_t count,
+                           const int64_t *targets, const weir_real_t *target_scores,
+                           const size_t *excluded_offsets, const int64_t *excluded,
+                           uint64_t *counts, weir_error_t *error) {
+    size_t tile_bytes;
+    weir_err_t err = WEIR_OK;
+    if (first_item < 0 || count > (size_t)(INT64_MAX - first_item) ||
+        __builtin_mul_overflow(dim, TILE * sizeof(weir_real_t), &tile_bytes)) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "cannot rank %zu items from %lld on, of width %zu", count,
+                           (long long)first_item, dim);
+    }
+    ranking_t ranking = {.encoded = encoded,
+                         .target_scores = target_scores,
+                         .targets = targets,
+                         .excluded_offsets = excluded_offsets,
+                         .excluded = excluded,
+                         .users = users,
+                         .dim = dim,
+                         .counts = counts};
+    ranking.cursors = calloc(users + 1, sizeof *ranking.cursors);
+    ranking.tile = aligned_alloc(ALIGNMENT, tile_bytes + ALIGNMENT);
+    if (ranking.cursors == NULL || ranking.tile == NULL) {
+        err = weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for ranking %zu users", users);
+        goto out;
+    }
+    for (size_t u = 0; u < users; u++) {
+        ranking.cursors[u] =
+            find_first(excluded, excluded_offsets[u], excluded_offsets[u + 1], first_item);
+    }
+    for (size_t first = 0; first < count; first += TILE) {
+        size_t width = count - first < TILE ? count - first : TILE;
+        transpose_tile(rows, first, width, dim, 0, dim, ranking.tile);
+        rank_tile(&ranking, first_item + (int64_t)first, width);
+    }
+out:
+    free(ranking.cursors);
+    free(ranking.tile);
+    return err;
+}
