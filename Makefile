@@ -25,5 +25,10 @@ test: build
 demo: build
 	@scripts/demo $(BUILD)
 
+FUZZ_SECONDS ?= 20
+fuzz:
+	@scripts/install-deps clang llvm-14 libclang-rt-14-dev
+	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 clean:
 	rm -rf build build-asan build-dev build-fuzz build-tsan

@@ -8,7 +8,8 @@ target_compile_options(weir_options INTERFACE
   -fno-math-errno -fno-trapping-math -ffp-contract=fast -g
   -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual
   -Wwrite-strings -Wconversion -Wsign-conversion -Wdouble-promotion -Wformat=2 -Wundef -Wvla
-  -Wno-format-truncation) # messages are cut on purpose, never overrun
+  # Messages are cut on purpose, never overrun. Clang does not know the warning.
+  $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation>)
 set(CMAKE_C_EXTENSIONS OFF)
 if(WEIR_WERROR)
   target_compile_options(weir_options INTERFACE -Werror)

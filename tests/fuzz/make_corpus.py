@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""Writes the corpora of tests/fuzz/ that are made, not collected. Needs nothing but Python."""
+import json
+import pathlib
+import struct
+
+CORPUS = pathlib.Path(__file__).parent / "corpus"
+
+
+def write(folder, name, content):
+    path = CORPUS / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def safetensors(header, size, padding=0):
+    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * padding
+    return struct.pack("<Q", len(text)) + text + bytes(i % 251 for i in range(size))
+
+
+def tensor(dtype, shape, begin, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def make_tensor_files():
+    good = {
+        "__metadata__": {"kind": "test"},
+        "w": tensor("F32", [2, 3], 0, 24),
+        "n": tensor("I64", [], 24, 32),
+        "z": tensor("U8", [0, 4], 32, 32),
+        "b": tensor("BF16", [3], 32, 38),
+    }
+    write("tensor_file", "good", safetensors(good, 38, padding=5))
+    write("tensor_file", "empty", safetensors({}, 0))
+    write("tensor_file", "overlap", safetensors({"a": tensor("U8", [4], 0, 4), "b": tensor("U8", [4], 2, 6)}, 6))
+    write("tensor_file", "hole", safetensors({"a": tensor("U8", [2], 2, 4)}, 4))
+    write("tensor_file", "overflow", safetensors({"a": tensor("F64", [1 << 62, 8], 0, 8)}, 8))
+    write("tensor_file", "length_2_63", struct.pack("<Q", 1 << 63) + b"{}")
+    write("tensor_file", "nested", safetensors(b"[" * 3000, 0))
+
+
+make_tensor_files()
