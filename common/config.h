@@ -2,8 +2,8 @@
  * `--help`, the reference page and the example file.
  *
  * Sources, later over earlier: default < YAML file < environment (WEIR_MODEL_HEADS for model.heads)
- * < `--set key=value`. An unknown key, a wrong type or a value out of range is refused with file and
- * line and what was expected. */
+ * < `--set key=value`. An unknown key, a wrong type or a value out of range is refused with file
+ * and line and what was expected. */
 #ifndef WEIR_COMMON_CONFIG_H
 #define WEIR_COMMON_CONFIG_H
 
@@ -31,7 +31,7 @@ typedef struct {
         char path[WEIR_CONFIG_TEXT]; /* folder that `weir prepare` or `weir synth` wrote */
     } data;
     struct {
-        int64_t embedding_dim;       /* D */
+        int64_t embedding_dim; /* D */
         int64_t blocks;
         int64_t heads;               /* H */
         int64_t dqk;                 /* per head */
@@ -55,7 +55,7 @@ typedef struct {
         double epsilon;
         double weight_decay;
     } dense;
-    struct { /* table rows */
+    struct {               /* table rows */
         int64_t optimizer; /* weir_optimizer_kind_t */
         double learning_rate;
         double beta1;
@@ -66,10 +66,10 @@ typedef struct {
     } sparse;
     struct {
         int64_t seed;
-        int64_t batch_users;    /* users a global batch, over all workers */
+        int64_t batch_users; /* users a global batch, over all workers */
         int64_t epochs;
-        int64_t max_steps;      /* 0: no limit */
-        int64_t log_every;      /* steps between lines */
+        int64_t max_steps;        /* 0: no limit */
+        int64_t log_every;        /* steps between lines */
         int64_t checkpoint_every; /* steps; 0: only at the end and on request */
         int64_t keep_checkpoints; /* newest kept beside best and latest */
     } train;
@@ -82,11 +82,11 @@ typedef struct {
         int64_t batch_users;  /* users scored at a time on one worker */
     } eval;
     struct {
-        int64_t ps;      /* servers */
+        int64_t ps; /* servers */
         int64_t workers;
-        char bind[128];  /* control socket: host or interface address, or "*" */
-        int64_t port;    /* 0: any free one */
-        double timeout;  /* seconds that a wait for another rank may last */
+        char bind[128];   /* control socket: host or interface address, or "*" */
+        int64_t port;     /* 0: any free one */
+        double timeout;   /* seconds that a wait for another rank may last */
         double heartbeat; /* seconds between heartbeats */
     } cluster;
 } weir_config_t;
@@ -94,14 +94,15 @@ typedef struct {
 /* All defaults. */
 void weir_config_defaults(weir_config_t *config);
 
-/* Defaults, then `path` (NULL: none), then the environment, then `sets` ("key=value", count of them);
- * then the checks that span keys. Call: blocks. Threads: any. */
+/* Defaults, then `path` (NULL: none), then the environment, then `sets` ("key=value", count of
+ * them); then the checks that span keys. Call: blocks. Threads: any. */
 WEIR_MUST_USE weir_err_t weir_config_load(const char *path, const char *const *sets,
                                           size_t set_count, weir_config_t *config,
                                           weir_error_t *error);
 
-/* As load, with the YAML in memory; `name` stands for the file in errors. For tests, fuzzing and
- * checkpoints. */
+/* As load, with the YAML in memory and without the environment; `name` stands for the file in
+ * errors. For tests, fuzzing and checkpoints, whose configuration must not change with who reads
+ * it. */
 WEIR_MUST_USE weir_err_t weir_config_load_text(const char *yaml, size_t size, const char *name,
                                                const char *const *sets, size_t set_count,
                                                weir_config_t *config, weir_error_t *error);
@@ -117,7 +118,10 @@ uint64_t weir_config_digest(const weir_config_t *config, bool model_only);
 /* One value as text by its dotted key, into `out`; false when there is no such key. */
 bool weir_config_get_text(const weir_config_t *config, const char *key, char *out, size_t capacity);
 
-/* "adamw", "rowwise_adagrad", ... */
+/* The dotted name of the key at `index` in the order of the reference; NULL past the last. */
+const char *weir_config_key_name(size_t index);
+
+/* "adamw", "rowwise_adagrad", ...; "unknown" for a value that is none. */
 const char *weir_optimizer_name(weir_optimizer_kind_t kind);
 
 /* The reference, one row a key: key, type, default, range, meaning. As plain text for `--help`, as

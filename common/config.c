@@ -1,0 +1,221 @@
+#include "common/config.h"
+
+#include "common/config_keys.h"
+#include "common/config_yaml.h"
+#include "common/file.h"
+#include "common/hash.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILE_LIMIT = 1 << 20, VARIABLE_LIMIT = 128 };
+
+extern char **environ;
+
+void weir_config_defaults(weir_config_t *config) {
+    size_t count = 0;
+    const weir_config_key_t *keys = weir_config_keys(&count);
+    memset(config, 0, sizeof *config);
+    for (size_t i = 0; i < count; i++) {
+        /* a default is a value of its key: test_config checks every row */
+        weir_err_t code = weir_config_keys_store(&keys[i], keys[i].initial, false, config, NULL);
+        (void)code;
+    }
+}
+
+/* "key=value" from the command line. */
+static weir_err_t apply_set(const char *set, weir_config_t *config, weir_error_t *error) {
+    char name[VARIABLE_LIMIT];
+    const char *equals = strchr(set, '=');
+    if (equals == NULL || equals == set || (size_t)(equals - set) >= sizeof name) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "--set %.80s: expected section.key=value", set);
+    }
+    memcpy(name, set, (size_t)(equals - set));
+    name[equals - set] = '\0';
+    const weir_config_key_t *key = weir_config_keys_find(name);
+    weir_err_t code = key == NULL ? weir_config_keys_unknown(name, error)
+                                  : weir_config_keys_store(key, equals + 1, false, config, error);
+    if (code != WEIR_OK) {
+        weir_error_prefix(error, "--set");
+    }
+    return code;
+}
+
+/* WEIR_MODEL_HEADS for model.heads. */
+static void name_variable(const weir_config_key_t *key, char variable[VARIABLE_LIMIT]) {
+    (void)snprintf(variable, VARIABLE_LIMIT, "WEIR_%s", key->name);
+    for (char *c = variable; *c != '\0'; c++) {
+        *c = *c == '.' ? '_' : (char)toupper((unsigned char)*c);
+    }
+}
+
+static const weir_config_key_t *find_variable(const char *name, size_t size) {
+    char variable[VARIABLE_LIMIT];
+    size_t count = 0;
+    const weir_config_key_t *keys = weir_config_keys(&count);
+    for (size_t i = 0; i < count; i++) {
+        name_variable(&keys[i], variable);
+        if (strlen(variable) == size && memcmp(variable, name, size) == 0) {
+            return &keys[i];
+        }
+    }
+    return NULL;
+}
+
+/* WEIR_SECTION_REST with a known section but no such key: most likely a slip of the pen. Other
+ * variables that begin with WEIR_ belong to others. */
+static weir_err_t refuse_variable(const char *name, size_t size, weir_error_t *error) {
+    char dotted[VARIABLE_LIMIT];
+    if (size >= sizeof dotted) {
+        return WEIR_OK;
+    }
+    for (size_t i = 0; i < size; i++) {
+        dotted[i] = (char)tolower((unsigned char)name[i]);
+    }
+    dotted[size] = '\0';
+    const char *rest = dotted + strlen("WEIR_");
+    size_t section = strcspn(rest, "_");
+    if (rest[section] == '\0' || !weir_config_keys_has_section(rest, section)) {
+        return WEIR_OK;
+    }
+    dotted[strlen("WEIR_") + section] = '.';
+    weir_err_t code = weir_config_keys_unknown(rest, error);
+    weir_error_prefix(error, "environment variable %.*s", (int)size, name);
+    return code;
+}
+
+static weir_err_t apply_environment(weir_config_t *config, weir_error_t *error) {
+    for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
+        const char *equals = strchr(*entry, '=');
+        if (strncmp(*entry, "WEIR_", 5) != 0 || equals == NULL) {
+            continue;
+        }
+        size_t size = (size_t)(equals - *entry);
+        const weir_config_key_t *key = find_variable(*entry, size);
+        weir_err_t code = WEIR_OK;
+        if (key != NULL) {
+            code = weir_config_keys_store(key, equals + 1, false, config, error);
+            if (code != WEIR_OK) {
+                weir_error_prefix(error, "environment variable %.*s", (int)size, *entry);
+            }
+        } else {
+            code = refuse_variable(*entry, size, error);
+        }
+        if (code != WEIR_OK) {
+            return code;
+        }
+    }
+    return WEIR_OK;
+}
+
+/* What a single row of the table cannot say. */
+static weir_err_t check_together(const weir_config_t *config, weir_error_t *error) {
+    int64_t wide = config->model.heads * 2 * (config->model.dqk + config->model.dv);
+    if (wide > 65536) {
+        return weir_errorf(
+            error, WEIR_ERR_INVALID,
+            "model.heads %lld with dqk %lld and dv %lld makes a projection %lld wide; "
+            "the limit is 65536",
+            (long long)config->model.heads, (long long)config->model.dqk,
+            (long long)config->model.dv, (long long)wide);
+    }
+    if (config->train.epochs == 0 && config->train.max_steps == 0) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "train.epochs and train.max_steps are both 0: training would never end");
+    }
+    if (config->eval.patience > 0 && !config->eval.validation) {
+        weir_err_t code = weir_errorf(error, WEIR_ERR_INVALID,
+                                      "eval.patience is %lld but eval.validation is false",
+                                      (long long)config->eval.patience);
+        weir_error_hint(error, "stopping by the test event would choose the model by the answer; "
+                               "set eval.validation to true");
+        return code;
+    }
+    if (config->eval.patience > 0 && config->eval.every_epochs == 0 &&
+        config->eval.every_steps == 0) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "eval.patience is %lld but eval.every_epochs and eval.every_steps are "
+                           "both 0: there would be nothing to wait for",
+                           (long long)config->eval.patience);
+    }
+    if (config->cluster.heartbeat * 2 > config->cluster.timeout) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "cluster.heartbeat %g must be at most half of cluster.timeout %g",
+                           config->cluster.heartbeat, config->cluster.timeout);
+    }
+    return WEIR_OK;
+}
+
+/* The sources after the file, then the checks; `config` is replaced when all is well. */
+static weir_err_t finish_load(weir_config_t *loaded, bool environment, const char *const *sets,
+                              size_t set_count, weir_config_t *config, weir_error_t *error) {
+    weir_err_t code = environment ? apply_environment(loaded, error) : WEIR_OK;
+    for (size_t i = 0; code == WEIR_OK && i < set_count; i++) {
+        code = apply_set(sets[i], loaded, error);
+    }
+    if (code == WEIR_OK) {
+        code = check_together(loaded, error);
+    }
+    if (code == WEIR_OK) {
+        *config = *loaded;
+    }
+    return code;
+}
+
+weir_err_t weir_config_load(const char *path, const char *const *sets, size_t set_count,
+                            weir_config_t *config, weir_error_t *error) {
+    weir_config_t loaded;
+    weir_config_defaults(&loaded);
+    if (path != NULL) {
+        char *yaml = NULL;
+        size_t size = 0;
+        weir_err_t code = weir_file_read(path, FILE_LIMIT, &yaml, &size, error);
+        if (code == WEIR_OK) {
+            code = weir_config_yaml_apply(yaml, size, path, &loaded, error);
+        }
+        free(yaml);
+        if (code != WEIR_OK) {
+            return code;
+        }
+    }
+    return finish_load(&loaded, true, sets, set_count, config, error);
+}
+
+weir_err_t weir_config_load_text(const char *yaml, size_t size, const char *name,
+                                 const char *const *sets, size_t set_count, weir_config_t *config,
+                                 weir_error_t *error) {
+    weir_config_t loaded;
+    weir_config_defaults(&loaded);
+    weir_err_t code = weir_config_yaml_apply(yaml, size, name, &loaded, error);
+    if (code != WEIR_OK) {
+        return code;
+    }
+    return finish_load(&loaded, false, sets, set_count, config, error);
+}
+
+uint64_t weir_config_digest(const weir_config_t *config, bool model_only) {
+    uint64_t digest = 0;
+    size_t count = 0;
+    const weir_config_key_t *keys = weir_config_keys(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (!model_only || keys[i].model) {
+            char value[WEIR_CONFIG_TEXT];
+            weir_config_keys_format(&keys[i], config, value, sizeof value);
+            /* the terminating NULs keep name and value apart */
+            digest = weir_checksum(keys[i].name, strlen(keys[i].name) + 1, digest);
+            digest = weir_checksum(value, strlen(value) + 1, digest);
+        }
+    }
+    return digest;
+}
+
+bool weir_config_get_text(const weir_config_t *config, const char *name, char *out,
+                          size_t capacity) {
+    const weir_config_key_t *key = weir_config_keys_find(name);
+    if (key == NULL) {
+        return false;
+    }
+    weir_config_keys_format(key, config, out, capacity);
+    return true;
+}
