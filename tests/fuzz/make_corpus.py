@@ -40,4 +40,23 @@ def make_tensor_files():
     write("tensor_file", "nested", safetensors(b"[" * 3000, 0))
 
 
+def make_manifests():
+    """Bodies without the closing brace: the target adds the line with the checksum, and the brace."""
+    whole = {
+        "format": 1, "base": None, "weir": "0.1.0", "step": 12000, "epoch": 3, "job": "00000000deadbeef",
+        "ps": 2, "workers": 2, "created": 1763847000.5, "metrics": {"ndcg@10": 0.172},
+        "files": [
+            {"name": "dense.safetensors", "size": 4096, "xxh3": "0123456789abcdef"},
+            {"name": "item.ps-0000-of-0002.safetensors", "size": 0, "xxh3": "2d06800538d394c2"},
+        ],
+        "config": "model:\n  heads: 2\n",
+    }
+    write("manifest", "whole", json.dumps(whole, indent=2)[:-2].encode())
+    write("manifest", "plain", json.dumps({**whole, "metrics": None, "files": []})[:-1].encode())
+    traversal = [{"name": "../../etc/passwd", "size": 1, "xxh3": "0123456789abcdef"}]
+    write("manifest", "traversal", json.dumps({**whole, "files": traversal})[:-1].encode())
+    write("manifest", "delta", json.dumps({**whole, "base": "step-000000000001"})[:-1].encode())
+
+
 make_tensor_files()
+make_manifests()

@@ -1,0 +1,372 @@
+/* Order on disk. A checkpoint's folder is made as step-N.tmp; its files are synced by their
+ * writers; the manifest follows, synced with the folder; the folder is renamed and its parent
+ * synced; only then do the links move. Removal goes the other way: the folder loses its name first,
+ * then its files. So a folder named step-N is whole at every moment, whatever stops. */
+#include "common/checkpoint.h"
+
+#include "common/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { STEP_NAME = 32, TEMPORARY_NAME = 64 };
+
+static const char temporary_suffix[] = ".tmp";
+
+void weir_checkpoint_step_name(uint64_t step, char name[32]) {
+    (void)snprintf(name, STEP_NAME, "step-%012" PRIu64, step);
+}
+
+bool weir_checkpoint_parse_step(const char *name, uint64_t *step) {
+    uint64_t parsed = 0;
+    char same[STEP_NAME];
+    if (strncmp(name, "step-", 5) != 0) {
+        return false;
+    }
+    for (const char *digit = name + 5; *digit != '\0'; digit++) {
+        if (*digit < '0' || *digit > '9' || __builtin_mul_overflow(parsed, 10u, &parsed) ||
+            __builtin_add_overflow(parsed, (uint64_t)(*digit - '0'), &parsed)) {
+            return false;
+        }
+    }
+    weir_checkpoint_step_name(parsed, same); /* one name a step: no more zeros, no fewer */
+    if (strcmp(name, same) != 0) {
+        return false;
+    }
+    *step = parsed;
+    return true;
+}
+
+static weir_err_t checkpoints_path(const char *run, char path[WEIR_PATH_MAX], weir_error_t *error) {
+    return weir_path_join(path, WEIR_PATH_MAX, run, "checkpoints", error);
+}
+
+/* PARENT/step-N SUFFIX */
+static weir_err_t step_path(const char *parent, uint64_t step, const char *suffix,
+                            char path[WEIR_PATH_MAX], weir_error_t *error) {
+    char name[STEP_NAME], whole[TEMPORARY_NAME];
+    weir_checkpoint_step_name(step, name);
+    (void)snprintf(whole, sizeof whole, "%s%s", name, suffix);
+    return weir_path_join(path, WEIR_PATH_MAX, parent, whole, error);
+}
+
+static bool holds_manifest(const char *folder) {
+    char path[WEIR_PATH_MAX];
+    return weir_path_join(path, sizeof path, folder, WEIR_MANIFEST_NAME, NULL) == WEIR_OK &&
+           weir_file_exists(path);
+}
+
+static int compare_steps(const void *left, const void *right) {
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return (a > b) - (a < b);
+}
+
+/* All complete checkpoints under an open folder, in any order. */
+static weir_err_t collect_steps(DIR *folder, const char *path, uint64_t **steps, size_t *count,
+                                weir_error_t *error) {
+    size_t capacity = 0;
+    for (;;) {
+        char whole[WEIR_PATH_MAX];
+        uint64_t step = 0;
+        errno = 0;
+        const struct dirent *entry = readdir(folder);
+        if (entry == NULL) {
+            return errno == 0 ? WEIR_OK : weir_error_from_errno(error, errno, "list '%s'", path);
+        }
+        if (!weir_checkpoint_parse_step(entry->d_name, &step) ||
+            weir_path_join(whole, sizeof whole, path, entry->d_name, NULL) != WEIR_OK ||
+            !holds_manifest(whole)) {
+            continue;
+        }
+        if (*count == capacity) {
+            capacity = capacity == 0 ? 16 : 2 * capacity;
+            uint64_t *grown = realloc(*steps, capacity * sizeof *grown);
+            if (grown == NULL) {
+                return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to list '%s'", path);
+            }
+            *steps = grown;
+        }
+        (*steps)[(*count)++] = step;
+    }
+}
+
+weir_err_t weir_checkpoint_list(const char *run, uint64_t **steps, size_t *count,
+                                weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    uint64_t *found = NULL;
+    size_t found_count = 0;
+    weir_err_t status = checkpoints_path(run, path, error);
+    if (status != WEIR_OK) {
+        return status;
+    }
+    DIR *folder = opendir(path);
+    if (folder == NULL) {
+        if (errno != ENOENT || !weir_file_exists(run)) {
+            return weir_error_from_errno(error, errno, "list checkpoints '%s'", path);
+        }
+        *steps = NULL; /* a run that has none yet */
+        *count = 0;
+        return WEIR_OK;
+    }
+    status = collect_steps(folder, path, &found, &found_count, error);
+    (void)closedir(folder);
+    if (status != WEIR_OK) {
+        free(found);
+        return status;
+    }
+    if (found_count > 0) {
+        qsort(found, found_count, sizeof *found, compare_steps);
+    }
+    *steps = found;
+    *count = found_count;
+    return WEIR_OK;
+}
+
+/* The real path of `where` when it is a folder with a manifest. */
+static bool resolve_folder(const char *where, char real[WEIR_PATH_MAX]) {
+    _Static_assert((size_t)WEIR_PATH_MAX >= (size_t)PATH_MAX, "realpath writes up to PATH_MAX");
+    return realpath(where, real) != NULL && holds_manifest(real);
+}
+
+/* The newest checkpoint of a run; `latest` may have been lost with a copy. */
+static weir_err_t resolve_newest(const char *run, char real[WEIR_PATH_MAX], weir_error_t *error) {
+    char parent[WEIR_PATH_MAX], path[WEIR_PATH_MAX];
+    uint64_t *steps = NULL;
+    size_t count = 0;
+    weir_err_t status = weir_checkpoint_list(run, &steps, &count, error);
+    if (status == WEIR_OK && count > 0) {
+        status = checkpoints_path(run, parent, error);
+    }
+    if (status == WEIR_OK && count > 0) {
+        status = step_path(parent, steps[count - 1], "", path, error);
+    }
+    if (status == WEIR_OK && (count == 0 || !resolve_folder(path, real))) {
+        status = weir_errorf(error, WEIR_ERR_NOT_FOUND,
+                             "'%s' is no complete checkpoint and no run that has one", run);
+    }
+    free(steps);
+    return status;
+}
+
+weir_err_t weir_checkpoint_resolve(const char *where, char *folder, size_t capacity,
+                                   weir_error_t *error) {
+    char real[WEIR_PATH_MAX], latest[WEIR_PATH_MAX];
+    if (!weir_file_exists(where)) {
+        return weir_errorf(error, WEIR_ERR_NOT_FOUND, "there is no '%s'", where);
+    }
+    weir_err_t status = weir_path_join(latest, sizeof latest, where, "checkpoints/latest", error);
+    if (status == WEIR_OK && !resolve_folder(where, real) && !resolve_folder(latest, real)) {
+        status = resolve_newest(where, real, error);
+    }
+    if (status == WEIR_OK && strlen(real) >= capacity) {
+        status = weir_errorf(error, WEIR_ERR_INVALID, "path too long: '%.100s...'", real);
+    }
+    if (status == WEIR_OK) {
+        memcpy(folder, real, strlen(real) + 1);
+    }
+    return status;
+}
+
+static bool is_temporary(const char *name) {
+    size_t length = strlen(name), suffix = sizeof temporary_suffix - 1;
+    return strncmp(name, "step-", 5) == 0 && length > suffix &&
+           strcmp(name + length - suffix, temporary_suffix) == 0;
+}
+
+/* What crashes left: every step-*.tmp. One checkpoint is written at a time, so none is in use. */
+static weir_err_t remove_temporaries(const char *path, weir_error_t *error) {
+    weir_err_t status = WEIR_OK;
+    DIR *folder = opendir(path);
+    if (folder == NULL) {
+        return weir_error_from_errno(error, errno, "list '%s'", path);
+    }
+    while (status == WEIR_OK) {
+        char whole[WEIR_PATH_MAX];
+        errno = 0;
+        const struct dirent *entry = readdir(folder);
+        if (entry == NULL) {
+            status = errno == 0 ? WEIR_OK : weir_error_from_errno(error, errno, "list '%s'", path);
+            break;
+        }
+        if (is_temporary(entry->d_name)) {
+            status = weir_path_join(whole, sizeof whole, path, entry->d_name, error);
+            if (status == WEIR_OK) {
+                status = weir_file_remove_directory(whole, error);
+            }
+        }
+    }
+    (void)closedir(folder);
+    return status;
+}
+
+weir_err_t weir_checkpoint_begin(const char *run, uint64_t step, char *folder, size_t capacity,
+                                 weir_error_t *error) {
+    char parent[WEIR_PATH_MAX], path[WEIR_PATH_MAX];
+    weir_err_t status = checkpoints_path(run, parent, error);
+    if (status == WEIR_OK) {
+        status = step_path(parent, step, temporary_suffix, path, error);
+    }
+    if (status == WEIR_OK && strlen(path) >= capacity) {
+        status = weir_errorf(error, WEIR_ERR_INVALID, "path too long: '%.100s...'", path);
+    }
+    if (status == WEIR_OK) {
+        status = weir_file_make_directories(parent, error);
+    }
+    if (status == WEIR_OK) {
+        status = remove_temporaries(parent, error);
+    }
+    if (status == WEIR_OK && mkdir(path, 0777) != 0) {
+        status = weir_error_from_errno(error, errno, "create '%s'", path);
+    }
+    if (status == WEIR_OK) {
+        status = weir_file_sync_directory(parent, error);
+    }
+    if (status == WEIR_OK) {
+        memcpy(folder, path, strlen(path) + 1);
+    }
+    return status;
+}
+
+/* Give the finished folder its name. A checkpoint of the same step (from before a restart) is
+ * replaced: in one exchange where the file system can, else the old one is moved aside first. */
+static weir_err_t take_name(const char *parent, uint64_t step, const char *temporary,
+                            weir_error_t *error) {
+    char final[WEIR_PATH_MAX], old[WEIR_PATH_MAX];
+    weir_err_t status = step_path(parent, step, "", final, error);
+    if (status == WEIR_OK) {
+        status = step_path(parent, step, ".old.tmp", old, error);
+    }
+    if (status != WEIR_OK) {
+        return status;
+    }
+    if (!weir_file_exists(final)) {
+        return rename(temporary, final) == 0
+                   ? WEIR_OK
+                   : weir_error_from_errno(error, errno, "rename '%s' to '%s'", temporary, final);
+    }
+    if (renameat2(AT_FDCWD, temporary, AT_FDCWD, final, RENAME_EXCHANGE) == 0) {
+        return weir_file_remove_directory(temporary, error);
+    }
+    if (errno != EINVAL && errno != ENOSYS) {
+        return weir_error_from_errno(error, errno, "exchange '%s' and '%s'", temporary, final);
+    }
+    if (rename(final, old) != 0 || rename(temporary, final) != 0) {
+        return weir_error_from_errno(error, errno, "rename '%s' to '%s'", temporary, final);
+    }
+    return weir_file_remove_directory(old, error);
+}
+
+static weir_err_t move_link(const char *parent, const char *link, uint64_t step,
+                            weir_error_t *error) {
+    char path[WEIR_PATH_MAX], name[STEP_NAME];
+    weir_err_t status = weir_path_join(path, sizeof path, parent, link, error);
+    weir_checkpoint_step_name(step, name);
+    return status != WEIR_OK ? status : weir_file_replace_link(path, name, error);
+}
+
+weir_err_t weir_checkpoint_publish(const char *run, const weir_manifest_t *manifest, bool best,
+                                   weir_error_t *error) {
+    char parent[WEIR_PATH_MAX], temporary[WEIR_PATH_MAX], path[WEIR_PATH_MAX];
+    char *text = NULL;
+    size_t size = 0;
+    weir_err_t status = checkpoints_path(run, parent, error);
+    if (status == WEIR_OK) {
+        status = step_path(parent, manifest->step, temporary_suffix, temporary, error);
+    }
+    if (status == WEIR_OK) {
+        status = weir_path_join(path, sizeof path, temporary, WEIR_MANIFEST_NAME, error);
+    }
+    if (status == WEIR_OK) {
+        status = weir_manifest_check_files(temporary, manifest, false, error);
+    }
+    if (status == WEIR_OK) {
+        status = weir_manifest_format(manifest, &text, &size, error);
+    }
+    if (status == WEIR_OK) {
+        status = weir_file_replace(path, text, size, error); /* syncs the folder too */
+    }
+    if (status == WEIR_OK) {
+        status = take_name(parent, manifest->step, temporary, error);
+    }
+    if (status == WEIR_OK) {
+        status = weir_file_sync_directory(parent, error);
+    }
+    if (status == WEIR_OK) {
+        status = move_link(parent, "latest", manifest->step, error);
+    }
+    if (status == WEIR_OK && best) {
+        status = move_link(parent, "best", manifest->step, error);
+    }
+    free(text);
+    return status;
+}
+
+/* The step that a link points to; `*found` false when it points to none of ours, or is not there.
+ */
+static weir_err_t read_link(const char *parent, const char *link, bool *found, uint64_t *step,
+                            weir_error_t *error) {
+    char path[WEIR_PATH_MAX], real[WEIR_PATH_MAX];
+    weir_err_t status = weir_path_join(path, sizeof path, parent, link, error);
+    if (status != WEIR_OK) {
+        return status;
+    }
+    *found = false;
+    if (realpath(path, real) == NULL) {
+        return errno == ENOENT ? WEIR_OK : weir_error_from_errno(error, errno, "follow '%s'", path);
+    }
+    const char *slash = strrchr(real, '/');
+    *found = slash != NULL && weir_checkpoint_parse_step(slash + 1, step);
+    return WEIR_OK;
+}
+
+/* Its name first, so that what a crash leaves does not look whole. */
+static weir_err_t remove_step(const char *parent, uint64_t step, weir_error_t *error) {
+    char path[WEIR_PATH_MAX], temporary[WEIR_PATH_MAX];
+    weir_err_t status = step_path(parent, step, "", path, error);
+    if (status == WEIR_OK) {
+        status = step_path(parent, step, ".old.tmp", temporary, error);
+    }
+    if (status == WEIR_OK) {
+        status = weir_file_remove_directory(temporary, error);
+    }
+    if (status == WEIR_OK && rename(path, temporary) != 0) {
+        status = weir_error_from_errno(error, errno, "rename '%s' to '%s'", path, temporary);
+    }
+    if (status == WEIR_OK) {
+        status = weir_file_sync_directory(parent, error);
+    }
+    return status != WEIR_OK ? status : weir_file_remove_directory(temporary, error);
+}
+
+weir_err_t weir_checkpoint_prune(const char *run, size_t keep, weir_error_t *error) {
+    char parent[WEIR_PATH_MAX];
+    uint64_t *steps = NULL, latest = 0, best = 0;
+    size_t count = 0;
+    bool has_latest = false, has_best = false;
+    weir_err_t status = checkpoints_path(run, parent, error);
+    if (status == WEIR_OK) {
+        status = weir_checkpoint_list(run, &steps, &count, error);
+    }
+    if (status == WEIR_OK) {
+        status = read_link(parent, "latest", &has_latest, &latest, error);
+    }
+    if (status == WEIR_OK) {
+        status = read_link(parent, "best", &has_best, &best, error);
+    }
+    /* The newest stays in any case: it is what resolve falls back to. */
+    size_t kept = keep == 0 ? 1 : keep;
+    for (size_t i = 0; status == WEIR_OK && i + kept < count; i++) {
+        if (!(has_latest && steps[i] == latest) && !(has_best && steps[i] == best)) {
+            status = remove_step(parent, steps[i], error);
+        }
+    }
+    free(steps);
+    return status;
+}
