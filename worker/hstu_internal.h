@@ -2,9 +2,58 @@
 #ifndef WEIR_WORKER_HSTU_INTERNAL_H
 #define WEIR_WORKER_HSTU_INTERNAL_H
 
+#include "worker/attention.h"
 #include "worker/hstu.h"
+#include "worker/kernels.h"
+#include "worker/workspace.h"
 
-/* Columns of uvqk: 2 H dv + 2 H dqk. */
+/* Where dropout is drawn, a coordinate of its random numbers. Layer l: SITE_LAYER + 2 l. */
+enum { WEIR_HSTU_SITE_INPUT = 0, WEIR_HSTU_SITE_LAYER = 2 };
+
+#define WEIR_HSTU_NORM_FLOOR 1e-6 /* divisor of an encoded row is at least this */
+
+/* Offsets of one layer's parameters in the flat buffer; a layer ends where the next begins. */
+typedef struct {
+    size_t uvqk, time_bias, position_bias, output_weight, output_bias, end;
+} weir_hstu_layer_offsets_t;
+
+/* What a layer keeps for its backward. P = 2 H dv + 2 H dqk. */
+typedef struct {
+    weir_real_t *normalised;        /* T x D: layer_norm(x) */
+    weir_real_t *inverses;          /* T: of that layer_norm */
+    weir_real_t *projected;         /* T x P: layer_norm(x) W, before SiLU */
+    weir_real_t *attended;          /* T x H dv: layer_norm(y) */
+    weir_real_t *attended_inverses; /* T: of that layer_norm */
+    weir_real_t *gated;             /* T x H dv: Dropout(u * layer_norm(y)) */
+} weir_hstu_layer_t;
+
+struct weir_hstu {
+    weir_hstu_config_t config;
+    const weir_kernels_t *kernels;
+    weir_attention_t *attention;
+    weir_hstu_layer_t *layers; /* config.blocks */
+    weir_workspace_t workspace;
+    weir_real_t *stream;    /* T x D: x from layer to layer; after the last, its rows normalised */
+    weir_real_t *norms;     /* T: |x| after the last layer, not below the floor */
+    weir_real_t *activated; /* T x P: silu(projected) of the layer under way */
+    weir_real_t *d_stream;  /* T x D: gradient of x, from layer to layer */
+    weir_real_t *d_activated;    /* T x P */
+    weir_real_t *d_normalised;   /* T x D */
+    weir_real_t *d_gated;        /* T x H dv, then the gradient of y */
+    weir_sequence_batch_t batch; /* of the last forward; its arrays belong to the caller */
+    weir_forward_mode_t mode;
+    bool forward_done;
+};
+
+/* Columns of uvqk, P. */
 size_t weir_hstu_projection_width(const weir_hstu_config_t *config);
+weir_hstu_layer_offsets_t weir_hstu_layer_offsets(const weir_hstu_config_t *config, size_t layer);
+
+/* Set every piece of the workspace for a batch of `tokens`. */
+WEIR_MUST_USE weir_err_t weir_hstu_reserve(weir_hstu_t *hstu, size_t tokens, weir_error_t *error);
+
+/* Dropout in place on T x width, or its backward; nothing when off. */
+void weir_hstu_drop(const weir_hstu_t *hstu, uint32_t site, double probability, size_t width,
+                    weir_real_t *values);
 
 #endif

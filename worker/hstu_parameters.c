@@ -127,3 +127,15 @@ void weir_hstu_initialise(const weir_hstu_config_t *config, uint64_t seed,
         }
     }
 }
+
+weir_hstu_layer_offsets_t weir_hstu_layer_offsets(const weir_hstu_config_t *config, size_t layer) {
+    size_t first = 1 + layer * PARAMETERS_PER_LAYER;
+    weir_hstu_layer_offsets_t offsets = {
+        .uvqk = weir_hstu_parameter(config, first).offset,
+        .time_bias = weir_hstu_parameter(config, first + 1).offset,
+        .position_bias = weir_hstu_parameter(config, first + 2).offset,
+        .output_weight = weir_hstu_parameter(config, first + 3).offset,
+        .output_bias = weir_hstu_parameter(config, first + 4).offset};
+    offsets.end = offsets.output_bias + config->embedding_dim;
+    return offsets;
+}

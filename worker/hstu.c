@@ -1,0 +1,144 @@
+#include "worker/hstu.h"
+
+#include "worker/hstu_internal.h"
+
+#include <stdlib.h>
+
+/* No one trains wider; products of a few of these fit size_t and single ones an int of BLAS. */
+enum { LARGEST_WIDTH = 1 << 20, LARGEST_BLOCKS = 1 << 20 };
+
+static weir_err_t check_width(const char *what, size_t width, weir_error_t *error) {
+    if (width == 0 || width > LARGEST_WIDTH) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "model: %s is %zu, expected 1 to %d", what,
+                           width, LARGEST_WIDTH);
+    }
+    return WEIR_OK;
+}
+
+static weir_err_t check_dropout(const char *what, double probability, weir_error_t *error) {
+    if (!(probability >= 0.0 && probability < 1.0)) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "model: %s is %g, expected 0 to below 1", what,
+                           probability);
+    }
+    return WEIR_OK;
+}
+
+static weir_err_t check_config(const weir_hstu_config_t *config, weir_error_t *error) {
+    const struct {
+        const char *what;
+        size_t width;
+    } widths[] = {{"embedding_dim", config->embedding_dim},
+                  {"heads", config->heads},
+                  {"dqk", config->dqk},
+                  {"dv", config->dv},
+                  {"max_sequence_length", config->max_sequence_length},
+                  {"attention_length", config->attention_length}};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        weir_err_t err = check_width(widths[i].what, widths[i].width, error);
+        if (err != WEIR_OK) {
+            return err;
+        }
+    }
+    if (config->heads * (config->dqk + config->dv) > LARGEST_WIDTH) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "model: heads * (dqk + dv) is over %d",
+                           LARGEST_WIDTH);
+    }
+    if (config->attention_length < config->max_sequence_length) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "model: attention_length %zu is less than max_sequence_length %zu",
+                           config->attention_length, config->max_sequence_length);
+    }
+    if (config->blocks == 0 || config->blocks > LARGEST_BLOCKS) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "model: blocks is %zu, expected 1 to %d",
+                           config->blocks, LARGEST_BLOCKS);
+    }
+    weir_err_t err = check_dropout("input_dropout", config->input_dropout, error);
+    return err != WEIR_OK ? err : check_dropout("layer_dropout", config->layer_dropout, error);
+}
+
+weir_err_t weir_hstu_create(const weir_hstu_config_t *config, weir_hstu_t **hstu,
+                            weir_error_t *error) {
+    weir_err_t err = check_config(config, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    weir_hstu_t *created = calloc(1, sizeof *created);
+    if (created != NULL) {
+        created->config = *config;
+        created->layers = calloc(config->blocks, sizeof *created->layers);
+    }
+    if (created == NULL || created->layers == NULL) {
+        weir_hstu_destroy(created);
+        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for %zu blocks", config->blocks);
+    }
+    err = weir_kernels_select(&created->kernels, error);
+    if (err == WEIR_OK) {
+        const weir_attention_config_t attention = {.heads = config->heads,
+                                                   .dqk = config->dqk,
+                                                   .dv = config->dv,
+                                                   .attention_length = config->attention_length,
+                                                   .position_bias = config->position_bias,
+                                                   .time_bias = config->time_bias};
+        err = weir_attention_create(&attention, created->kernels, &created->attention, error);
+    }
+    if (err != WEIR_OK) {
+        weir_hstu_destroy(created);
+        return err;
+    }
+    *hstu = created;
+    return WEIR_OK;
+}
+
+void weir_hstu_destroy(weir_hstu_t *hstu) {
+    if (hstu == NULL) {
+        return;
+    }
+    weir_workspace_fini(&hstu->workspace);
+    weir_attention_destroy(hstu->attention);
+    free(hstu->layers);
+    free(hstu);
+}
+
+static void lay_out(weir_hstu_t *hstu, size_t tokens) {
+    const weir_hstu_config_t *config = &hstu->config;
+    weir_workspace_t *workspace = &hstu->workspace;
+    const size_t real = sizeof(weir_real_t), width = config->embedding_dim * real;
+    size_t projected = weir_hstu_projection_width(config) * real;
+    size_t gated = config->heads * config->dv * real;
+    for (size_t l = 0; l < config->blocks; l++) {
+        weir_hstu_layer_t *layer = &hstu->layers[l];
+        layer->normalised = weir_workspace_take(workspace, tokens, width);
+        layer->inverses = weir_workspace_take(workspace, tokens, real);
+        layer->projected = weir_workspace_take(workspace, tokens, projected);
+        layer->attended = weir_workspace_take(workspace, tokens, gated);
+        layer->attended_inverses = weir_workspace_take(workspace, tokens, real);
+        layer->gated = weir_workspace_take(workspace, tokens, gated);
+    }
+    hstu->stream = weir_workspace_take(workspace, tokens, width);
+    hstu->norms = weir_workspace_take(workspace, tokens, real);
+    hstu->activated = weir_workspace_take(workspace, tokens, projected);
+    hstu->d_stream = weir_workspace_take(workspace, tokens, width);
+    hstu->d_activated = weir_workspace_take(workspace, tokens, projected);
+    hstu->d_normalised = weir_workspace_take(workspace, tokens, width);
+    hstu->d_gated = weir_workspace_take(workspace, tokens, gated);
+}
+
+weir_err_t weir_hstu_reserve(weir_hstu_t *hstu, size_t tokens, weir_error_t *error) {
+    weir_workspace_begin(&hstu->workspace);
+    lay_out(hstu, tokens);
+    weir_err_t err = weir_workspace_reserve(&hstu->workspace, "the encoder's activations", error);
+    if (err == WEIR_OK) {
+        lay_out(hstu, tokens);
+    }
+    return err;
+}
+
+void weir_hstu_drop(const weir_hstu_t *hstu, uint32_t site, double probability, size_t width,
+                    weir_real_t *values) {
+    if (hstu->mode.train && probability > 0.0) {
+        weir_dropout_t dropout =
+            weir_dropout_at(hstu->mode.seed, hstu->mode.step, site, probability);
+        hstu->kernels->dropout(&dropout, hstu->batch.global_tokens, values, hstu->batch.tokens,
+                               width, values);
+    }
+}

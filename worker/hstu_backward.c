@@ -1,0 +1,157 @@
+/* Backward, by hand: each step of hstu_forward.c in reverse. d_stream carries the gradient of x
+ * from the last layer to the first; a layer's gradients are final when its turn is over. */
+#include "worker/blas.h"
+#include "worker/hstu_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Rows summed in one go before they are added to the total: bounds the rounding of long sums. */
+enum { SUM_BLOCK = 64 };
+
+/* Through e = x / max(|x|, floor); below the floor the divisor is a constant. */
+static void start_stream(weir_hstu_t *hstu, const weir_real_t *d_encoded) {
+    size_t dim = hstu->config.embedding_dim;
+    for (size_t t = 0; t < hstu->batch.tokens; t++) {
+        const weir_real_t *e = hstu->stream + t * dim, *d_e = d_encoded + t * dim;
+        weir_real_t *d_x = hstu->d_stream + t * dim, along = 0;
+        if (hstu->norms[t] > (weir_real_t)WEIR_HSTU_NORM_FLOOR) {
+            for (size_t d = 0; d < dim; d++) {
+                along += e[d] * d_e[d];
+            }
+        }
+        for (size_t d = 0; d < dim; d++) {
+            d_x[d] = (d_e[d] - along * e[d]) / hstu->norms[t];
+        }
+    }
+}
+
+/* sums = columns of T x width summed. */
+static void sum_columns(const weir_real_t *values, size_t tokens, size_t width, weir_real_t *block,
+                        weir_real_t *sums) {
+    memset(sums, 0, width * sizeof *sums);
+    for (size_t first = 0; first < tokens; first += SUM_BLOCK) {
+        size_t end = tokens - first < SUM_BLOCK ? tokens : first + SUM_BLOCK;
+        memset(block, 0, width * sizeof *block);
+        for (size_t t = first; t < end; t++) {
+            for (size_t c = 0; c < width; c++) {
+                block[c] += values[t * width + c];
+            }
+        }
+        for (size_t c = 0; c < width; c++) {
+            sums[c] += block[c];
+        }
+    }
+}
+
+/* Through u * layer_norm(y): d_gated becomes the gradient of layer_norm(y), the columns of u in
+ * d_activated are set. */
+static void split_gate(const weir_hstu_t *hstu, const weir_hstu_layer_t *layer) {
+    size_t width = hstu->config.heads * hstu->config.dv;
+    size_t projected = weir_hstu_projection_width(&hstu->config);
+    for (size_t t = 0; t < hstu->batch.tokens; t++) {
+        const weir_real_t *u = hstu->activated + t * projected;
+        const weir_real_t *y = layer->attended + t * width;
+        weir_real_t *d_u = hstu->d_activated + t * projected, *d_g = hstu->d_gated + t * width;
+        for (size_t c = 0; c < width; c++) {
+            d_u[c] = d_g[c] * y[c];
+            d_g[c] *= u[c];
+        }
+    }
+}
+
+/* From the residual branch's gradient, d_stream, to that of z. */
+static void differentiate_branch(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index,
+                                 weir_real_t *d_parameters) {
+    const weir_hstu_config_t *config = &hstu->config;
+    weir_hstu_layer_t *layer = &hstu->layers[index];
+    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, index);
+    size_t tokens = hstu->batch.tokens, dim = config->embedding_dim;
+    size_t width = config->heads * config->dv, projected = weir_hstu_projection_width(config);
+    sum_columns(hstu->d_stream, tokens, dim, hstu->d_normalised, d_parameters + at.output_bias);
+    weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, width, dim, tokens, 1, layer->gated,
+                   width, hstu->d_stream, dim, 0, d_parameters + at.output_weight, dim);
+    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, tokens, width, dim, 1, hstu->d_stream,
+                   dim, parameters + at.output_weight, dim, 0, hstu->d_gated, width);
+    weir_hstu_drop(hstu, WEIR_HSTU_SITE_LAYER + 2 * (uint32_t)index, config->layer_dropout, width,
+                   hstu->d_gated);
+    hstu->kernels->silu_forward(layer->projected, hstu->activated, tokens * projected);
+    split_gate(hstu, layer);
+    hstu->kernels->layer_norm_backward(layer->attended, layer->attended_inverses, hstu->d_gated,
+                                       tokens, width, false, hstu->d_gated);
+    const weir_attention_input_t input = {.z = hstu->activated,
+                                          .position_bias = parameters + at.position_bias,
+                                          .time_bias = parameters + at.time_bias};
+    const weir_attention_gradient_t gradient = {.d_z = hstu->d_activated,
+                                                .d_position_bias = d_parameters + at.position_bias,
+                                                .d_time_bias = d_parameters + at.time_bias};
+    weir_attention_backward(hstu->attention, &input, hstu->d_gated, &gradient);
+}
+
+static void differentiate_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index,
+                                weir_real_t *d_parameters) {
+    const weir_hstu_config_t *config = &hstu->config;
+    weir_hstu_layer_t *layer = &hstu->layers[index];
+    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, index);
+    size_t tokens = hstu->batch.tokens, dim = config->embedding_dim;
+    size_t projected = weir_hstu_projection_width(config);
+    differentiate_branch(hstu, parameters, index, d_parameters);
+    hstu->kernels->silu_backward(layer->projected, hstu->d_activated, hstu->d_activated,
+                                 tokens * projected);
+    weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, dim, projected, tokens, 1,
+                   layer->normalised, dim, hstu->d_activated, projected, 0, d_parameters + at.uvqk,
+                   projected);
+    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, tokens, dim, projected, 1,
+                   hstu->d_activated, projected, parameters + at.uvqk, projected, 0,
+                   hstu->d_normalised, dim);
+    hstu->kernels->layer_norm_backward(layer->normalised, layer->inverses, hstu->d_normalised,
+                                       tokens, dim, true, hstu->d_stream);
+}
+
+/* Through Dropout(sqrt(D) * E + P). Positions are summed in the order of the users. */
+static void finish_stream(weir_hstu_t *hstu, weir_real_t *d_items, weir_real_t *d_positions) {
+    const weir_sequence_batch_t *batch = &hstu->batch;
+    size_t dim = hstu->config.embedding_dim;
+    const weir_real_t scale = (weir_real_t)sqrt((double)dim);
+    weir_hstu_drop(hstu, WEIR_HSTU_SITE_INPUT, hstu->config.input_dropout, dim, hstu->d_stream);
+    memset(d_positions, 0, hstu->config.attention_length * dim * sizeof *d_positions);
+    for (size_t u = 0; u < batch->users; u++) {
+        size_t begin = batch->offsets[u] * dim, end = batch->offsets[u + 1] * dim;
+        for (size_t i = begin; i < end; i++) {
+            d_positions[i - begin] += hstu->d_stream[i];
+            d_items[i] = scale * hstu->d_stream[i];
+        }
+    }
+}
+
+weir_err_t weir_hstu_backward(weir_hstu_t *hstu, const weir_real_t *parameters,
+                              const weir_real_t *d_encoded, weir_real_t *d_items,
+                              weir_real_t *d_parameters, weir_gradient_ready_t ready,
+                              void *argument, weir_error_t *error) {
+    const weir_hstu_config_t *config = &hstu->config;
+    size_t positions = config->attention_length * config->embedding_dim;
+    if (!hstu->forward_done) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "backward without a forward before it");
+    }
+    if (hstu->batch.tokens == 0) {
+        memset(d_parameters, 0, weir_hstu_parameter_elements(config) * sizeof *d_parameters);
+    } else {
+        start_stream(hstu, d_encoded);
+    }
+    for (size_t layer = config->blocks; layer-- > 0;) {
+        weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, layer);
+        if (hstu->batch.tokens > 0) {
+            differentiate_layer(hstu, parameters, layer, d_parameters);
+        }
+        if (ready != NULL) {
+            ready(argument, at.uvqk, at.end);
+        }
+    }
+    if (hstu->batch.tokens > 0) {
+        finish_stream(hstu, d_items, d_parameters);
+    }
+    if (ready != NULL) {
+        ready(argument, 0, positions);
+    }
+    return WEIR_OK;
+}
