@@ -1,9 +1,9 @@
 /* The worker's side of the parameter servers.
  *
- * A client belongs to one worker and one table. A pull for step t names distinct keys; it is split by
- * owner (slot ranges), sent, and answered in the caller's order. The push of step t carries gradients
- * alone, in the same order. begin sends and returns; finish waits, so that the transfer hides behind
- * computation. */
+ * A client belongs to one worker and one table. A pull for step t names distinct keys; it is split
+ * by owner (slot ranges), sent, and answered in the caller's order. The push of step t carries
+ * gradients alone, in the same order. begin sends and returns; finish waits, so that the transfer
+ * hides behind computation. */
 #ifndef WEIR_PS_CLIENT_H
 #define WEIR_PS_CLIENT_H
 
@@ -28,8 +28,9 @@ WEIR_MUST_USE weir_err_t weir_ps_client_create(const weir_ps_client_options_t *o
                                                weir_ps_client_t **client, weir_error_t *error);
 void weir_ps_client_destroy(weir_ps_client_t *client);
 
-/* Send the pull of `step` (1, 2, ...): `keys` distinct, kept by the caller until finish. Every server
- * gets a request, an empty one too: the step's barrier counts them. One pull under way at a time. */
+/* Send the pull of `step` (1, 2, ...): `keys` distinct, kept by the caller until finish. Every
+ * server gets a request, an empty one too: the step's barrier counts them. One pull under way at a
+ * time. */
 WEIR_MUST_USE weir_err_t weir_ps_client_pull_begin(weir_ps_client_t *client, uint64_t step,
                                                    const weir_key_t *keys, size_t count,
                                                    weir_error_t *error);

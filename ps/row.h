@@ -11,17 +11,17 @@
 #include <stdint.h>
 
 typedef struct {
-    char name[32];          /* of the table: "item" */
-    uint32_t table_id;      /* position in the model's list of tables; part of the birth counter */
-    uint32_t dim;           /* D, float32 */
+    char name[32];     /* of the table: "item" */
+    uint32_t table_id; /* position in the model's list of tables; part of the birth counter */
+    uint32_t dim;      /* D, float32 */
     weir_optimizer_kind_t optimizer;
     double learning_rate;
     double beta1;
     double beta2;
     double epsilon;
-    double weight_decay;    /* decoupled */
-    double initial_sigma;   /* birth: normal truncated at two sigma */
-    uint64_t seed;          /* birth: value = f(seed, table_id, key) */
+    double weight_decay;  /* decoupled */
+    double initial_sigma; /* birth: normal truncated at two sigma */
+    uint64_t seed;        /* birth: value = f(seed, table_id, key) */
 } weir_table_schema_t;
 
 /* One named run of floats inside a row record. */
