@@ -1,9 +1,9 @@
 /* From the mapped data to a worker's part of a global batch.
  *
- * The global batch of step t is a pure function of (seed, t): users in the epoch's shuffled order. Its
- * users are dealt to the W workers by cost; token numbers are those of the global batch, so that
- * negatives and dropout, and with them the result, do not depend on W beyond rounding.
- * Keys of a part are deduplicated: history, targets and negatives refer to rows 0 .. U-1. */
+ * The global batch of step t is a pure function of (seed, t): users in the epoch's shuffled order.
+ * Its users are dealt to the W workers by cost; token numbers are those of the global batch, so
+ * that negatives and dropout, and with them the result, do not depend on W beyond rounding. Keys of
+ * a part are deduplicated: history, targets and negatives refer to rows 0 .. U-1. */
 #ifndef WEIR_WORKER_BATCH_H
 #define WEIR_WORKER_BATCH_H
 
@@ -38,8 +38,11 @@ void weir_batch_reader_destroy(weir_batch_reader_t *reader);
 /* Steps in one epoch. */
 uint64_t weir_batch_steps_per_epoch(const weir_batch_reader_t *reader);
 
-/* This worker's part of the batch of `step`; valid until the next call. May be empty (T = 0, and then
- * U = 0) when there are fewer users than workers. */
+/* Users with enough events to be trained on. */
+uint64_t weir_batch_users_per_epoch(const weir_batch_reader_t *reader);
+
+/* This worker's part of the batch of `step`; valid until the next call. May be empty (T = 0, and
+ * then U = 0) when there are fewer users than workers. */
 WEIR_MUST_USE weir_err_t weir_batch_read(weir_batch_reader_t *reader, uint64_t step,
                                          const weir_train_batch_t **batch, weir_error_t *error);
 

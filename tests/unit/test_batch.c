@@ -1,0 +1,252 @@
+/* Batches over a small data folder that the test writes. */
+#include "common/file.h"
+#include "common/tensor_file.h"
+#include "tests/suite.h"
+#include "worker/batch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* User u has u % 9 + 1 events; its k-th event is item (u * 7 + k * 3) % ITEMS + 1 at time 100 u +
+ * 10 k. */
+enum { USERS = 50, ITEMS = 40, BATCH = 16 };
+
+static char folder[64];
+static weir_dataset_t *dataset;
+
+static size_t events_of_user(size_t user) {
+    return user % 9 + 1;
+}
+
+static int64_t item_of_event(size_t user, size_t k) {
+    return (int64_t)((user * 7 + k * 3) % ITEMS) + 1;
+}
+
+static void write_events(const char *path) {
+    int64_t offsets[USERS + 1] = {0}, items[USERS * 9], times[USERS * 9];
+    float actions[USERS * 9];
+    size_t events = 0;
+    for (size_t user = 0; user < USERS; user++) {
+        for (size_t k = 0; k < events_of_user(user); k++, events++) {
+            items[events] = item_of_event(user, k);
+            times[events] = (int64_t)(100 * user + 10 * k);
+            actions[events] = 1.0f;
+        }
+        offsets[user + 1] = (int64_t)events;
+    }
+    weir_tensor_writer_t *writer = NULL;
+    const uint64_t users_shape[1] = {USERS + 1}, events_shape[1] = {events};
+    ck_assert_int_eq(weir_tensor_writer_create(path, &writer, NULL), WEIR_OK);
+    const char *metadata[][2] = {{"format", WEIR_DATASET_FORMAT},
+                                 {"version", WEIR_DATASET_VERSION},
+                                 {"num_users", "50"},
+                                 {"num_items", "40"},
+                                 {"source", "test"}};
+    for (size_t i = 0; i < sizeof metadata / sizeof metadata[0]; i++) {
+        ck_assert_int_eq(weir_tensor_writer_metadata(writer, metadata[i][0], metadata[i][1], NULL),
+                         WEIR_OK);
+    }
+    ck_assert_int_eq(
+        weir_tensor_writer_declare(writer, "offsets", WEIR_DTYPE_I64, 1, users_shape, NULL),
+        WEIR_OK);
+    ck_assert_int_eq(
+        weir_tensor_writer_declare(writer, "items", WEIR_DTYPE_I64, 1, events_shape, NULL),
+        WEIR_OK);
+    ck_assert_int_eq(
+        weir_tensor_writer_declare(writer, "times", WEIR_DTYPE_I64, 1, events_shape, NULL),
+        WEIR_OK);
+    ck_assert_int_eq(
+        weir_tensor_writer_declare(writer, "actions", WEIR_DTYPE_F32, 1, events_shape, NULL),
+        WEIR_OK);
+    ck_assert_int_eq(weir_tensor_writer_begin(writer, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_tensor_writer_append(writer, offsets, sizeof offsets, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_tensor_writer_append(writer, items, events * 8, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_tensor_writer_append(writer, times, events * 8, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_tensor_writer_append(writer, actions, events * 4, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_tensor_writer_commit(writer, NULL, NULL, NULL), WEIR_OK);
+    weir_tensor_writer_destroy(writer);
+}
+
+/* Batches never look into the dictionary; it only has to be there. */
+static void write_dictionary(const char *path) {
+    weir_tensor_writer_t *writer = NULL;
+    ck_assert_int_eq(weir_tensor_writer_create(path, &writer, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_tensor_writer_begin(writer, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_tensor_writer_commit(writer, NULL, NULL, NULL), WEIR_OK);
+    weir_tensor_writer_destroy(writer);
+}
+
+static void open_data(void) {
+    char path[128];
+    weir_error_t error = {0};
+    (void)snprintf(folder, sizeof folder, "/tmp/weir-test-batch-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/%s", folder, WEIR_DATASET_EVENTS);
+    write_events(path);
+    (void)snprintf(path, sizeof path, "%s/%s", folder, WEIR_DATASET_DICTIONARY);
+    write_dictionary(path);
+    ck_assert_msg(weir_dataset_open(folder, &dataset, &error) == WEIR_OK, "%s", error.message);
+}
+
+static void close_data(void) {
+    weir_dataset_close(dataset);
+    ck_assert_int_eq(weir_file_remove_directory(folder, NULL), WEIR_OK);
+}
+
+static weir_config_t config_of(bool validation, int64_t sharing) {
+    weir_config_t config;
+    weir_config_defaults(&config);
+    config.train.batch_users = BATCH;
+    config.train.seed = 5;
+    config.model.max_sequence_length = 4;
+    config.loss.negatives = 6;
+    config.loss.sharing = sharing;
+    config.eval.validation = validation;
+    return config;
+}
+
+static weir_batch_reader_t *reader_of(const weir_config_t *config, uint32_t worker,
+                                      uint32_t workers) {
+    weir_batch_reader_t *reader = NULL;
+    weir_error_t error = {0};
+    ck_assert_msg(weir_batch_reader_create(config, dataset, worker, workers, &reader, &error) ==
+                      WEIR_OK,
+                  "%s", error.message);
+    return reader;
+}
+
+static const weir_train_batch_t *read_step(weir_batch_reader_t *reader, uint64_t step) {
+    const weir_train_batch_t *batch = NULL;
+    ck_assert_int_eq(weir_batch_read(reader, step, &batch, NULL), WEIR_OK);
+    return batch;
+}
+
+START_TEST(an_epoch_shows_every_user_with_enough_events_once) {
+    weir_config_t config = config_of(_i == 1, WEIR_NEGATIVES_TOKEN);
+    weir_batch_reader_t *reader = reader_of(&config, 0, 1);
+    size_t needed = _i == 1 ? 4 : 3, seen[USERS] = {0};
+    for (uint64_t step = 1; step <= weir_batch_steps_per_epoch(reader); step++) {
+        const weir_train_batch_t *batch = read_step(reader, step);
+        for (size_t b = 0; b < batch->sequence.users; b++) {
+            size_t user = (size_t)batch->users[b];
+            size_t first = batch->sequence.offsets[b], last = batch->sequence.offsets[b + 1] - 1;
+            size_t target = events_of_user(user) - (_i == 1 ? 3 : 2);
+            seen[user]++;
+            ck_assert_uint_eq(batch->keys[batch->target_rows[last]],
+                              (weir_key_t)item_of_event(user, target));
+            ck_assert_uint_eq(batch->keys[batch->item_rows[last]],
+                              (weir_key_t)item_of_event(user, target - 1));
+            ck_assert_int_eq(batch->sequence.next_times[last], (int64_t)(100 * user + 10 * target));
+            ck_assert_uint_eq(last - first + 1, target < 4 ? target : 4);
+        }
+    }
+    for (size_t user = 0; user < USERS; user++) {
+        ck_assert_uint_eq(seen[user], events_of_user(user) >= needed ? 1 : 0);
+    }
+    weir_batch_reader_destroy(reader);
+}
+END_TEST
+
+/* Find a token of the whole batch in a part by its number. */
+static size_t row_of_token(const weir_train_batch_t *part, uint32_t token) {
+    for (size_t i = 0; i < part->sequence.tokens; i++) {
+        if (part->sequence.global_tokens[i] == token) {
+            return i;
+        }
+    }
+    return SIZE_MAX;
+}
+
+START_TEST(the_parts_of_three_workers_make_the_batch_of_one) {
+    weir_config_t config = config_of(false, _i);
+    weir_batch_reader_t *one = reader_of(&config, 0, 1), *parts[3];
+    const weir_train_batch_t *of_part[3];
+    size_t negatives = (size_t)config.loss.negatives;
+    for (uint32_t w = 0; w < 3; w++) {
+        parts[w] = reader_of(&config, w, 3);
+    }
+    for (uint64_t step = 1; step <= 7; step++) { /* into the third epoch */
+        const weir_train_batch_t *whole = read_step(one, step);
+        size_t tokens = 0;
+        for (uint32_t w = 0; w < 3; w++) {
+            of_part[w] = read_step(parts[w], step);
+            tokens += of_part[w]->sequence.tokens;
+            ck_assert_uint_eq(of_part[w]->global_tokens, whole->global_tokens);
+        }
+        ck_assert_uint_eq(tokens, whole->sequence.tokens);
+        ck_assert_uint_eq(tokens, whole->global_tokens);
+        for (size_t i = 0; i < tokens; i++) {
+            size_t found = 0;
+            for (uint32_t w = 0; w < 3; w++) {
+                size_t j = row_of_token(of_part[w], whole->sequence.global_tokens[i]);
+                if (j == SIZE_MAX) {
+                    continue;
+                }
+                found++;
+                ck_assert_uint_eq(of_part[w]->keys[of_part[w]->item_rows[j]],
+                                  whole->keys[whole->item_rows[i]]);
+                size_t a = _i == WEIR_NEGATIVES_BATCH ? 0 : i,
+                       b = _i == WEIR_NEGATIVES_BATCH ? 0 : j;
+                for (size_t r = 0; r < negatives; r++) {
+                    weir_key_t key = whole->keys[whole->negative_rows[a * negatives + r]];
+                    ck_assert_uint_ge(key, 1);
+                    ck_assert_uint_le(key, ITEMS);
+                    ck_assert_uint_eq(
+                        of_part[w]->keys[of_part[w]->negative_rows[b * negatives + r]], key);
+                }
+            }
+            ck_assert_uint_eq(found, 1);
+        }
+    }
+    for (uint32_t w = 0; w < 3; w++) {
+        weir_batch_reader_destroy(parts[w]);
+    }
+    weir_batch_reader_destroy(one);
+}
+END_TEST
+
+START_TEST(epochs_are_shuffled_and_steps_repeat_exactly) {
+    weir_config_t config = config_of(false, WEIR_NEGATIVES_TOKEN);
+    weir_batch_reader_t *reader = reader_of(&config, 0, 1), *again = reader_of(&config, 0, 1);
+    uint64_t per_epoch = weir_batch_steps_per_epoch(reader);
+    uint64_t first[BATCH];
+    memcpy(first, read_step(reader, 1)->users, sizeof first);
+    ck_assert_int_ne(memcmp(first, read_step(reader, 1 + per_epoch)->users, sizeof first), 0);
+    /* A reader that comes later, as after a resume, sees the same step. */
+    const weir_train_batch_t *a = read_step(reader, 6), *b = read_step(again, 6);
+    ck_assert_uint_eq(a->sequence.tokens, b->sequence.tokens);
+    ck_assert_uint_eq(a->key_count, b->key_count);
+    ck_assert_int_eq(memcmp(a->keys, b->keys, a->key_count * sizeof(weir_key_t)), 0);
+    weir_batch_reader_destroy(reader);
+    weir_batch_reader_destroy(again);
+}
+END_TEST
+
+START_TEST(more_workers_than_users_leaves_some_with_nothing) {
+    weir_config_t config = config_of(false, WEIR_NEGATIVES_BATCH);
+    config.train.batch_users = 2;
+    size_t empty = 0;
+    for (uint32_t w = 0; w < 5; w++) {
+        weir_batch_reader_t *reader = reader_of(&config, w, 5);
+        const weir_train_batch_t *batch = read_step(reader, 1);
+        empty += batch->sequence.tokens == 0 ? 1 : 0;
+        ck_assert(batch->sequence.tokens > 0 || batch->key_count == 0);
+        weir_batch_reader_destroy(reader);
+    }
+    ck_assert_uint_eq(empty, 3);
+}
+END_TEST
+
+static Suite *suite(void) {
+    Suite *s = suite_create("batch");
+    TCase *t = tcase_create("batch");
+    tcase_add_unchecked_fixture(t, open_data, close_data);
+    tcase_add_loop_test(t, an_epoch_shows_every_user_with_enough_events_once, 0, 2);
+    tcase_add_loop_test(t, the_parts_of_three_workers_make_the_batch_of_one, 0, 2);
+    tcase_add_test(t, epochs_are_shuffled_and_steps_repeat_exactly);
+    tcase_add_test(t, more_workers_than_users_leaves_some_with_nothing);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+WEIR_TEST_MAIN(suite())

@@ -1,0 +1,373 @@
+#include "worker/batch.h"
+
+#include "common/rng.h"
+#include "worker/key_set.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The token coordinate of negatives that a whole batch shares. */
+#define SHARED_TOKEN UINT32_MAX
+
+/* A user of the global batch: where its training example lies in the data. */
+typedef struct {
+    uint64_t user;
+    size_t first;         /* first event of the history, within the user's events */
+    size_t length;        /* L: events of history; the target is event first + length */
+    uint32_t first_token; /* number of its first token in the global batch */
+    uint32_t worker;      /* that computes it */
+} example_t;
+
+struct weir_batch_reader {
+    weir_dataset_t *dataset; /* not owned */
+    uint32_t worker, workers;
+    uint64_t seed;
+    size_t max_length, negatives, batch_users, holdout;
+    bool shared;
+    double token_cost; /* cost of a token in units of one pair of attention */
+    uint64_t catalogue;
+
+    uint32_t *eligible; /* users with a history and a target */
+    uint32_t *order;    /* permutation of eligible in this epoch */
+    size_t eligible_count;
+    uint64_t order_epoch; /* of `order`; UINT64_MAX: none yet */
+
+    example_t *examples; /* the global batch, in its order */
+    uint32_t *by_cost;   /* positions in examples, dearest first */
+    double *load;        /* per worker */
+
+    weir_key_set_t *keys;
+    size_t token_capacity;
+    size_t *offsets; /* batch_users + 1 */
+    uint64_t *users;
+    int64_t *times, *next_times, *items, *targets, *draws;
+    uint32_t *global_tokens, *item_rows, *target_rows, *negative_rows;
+    weir_train_batch_t batch;
+};
+
+/* Flops of a token outside attention over flops of a (query, key) pair, from the model's widths:
+ * what dealing by cost needs, to a factor. Projections 2 D (3 H dv + 2 H dqk); loss 6 R D; a pair
+ * 2 (dqk + dv) and about 30 for biases and SiLU, half of the pairs masked. */
+static double cost_of_token(const weir_config_t *config) {
+    double d = (double)config->model.embedding_dim, h = (double)config->model.heads;
+    double dqk = (double)config->model.dqk, dv = (double)config->model.dv;
+    double blocks = (double)config->model.blocks;
+    double token =
+        blocks * 2.0 * d * h * (3.0 * dv + 2.0 * dqk) + 6.0 * (double)config->loss.negatives * d;
+    double pair = blocks * h * (2.0 * (dqk + dv) + 30.0) / 2.0;
+    return token / pair;
+}
+
+/* Training events of a user with `count` events: all but those held out; the last is the target. */
+static bool example_of_user(const weir_batch_reader_t *reader, uint64_t user, example_t *example) {
+    size_t count = weir_dataset_user(reader->dataset, user).count;
+    if (count < reader->holdout + 2) {
+        return false;
+    }
+    size_t target = count - reader->holdout - 1;
+    example->user = user;
+    example->length = target < reader->max_length ? target : reader->max_length;
+    example->first = target - example->length;
+    return true;
+}
+
+static weir_err_t find_eligible(weir_batch_reader_t *reader, weir_error_t *error) {
+    uint64_t users = weir_dataset_users(reader->dataset);
+    if (users >= UINT32_MAX) {
+        return weir_errorf(error, WEIR_ERR_UNSUPPORTED, "%llu users; at most %u can be shuffled",
+                           (unsigned long long)users, UINT32_MAX - 1);
+    }
+    reader->eligible = malloc((size_t)users * sizeof(uint32_t) + 1);
+    reader->order = malloc((size_t)users * sizeof(uint32_t) + 1);
+    if (reader->eligible == NULL || reader->order == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the order of %llu users",
+                           (unsigned long long)users);
+    }
+    for (uint64_t user = 0; user < users; user++) {
+        example_t example;
+        if (example_of_user(reader, user, &example)) {
+            reader->eligible[reader->eligible_count++] = (uint32_t)user;
+        }
+    }
+    if (reader->eligible_count == 0) {
+        weir_err_t err = weir_errorf(error, WEIR_ERR_INVALID,
+                                     "no user of the data has the %zu events that training needs",
+                                     reader->holdout + 2);
+        weir_error_hint(error,
+                        "history, training target%s and test target: one event each at least",
+                        reader->holdout == 2 ? ", validation target" : "");
+        return err;
+    }
+    return WEIR_OK;
+}
+
+weir_err_t weir_batch_reader_create(const weir_config_t *config, weir_dataset_t *dataset,
+                                    uint32_t worker, uint32_t workers, weir_batch_reader_t **reader,
+                                    weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    weir_batch_reader_t *created = calloc(1, sizeof *created);
+    if (created == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for a batch reader");
+    }
+    created->dataset = dataset;
+    created->worker = worker;
+    created->workers = workers;
+    created->seed = (uint64_t)config->train.seed;
+    created->max_length = (size_t)config->model.max_sequence_length;
+    created->negatives = (size_t)config->loss.negatives;
+    created->shared = config->loss.sharing == WEIR_NEGATIVES_BATCH;
+    created->batch_users = (size_t)config->train.batch_users;
+    created->holdout = config->eval.validation ? 2 : 1;
+    created->token_cost = cost_of_token(config);
+    created->catalogue = weir_dataset_items(dataset);
+    created->order_epoch = UINT64_MAX;
+
+    size_t users = created->batch_users;
+    created->examples = calloc(users, sizeof(example_t));
+    created->by_cost = calloc(users, sizeof(uint32_t));
+    created->load = calloc(workers, sizeof(double));
+    created->offsets = calloc(users + 1, sizeof(size_t));
+    created->users = calloc(users, sizeof(uint64_t));
+    created->draws = calloc(created->negatives + 4, sizeof(int64_t));
+    if (created->examples == NULL || created->by_cost == NULL || created->load == NULL ||
+        created->offsets == NULL || created->users == NULL || created->draws == NULL) {
+        err = weir_errorf(error, WEIR_ERR_MEMORY, "no memory for a batch of %zu users", users);
+        goto out;
+    }
+    err = find_eligible(created, error);
+    if (err != WEIR_OK) {
+        goto out;
+    }
+    err = weir_key_set_create(created->catalogue, &created->keys, error);
+    if (err != WEIR_OK) {
+        goto out;
+    }
+    *reader = created;
+    created = NULL;
+out:
+    weir_batch_reader_destroy(created);
+    return err;
+}
+
+void weir_batch_reader_destroy(weir_batch_reader_t *reader) {
+    if (reader == NULL) {
+        return;
+    }
+    weir_key_set_destroy(reader->keys);
+    free(reader->eligible);
+    free(reader->order);
+    free(reader->examples);
+    free(reader->by_cost);
+    free(reader->load);
+    free(reader->offsets);
+    free(reader->users);
+    free(reader->draws);
+    free(reader->times);
+    free(reader->next_times);
+    free(reader->items);
+    free(reader->targets);
+    free(reader->global_tokens);
+    free(reader->item_rows);
+    free(reader->target_rows);
+    free(reader->negative_rows);
+    free(reader);
+}
+
+uint64_t weir_batch_steps_per_epoch(const weir_batch_reader_t *reader) {
+    return (reader->eligible_count + reader->batch_users - 1) / reader->batch_users;
+}
+
+uint64_t weir_batch_users_per_epoch(const weir_batch_reader_t *reader) {
+    return reader->eligible_count;
+}
+
+/* The global batch of a position in an epoch: which users, in which order. Returns how many. */
+static size_t choose_examples(weir_batch_reader_t *reader, uint64_t epoch, uint64_t position) {
+    if (reader->order_epoch != epoch) {
+        weir_rng_permutation(reader->seed, WEIR_STREAM_SHUFFLE, epoch, reader->order,
+                             reader->eligible_count);
+        reader->order_epoch = epoch;
+    }
+    size_t begin = (size_t)position * reader->batch_users;
+    size_t end = begin + reader->batch_users;
+    end = end < reader->eligible_count ? end : reader->eligible_count;
+    uint32_t token = 0;
+    for (size_t i = begin; i < end; i++) {
+        example_t *example = &reader->examples[i - begin];
+        (void)example_of_user(reader, reader->eligible[reader->order[i]], example);
+        example->first_token = token;
+        token += (uint32_t)example->length;
+    }
+    reader->batch.global_tokens = token;
+    return end - begin;
+}
+
+static double cost_of_example(const weir_batch_reader_t *reader, const example_t *example) {
+    double length = (double)example->length;
+    return length * (reader->token_cost + length);
+}
+
+/* Deal the users to the workers, dearest first, each to the least loaded: within 4/3 of the best
+ * (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969). Equal for all workers. */
+static void deal_examples(weir_batch_reader_t *reader, size_t count) {
+    for (size_t i = 0; i < count; i++) { /* insertion: a batch has a few hundred users */
+        double cost = cost_of_example(reader, &reader->examples[i]);
+        size_t place = i;
+        while (place > 0 &&
+               cost_of_example(reader, &reader->examples[reader->by_cost[place - 1]]) < cost) {
+            reader->by_cost[place] = reader->by_cost[place - 1];
+            place--;
+        }
+        reader->by_cost[place] = (uint32_t)i;
+    }
+    memset(reader->load, 0, reader->workers * sizeof(double));
+    for (size_t i = 0; i < count; i++) {
+        example_t *example = &reader->examples[reader->by_cost[i]];
+        uint32_t least = 0;
+        for (uint32_t worker = 1; worker < reader->workers; worker++) {
+            least = reader->load[worker] < reader->load[least] ? worker : least;
+        }
+        example->worker = least;
+        reader->load[least] += cost_of_example(reader, example);
+    }
+}
+
+static bool grow(void *array, size_t count, size_t size) {
+    void *old, *grown;
+    memcpy(&old, array, sizeof old); /* `array` is the address of a pointer of any type */
+    grown = realloc(old, count * size);
+    if (grown != NULL) {
+        memcpy(array, &grown, sizeof grown);
+    }
+    return grown != NULL;
+}
+
+static weir_err_t reserve_tokens(weir_batch_reader_t *reader, size_t tokens, weir_error_t *error) {
+    if (tokens <= reader->token_capacity) {
+        return WEIR_OK;
+    }
+    size_t negatives = reader->shared ? reader->negatives : tokens * reader->negatives;
+    if (!grow(&reader->times, tokens, sizeof(int64_t)) ||
+        !grow(&reader->next_times, tokens, sizeof(int64_t)) ||
+        !grow(&reader->items, tokens, sizeof(int64_t)) ||
+        !grow(&reader->targets, tokens, sizeof(int64_t)) ||
+        !grow(&reader->global_tokens, tokens, sizeof(uint32_t)) ||
+        !grow(&reader->item_rows, tokens, sizeof(uint32_t)) ||
+        !grow(&reader->target_rows, tokens, sizeof(uint32_t)) ||
+        !grow(&reader->negative_rows, negatives, sizeof(uint32_t))) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for a batch of %zu tokens", tokens);
+    }
+    reader->token_capacity = tokens;
+    return WEIR_OK;
+}
+
+/* Copy this worker's users' histories. */
+static weir_err_t read_events(weir_batch_reader_t *reader, size_t count, weir_error_t *error) {
+    weir_sequence_batch_t *sequence = &reader->batch.sequence;
+    size_t users = 0, tokens = 0;
+    for (size_t i = 0; i < count; i++) {
+        tokens += reader->examples[i].worker == reader->worker ? reader->examples[i].length : 0;
+    }
+    weir_err_t err = reserve_tokens(reader, tokens, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    tokens = 0;
+    for (size_t i = 0; i < count; i++) {
+        const example_t *example = &reader->examples[i];
+        if (example->worker != reader->worker) {
+            continue;
+        }
+        weir_user_events_t events = weir_dataset_user(reader->dataset, example->user);
+        size_t bytes = example->length * sizeof(int64_t);
+        memcpy(reader->items + tokens, events.items + example->first, bytes);
+        memcpy(reader->targets + tokens, events.items + example->first + 1, bytes);
+        memcpy(reader->times + tokens, events.times + example->first, bytes);
+        memcpy(reader->next_times + tokens, events.times + example->first + 1, bytes);
+        for (size_t j = 0; j < example->length; j++) {
+            reader->global_tokens[tokens + j] = example->first_token + (uint32_t)j;
+        }
+        reader->offsets[users] = tokens;
+        reader->users[users++] = example->user;
+        tokens += example->length;
+    }
+    reader->offsets[users] = tokens;
+    *sequence = (weir_sequence_batch_t){.users = users,
+                                        .tokens = tokens,
+                                        .offsets = reader->offsets,
+                                        .times = reader->times,
+                                        .next_times = reader->next_times,
+                                        .global_tokens = reader->global_tokens};
+    return WEIR_OK;
+}
+
+/* Uniform in [0, bound) from 64 random bits, for catalogues beyond 2^32: the upper half of a
+ * 128-bit product. */
+static uint64_t below_large(uint64_t word, uint64_t bound) {
+    __extension__ typedef unsigned __int128 wide_t;
+    return (uint64_t)(((wide_t)word * bound) >> 64);
+}
+
+/* R items, uniform with replacement from the catalogue 1 .. C, of one token. */
+static void draw_negatives(const weir_batch_reader_t *reader, uint64_t step, uint32_t token) {
+    weir_rng_key_t key = weir_rng_key(reader->seed, WEIR_STREAM_NEGATIVE);
+    bool small = reader->catalogue <= UINT32_MAX;
+    size_t a_call = small ? 4 : 2; /* `draws` has room for a whole last call */
+    for (size_t r = 0; r < reader->negatives; r += a_call) {
+        weir_philox_t words =
+            weir_philox(key, (uint32_t)step, (uint32_t)(step >> 32), token, (uint32_t)(r / a_call));
+        for (size_t j = 0; j < a_call; j++) {
+            uint64_t item =
+                small ? weir_uniform_below(words.word[j], (uint32_t)reader->catalogue)
+                      : below_large((uint64_t)words.word[2 * j] << 32 | words.word[2 * j + 1],
+                                    reader->catalogue);
+            reader->draws[r + j] = 1 + (int64_t)item;
+        }
+    }
+}
+
+static weir_err_t number_rows(weir_batch_reader_t *reader, uint64_t step, weir_error_t *error) {
+    size_t tokens = reader->batch.sequence.tokens, negatives = reader->negatives;
+    size_t drawn = reader->shared ? negatives : tokens * negatives;
+    weir_err_t err = weir_key_set_begin(reader->keys, 2 * tokens + drawn, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    weir_key_set_rows(reader->keys, reader->items, tokens, reader->item_rows);
+    weir_key_set_rows(reader->keys, reader->targets, tokens, reader->target_rows);
+    if (reader->shared && tokens > 0) {
+        draw_negatives(reader, step, SHARED_TOKEN);
+        weir_key_set_rows(reader->keys, reader->draws, negatives, reader->negative_rows);
+    }
+    for (size_t i = 0; i < tokens && !reader->shared; i++) {
+        draw_negatives(reader, step, reader->global_tokens[i]);
+        weir_key_set_rows(reader->keys, reader->draws, negatives,
+                          reader->negative_rows + i * negatives);
+    }
+    return WEIR_OK;
+}
+
+weir_err_t weir_batch_read(weir_batch_reader_t *reader, uint64_t step,
+                           const weir_train_batch_t **batch, weir_error_t *error) {
+    uint64_t per_epoch = weir_batch_steps_per_epoch(reader);
+    uint64_t epoch = (step - 1) / per_epoch, position = (step - 1) % per_epoch;
+    size_t count = choose_examples(reader, epoch, position);
+    deal_examples(reader, count);
+    weir_err_t err = read_events(reader, count, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    err = number_rows(reader, step, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    reader->batch.users = reader->users;
+    reader->batch.item_rows = reader->item_rows;
+    reader->batch.target_rows = reader->target_rows;
+    reader->batch.negative_rows = reader->negative_rows;
+    reader->batch.keys = weir_key_set_keys(reader->keys, &reader->batch.key_count);
+    reader->batch.step = step;
+    reader->batch.epoch = epoch;
+    *batch = &reader->batch;
+    return WEIR_OK;
+}

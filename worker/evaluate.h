@@ -1,0 +1,41 @@
+/* Evaluation in parallel over the workers: the rank of every user's target among the whole
+ * catalogue (docs/model.md, public-data protocol).
+ *
+ * Worker w takes every W-th user. First all histories are encoded (rows by peek: nothing is born);
+ * then the catalogue passes by in pieces, each scored against all users of the worker, so that
+ * neither the catalogue nor a score matrix need fit into memory. */
+#ifndef WEIR_WORKER_EVALUATE_H
+#define WEIR_WORKER_EVALUATE_H
+
+#include "common/config.h"
+#include "common/dataset.h"
+#include "common/error.h"
+#include "ps/client.h"
+#include "worker/exchange.h"
+#include "worker/hstu.h"
+#include "worker/rank.h"
+
+#include <stdbool.h>
+
+typedef enum {
+    WEIR_SPLIT_TEST,      /* target: the last event */
+    WEIR_SPLIT_VALIDATION /* target: the event before it */
+} weir_split_t;
+const char *weir_split_name(weir_split_t split); /* "test", "validation" */
+
+typedef struct {
+    const weir_config_t *config;
+    weir_dataset_t *dataset;
+    weir_hstu_t *hstu; /* workspace, shared with training */
+    weir_ps_client_t *client;
+    weir_exchange_t *exchange;
+} weir_evaluate_parts_t; /* none owned */
+
+/* Metrics over all users of all workers, the same on every worker. `step` and `sequence` name the
+ * exchange of results: a sequence number not used otherwise in that step.
+ * Call: collective(workers). Threads: compute. */
+WEIR_MUST_USE weir_err_t weir_evaluate(const weir_evaluate_parts_t *parts, const float *parameters,
+                                       weir_split_t split, uint64_t step, uint32_t sequence,
+                                       weir_metrics_t *metrics, weir_error_t *error);
+
+#endif

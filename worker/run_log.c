@@ -1,0 +1,283 @@
+#include "worker/run_log.h"
+
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* A metrics file larger than this is not ours. */
+#define METRICS_LIMIT ((size_t)1 << 30)
+
+enum { BAR_WIDTH = 24 };
+
+struct weir_run_log {
+    FILE *metrics;
+    double started;        /* clock at opening */
+    double seconds_before; /* of training, in earlier starts */
+    bool terminal;         /* draw in place */
+    bool drawn;            /* a bar stands on the current line */
+    bool failed;           /* a write failed: said once */
+};
+
+/* Keep the lines of `text` whose step is at most `step`. In place; returns the new size. */
+static size_t keep_lines(char *text, size_t size, uint64_t step) {
+    size_t kept = 0;
+    for (size_t begin = 0; begin < size;) {
+        char *newline = memchr(text + begin, '\n', size - begin);
+        size_t end = newline != NULL ? (size_t)(newline - text) + 1 : size;
+        json_error_t ignored;
+        json_t *line = newline == NULL ? NULL : json_loadb(text + begin, end - begin, 0, &ignored);
+        json_int_t line_step = json_integer_value(json_object_get(line, "step"));
+        if (line != NULL && line_step >= 0 && (uint64_t)line_step <= step) {
+            memmove(text + kept, text + begin, end - begin);
+            kept += end - begin;
+        }
+        json_decref(line);
+        begin = end;
+    }
+    return kept;
+}
+
+static weir_err_t trim_metrics(const char *path, uint64_t step, weir_error_t *error) {
+    char *text = NULL;
+    size_t size = 0;
+    if (!weir_file_exists(path)) {
+        return WEIR_OK;
+    }
+    weir_err_t err = weir_file_read(path, METRICS_LIMIT, &text, &size, error);
+    if (err == WEIR_OK) {
+        err = weir_file_replace(path, text, keep_lines(text, size, step), error);
+    }
+    free(text);
+    return err;
+}
+
+weir_err_t weir_run_log_open(const char *run, bool resume, uint64_t step, double seconds,
+                             weir_run_log_t **log, weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    weir_err_t err = weir_path_join(path, sizeof path, run, "metrics.jsonl", error);
+    if (err == WEIR_OK && resume) {
+        err = trim_metrics(path, step, error);
+    }
+    if (err != WEIR_OK) {
+        return err;
+    }
+    weir_run_log_t *created = calloc(1, sizeof *created);
+    if (created == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the run's log");
+    }
+    created->metrics = fopen(path, "ae");
+    if (created->metrics == NULL) {
+        err = weir_error_from_errno(error, errno, "cannot open %s", path);
+        free(created);
+        return err;
+    }
+    const char *terminal = getenv("WEIR_TTY");
+    created->terminal = terminal != NULL && strcmp(terminal, "1") == 0;
+    created->started = weir_clock_seconds();
+    created->seconds_before = seconds;
+    *log = created;
+    return WEIR_OK;
+}
+
+static void end_bar(weir_run_log_t *log) {
+    if (log->drawn) {
+        (void)fputs("\r\033[K", stdout);
+        log->drawn = false;
+    }
+}
+
+void weir_run_log_close(weir_run_log_t *log) {
+    if (log != NULL) {
+        end_bar(log);
+        (void)fflush(stdout);
+        (void)fclose(log->metrics);
+        free(log);
+    }
+}
+
+double weir_run_log_seconds(const weir_run_log_t *log) {
+    return log->seconds_before + weir_clock_seconds() - log->started;
+}
+
+/* Write one object as a line; takes over the reference. */
+static void write_line(weir_run_log_t *log, json_t *line) {
+    char *text = line != NULL ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    bool written =
+        text != NULL && fprintf(log->metrics, "%s\n", text) > 0 && fflush(log->metrics) == 0;
+    if (!written && !log->failed) {
+        log->failed = true;
+        weir_log(WEIR_LOG_ERROR, "run_log", "metrics.jsonl cannot be written: %s",
+                 text == NULL ? "out of memory" : strerror(errno));
+    }
+    free(text);
+    json_decref(line);
+}
+
+/* JSON has no NaN: a value that is not finite becomes null. */
+static json_t *number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *begin_line(const weir_run_log_t *log, const char *kind, uint64_t step) {
+    return json_pack("{s:s, s:o, s:I}", "kind", kind, "t", number(weir_run_log_seconds(log)),
+                     "step", (json_int_t)step);
+}
+
+/* 12,345,678 */
+static const char *grouped(double value, char text[32]) {
+    char digits[32];
+    int length = snprintf(digits, sizeof digits, "%.0f", value < 0 || !isfinite(value) ? 0 : value);
+    size_t used = 0;
+    for (int i = 0; i < length && used < 30; i++) {
+        if (i > 0 && (length - i) % 3 == 0) {
+            text[used++] = ',';
+        }
+        text[used++] = digits[i];
+    }
+    text[used] = '\0';
+    return text;
+}
+
+/* 2h05m, 3m12s, 8s */
+static const char *duration(double seconds, char text[32]) {
+    long whole = isfinite(seconds) && seconds > 0 ? (long)(seconds + 0.5) : 0;
+    if (whole >= 3600) {
+        (void)snprintf(text, 32, "%ldh%02ldm", whole / 3600, whole / 60 % 60);
+    } else if (whole >= 60) {
+        (void)snprintf(text, 32, "%ldm%02lds", whole / 60, whole % 60);
+    } else {
+        (void)snprintf(text, 32, "%lds", whole);
+    }
+    return text;
+}
+
+void weir_run_log_start(weir_run_log_t *log, const weir_run_start_t *start) {
+    char stamp[32], users[32], items[32], events[32], parameters[32];
+    time_t now = time(NULL);
+    struct tm parts;
+    (void)gmtime_r(&now, &parts);
+    (void)strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    json_t *line = begin_line(log, "start", start->step);
+    if (line != NULL) {
+        (void)json_object_set_new(line, "time", json_string(stamp));
+        (void)json_object_set_new(line, "ps", json_integer(start->ps));
+        (void)json_object_set_new(line, "workers", json_integer(start->workers));
+        (void)json_object_set_new(line, "parameters", json_integer((json_int_t)start->parameters));
+        (void)json_object_set_new(line, "total_steps",
+                                  json_integer((json_int_t)start->total_steps));
+        (void)json_object_set_new(line, "steps_per_epoch",
+                                  json_integer((json_int_t)start->steps_per_epoch));
+        (void)json_object_set_new(line, "resumed", json_boolean(start->resumed));
+    }
+    write_line(log, line);
+    (void)printf("%s users, %s items, %s events; %s dense parameters; %u servers, %u workers\n",
+                 grouped((double)start->users, users), grouped((double)start->items, items),
+                 grouped((double)start->events, events),
+                 grouped((double)start->parameters, parameters), start->ps, start->workers);
+    if (start->resumed) {
+        (void)printf("resumed at step %llu of %llu\n", (unsigned long long)start->step,
+                     (unsigned long long)start->total_steps);
+    }
+    (void)fflush(stdout);
+}
+
+static void draw_bar(weir_run_log_t *log, const weir_run_interval_t *interval, const char *text) {
+    char bar[BAR_WIDTH + 1];
+    double part = (double)interval->step / (double)interval->total_steps;
+    for (int i = 0; i < BAR_WIDTH; i++) {
+        bar[i] = (double)i < part * BAR_WIDTH ? '#' : '.';
+    }
+    bar[BAR_WIDTH] = '\0';
+    (void)printf("\r\033[K[%s] %3.0f%%  %s", bar, 100.0 * part, text);
+    log->drawn = true;
+}
+
+void weir_run_log_interval(weir_run_log_t *log, const weir_run_interval_t *interval) {
+    char text[256], rate[32], left[32];
+    double epoch = (double)interval->step / (double)interval->steps_per_epoch;
+    json_t *line = begin_line(log, "train", interval->step);
+    if (line != NULL) {
+        (void)json_object_set_new(line, "epoch", number(epoch));
+        (void)json_object_set_new(line, "loss", number(interval->loss));
+        (void)json_object_set_new(line, "tokens_per_second", number(interval->tokens_per_second));
+        (void)json_object_set_new(line, "seconds_left", number(interval->seconds_left));
+        (void)json_object_set_new(line, "pull_wait", number(interval->pull_wait));
+        (void)json_object_set_new(line, "reduce_wait", number(interval->reduce_wait));
+        (void)json_object_set_new(line, "keys_per_step", number(interval->keys_per_step));
+        (void)json_object_set_new(line, "bytes_pulled_per_step",
+                                  number(interval->bytes_pulled_per_step));
+        (void)json_object_set_new(line, "bytes_pushed_per_step",
+                                  number(interval->bytes_pushed_per_step));
+    }
+    write_line(log, line);
+    (void)snprintf(text, sizeof text, "step %llu/%llu  epoch %.2f  loss %.4f  %s tokens/s  %s left",
+                   (unsigned long long)interval->step, (unsigned long long)interval->total_steps,
+                   epoch, interval->loss, grouped(interval->tokens_per_second, rate),
+                   duration(interval->seconds_left, left));
+    if (log->terminal) {
+        draw_bar(log, interval, text);
+    } else {
+        (void)printf("%s\n", text);
+    }
+    (void)fflush(stdout);
+}
+
+void weir_run_log_evaluation(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
+                             const weir_metrics_t *metrics, double seconds, bool best) {
+    char values[1024];
+    json_error_t ignored;
+    weir_metrics_to_json(metrics, values, sizeof values);
+    json_t *line = begin_line(log, "eval", step);
+    json_t *measured = json_loads(values, 0, &ignored);
+    if (line != NULL && measured != NULL) {
+        (void)json_object_set_new(line, "epoch", number(epoch));
+        (void)json_object_set_new(line, "split", json_string(split));
+        (void)json_object_update(line, measured);
+        (void)json_object_set_new(line, "seconds", number(seconds));
+        (void)json_object_set_new(line, "best", json_boolean(best));
+    }
+    json_decref(measured);
+    write_line(log, line);
+    double users = metrics->users > 0 ? (double)metrics->users : 1.0;
+    end_bar(log);
+    (void)printf("evaluation  step %llu  epoch %.2f  %s  HR@10 %.4f  NDCG@10 %.4f  HR@50 %.4f  "
+                 "NDCG@50 %.4f  MRR %.4f%s\n",
+                 (unsigned long long)step, epoch, split, metrics->hr[1] / users,
+                 metrics->ndcg[1] / users, metrics->hr[2] / users, metrics->ndcg[2] / users,
+                 metrics->mrr / users, best ? "  best so far" : "");
+    (void)fflush(stdout);
+}
+
+void weir_run_log_checkpoint(weir_run_log_t *log, uint64_t step, double seconds, bool best) {
+    json_t *line = begin_line(log, "checkpoint", step);
+    if (line != NULL) {
+        (void)json_object_set_new(line, "seconds", number(seconds));
+        (void)json_object_set_new(line, "best", json_boolean(best));
+    }
+    write_line(log, line);
+    end_bar(log);
+    (void)printf("checkpoint  step %llu%s  %.2f s\n", (unsigned long long)step,
+                 best ? "  (best)" : "", seconds);
+    (void)fflush(stdout);
+}
+
+void weir_run_log_end(weir_run_log_t *log, uint64_t step, const char *reason) {
+    char time_text[32];
+    json_t *line = begin_line(log, "end", step);
+    if (line != NULL) {
+        (void)json_object_set_new(line, "reason", json_string(reason));
+    }
+    write_line(log, line);
+    end_bar(log);
+    (void)printf("%s at step %llu after %s\n", reason, (unsigned long long)step,
+                 duration(weir_run_log_seconds(log), time_text));
+    (void)fflush(stdout);
+}

@@ -1,0 +1,48 @@
+/* What a person and a script see of a run: RUN/metrics.jsonl (docs/files/metrics.md) and lines on
+ * stdout, written by worker 0. On a terminal (WEIR_TTY=1) the step line is a progress bar that
+ * stays in place; elsewhere it is a plain line an interval. */
+#ifndef WEIR_WORKER_RUN_LOG_H
+#define WEIR_WORKER_RUN_LOG_H
+
+#include "common/error.h"
+#include "worker/rank.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct weir_run_log weir_run_log_t;
+
+/* Open RUN/metrics.jsonl for appending. On a resume at `step`, lines of later steps are removed
+ * first: they will be written again. `seconds`: training time before this start. */
+WEIR_MUST_USE weir_err_t weir_run_log_open(const char *run, bool resume, uint64_t step,
+                                           double seconds, weir_run_log_t **log,
+                                           weir_error_t *error);
+void weir_run_log_close(weir_run_log_t *log);
+
+/* Training time of the run so far, earlier starts included. */
+double weir_run_log_seconds(const weir_run_log_t *log);
+
+typedef struct {
+    uint32_t ps, workers;
+    uint64_t step, total_steps, steps_per_epoch, parameters, users, items, events;
+    bool resumed;
+} weir_run_start_t;
+void weir_run_log_start(weir_run_log_t *log, const weir_run_start_t *start);
+
+typedef struct {
+    uint64_t step, total_steps, steps_per_epoch;
+    double loss;              /* mean over the tokens of the interval */
+    double tokens_per_second; /* of all workers */
+    double seconds_left;
+    double pull_wait, reduce_wait; /* fractions of the interval, worker 0 */
+    double keys_per_step, bytes_pulled_per_step, bytes_pushed_per_step; /* worker 0 */
+} weir_run_interval_t;
+void weir_run_log_interval(weir_run_log_t *log, const weir_run_interval_t *interval);
+
+void weir_run_log_evaluation(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
+                             const weir_metrics_t *metrics, double seconds, bool best);
+void weir_run_log_checkpoint(weir_run_log_t *log, uint64_t step, double seconds, bool best);
+void weir_run_log_end(weir_run_log_t *log, uint64_t step, const char *reason);
+
+#endif

@@ -1,0 +1,50 @@
+/* The training loop of one worker: a step is
+ *   pull rows -> forward -> loss -> backward (dense gradients leave bucket by bucket) -> push
+ * gradients
+ *   -> read and pull the next batch -> finish the dense update -> agree.
+ *
+ * All workers agree in every step on what was asked of any of them (stop, checkpoint), so that they
+ * act at the same boundary. Evaluation, checkpoints and the end are boundaries: no pull is under
+ * way there. */
+#ifndef WEIR_WORKER_TRAINER_H
+#define WEIR_WORKER_TRAINER_H
+
+#include "common/config.h"
+#include "common/dataset.h"
+#include "common/error.h"
+#include "proto/control_client.h"
+#include "ps/client.h"
+#include "worker/dense_file.h"
+#include "worker/exchange.h"
+
+#include <stdbool.h>
+
+typedef struct weir_trainer weir_trainer_t;
+
+typedef struct {
+    const weir_config_t *config;
+    weir_dataset_t *dataset;
+    weir_ps_client_t *client;
+    weir_exchange_t *exchange;
+    weir_control_client_t *control;
+    const char *run;
+    const char *checkpoint; /* folder to continue from; NULL: from the start */
+    uint32_t ps;            /* servers, to show */
+} weir_trainer_options_t;   /* nothing owned; all outlive the trainer */
+
+/* Workspace, initial or loaded parameters. */
+WEIR_MUST_USE weir_err_t weir_trainer_create(const weir_trainer_options_t *options,
+                                             weir_trainer_t **trainer, weir_error_t *error);
+void weir_trainer_destroy(weir_trainer_t *trainer);
+
+/* Train to the end or until asked to stop. `*reason` ("finished", "early_stop", "stopped") is
+ * static. Call: collective(workers). Threads: compute. */
+WEIR_MUST_USE weir_err_t weir_trainer_run(weir_trainer_t *trainer, const char **reason,
+                                          weir_error_t *error);
+
+/* Evaluate the loaded checkpoint, test and (with eval.validation) validation; worker 0 writes the
+ * metrics as JSON to `path`. Call: collective(workers). */
+WEIR_MUST_USE weir_err_t weir_trainer_evaluate_only(weir_trainer_t *trainer, const char *path,
+                                                    weir_error_t *error);
+
+#endif

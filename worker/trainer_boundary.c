@@ -1,0 +1,283 @@
+#include "worker/trainer_internal.h"
+
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/hash.h"
+#include "common/log.h"
+#include "common/signals.h"
+#include "worker/evaluate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool weir_trainer_is_multiple(uint64_t step, uint64_t of) {
+    return of > 0 && step % of == 0;
+}
+
+bool weir_trainer_evaluates_after(const weir_trainer_t *trainer, uint64_t step) {
+    const weir_config_t *config = trainer->options.config;
+    return weir_trainer_is_multiple(step, (uint64_t)config->eval.every_epochs *
+                                              trainer->steps_per_epoch) ||
+           weir_trainer_is_multiple(step, (uint64_t)config->eval.every_steps) ||
+           step == trainer->total_steps;
+}
+
+/* ---- what is shown ---- */
+
+void weir_trainer_publish(weir_trainer_t *trainer, weir_phase_t phase, double loss, double rate) {
+    weir_rank_state_t state = {.step = trainer->state.step,
+                               .epoch = trainer->state.step / trainer->steps_per_epoch,
+                               .phase = phase,
+                               .loss = loss,
+                               .tokens_per_second = rate};
+    weir_control_client_publish(trainer->options.control, &state);
+    weir_log_set_step(trainer->state.step);
+}
+
+void weir_trainer_begin_interval(weir_trainer_t *trainer) {
+    weir_ps_client_counters_t counters = weir_ps_client_counters(trainer->options.client);
+    trainer->interval = (interval_t){
+        .started = weir_clock_seconds(),
+        .pull_wait = counters.seconds_waited,
+        .reduce_wait = weir_exchange_seconds_waited(trainer->options.exchange),
+        .keys = counters.keys_pulled,
+        .bytes_pulled = counters.bytes_pulled,
+        .bytes_pushed = counters.bytes_pushed,
+    };
+}
+
+void weir_trainer_end_interval(weir_trainer_t *trainer) {
+    const interval_t *interval = &trainer->interval;
+    if (interval->steps == 0) {
+        return;
+    }
+    weir_ps_client_counters_t counters = weir_ps_client_counters(trainer->options.client);
+    double seconds = weir_clock_seconds() - interval->started, steps = (double)interval->steps;
+    double loss = interval->loss_sum / (double)(interval->tokens > 0 ? interval->tokens : 1);
+    double rate = (double)interval->tokens / (seconds > 0 ? seconds : 1e-9);
+    weir_trainer_publish(trainer, WEIR_PHASE_TRAINING, loss, rate);
+    if (trainer->log != NULL) {
+        weir_run_interval_t line = {
+            .step = trainer->state.step,
+            .total_steps = trainer->total_steps,
+            .steps_per_epoch = trainer->steps_per_epoch,
+            .loss = loss,
+            .tokens_per_second = rate,
+            .seconds_left = seconds / steps * (double)(trainer->total_steps - trainer->state.step),
+            .pull_wait = (counters.seconds_waited - interval->pull_wait) / seconds,
+            .reduce_wait =
+                (weir_exchange_seconds_waited(trainer->options.exchange) - interval->reduce_wait) /
+                seconds,
+            .keys_per_step = (double)(counters.keys_pulled - interval->keys) / steps,
+            .bytes_pulled_per_step =
+                (double)(counters.bytes_pulled - interval->bytes_pulled) / steps,
+            .bytes_pushed_per_step =
+                (double)(counters.bytes_pushed - interval->bytes_pushed) / steps,
+        };
+        weir_run_log_interval(trainer->log, &line);
+    }
+    weir_trainer_begin_interval(trainer);
+}
+
+/* ---- boundaries ---- */
+
+static weir_err_t evaluate_split(weir_trainer_t *trainer, weir_split_t split,
+                                 weir_metrics_t *metrics, double *seconds, weir_error_t *error) {
+    weir_evaluate_parts_t parts = {.config = trainer->options.config,
+                                   .dataset = trainer->options.dataset,
+                                   .hstu = trainer->hstu,
+                                   .client = trainer->options.client,
+                                   .exchange = trainer->options.exchange};
+    double started = weir_clock_seconds();
+    weir_err_t err = weir_evaluate(
+        &parts, weir_dense_parameters(trainer->dense), split, trainer->state.step,
+        split == WEIR_SPLIT_TEST ? SEQUENCE_TEST : SEQUENCE_VALIDATION, metrics, error);
+    *seconds = weir_clock_seconds() - started;
+    return err;
+}
+
+static double epochs_done(const weir_trainer_t *trainer) {
+    return (double)trainer->state.step / (double)trainer->steps_per_epoch;
+}
+
+/* Evaluate; `*best` when eval.metric is better than ever. The split that chooses is the validation
+ * one where it is held out, else the test. */
+static weir_err_t evaluate(weir_trainer_t *trainer, bool *best, weir_error_t *error) {
+    const weir_config_t *config = trainer->options.config;
+    weir_metrics_t test = {0}, validation = {0};
+    double test_seconds = 0.0, validation_seconds = 0.0, value = 0.0;
+    weir_trainer_publish(trainer, WEIR_PHASE_EVALUATING, 0.0, 0.0);
+    weir_err_t err = evaluate_split(trainer, WEIR_SPLIT_TEST, &test, &test_seconds, error);
+    if (err == WEIR_OK && config->eval.validation) {
+        err =
+            evaluate_split(trainer, WEIR_SPLIT_VALIDATION, &validation, &validation_seconds, error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_metrics_value(config->eval.validation ? &validation : &test, config->eval.metric,
+                                 &value, error);
+    }
+    if (err != WEIR_OK) {
+        return err;
+    }
+    *best = trainer->state.best_step == 0 || value > trainer->state.best_value;
+    if (*best) {
+        trainer->state.best_step = trainer->state.step;
+        trainer->state.best_value = value;
+        trainer->state.evaluations_since_best = 0;
+    } else {
+        trainer->state.evaluations_since_best++;
+    }
+    weir_metrics_to_json(&test, trainer->metrics, sizeof trainer->metrics);
+    if (trainer->log != NULL) {
+        if (config->eval.validation) {
+            weir_run_log_evaluation(trainer->log, trainer->state.step, epochs_done(trainer),
+                                    weir_split_name(WEIR_SPLIT_VALIDATION), &validation,
+                                    validation_seconds, *best);
+        }
+        weir_run_log_evaluation(trainer->log, trainer->state.step, epochs_done(trainer),
+                                weir_split_name(WEIR_SPLIT_TEST), &test, test_seconds, *best);
+    }
+    return WEIR_OK;
+}
+
+/* Worker 0's part of a checkpoint: ask, wait to be told where, write, report, wait for publication.
+ */
+static weir_err_t save_by_coordinator(weir_trainer_t *trainer, const float *m, const float *v,
+                                      bool best, weir_error_t *error) {
+    weir_control_client_t *control = trainer->options.control;
+    double timeout = trainer->options.config->cluster.timeout;
+    double deadline = weir_clock_seconds() + timeout;
+    weir_checkpoint_file_t files[WEIR_DENSE_FILES] = {0};
+    uint64_t step = trainer->state.step, begun = 0;
+    char folder[WEIR_PATH_MAX];
+    weir_err_t err = weir_control_client_request_checkpoint(
+        control, step, step / trainer->steps_per_epoch, best, trainer->metrics, error);
+    while (err == WEIR_OK &&
+           !(weir_control_client_take_begin(control, &begun, folder, sizeof folder) &&
+             begun == step)) {
+        if (weir_clock_seconds() > deadline) {
+            return weir_errorf(
+                error, WEIR_ERR_TIMEOUT,
+                "the coordinator did not begin the checkpoint of step %llu in %.0f s",
+                (unsigned long long)step, timeout);
+        }
+        weir_clock_sleep(0.0005);
+    }
+    if (err != WEIR_OK) {
+        return err;
+    }
+    weir_error_t failure = {0};
+    err = weir_dense_file_write(folder, &trainer->model, weir_dense_parameters(trainer->dense), m,
+                                v, &trainer->state, files, &failure);
+    weir_err_t reported = weir_control_client_report_written(
+        control, step, files, WEIR_DENSE_FILES, err == WEIR_OK ? NULL : failure.message, error);
+    if (reported != WEIR_OK) {
+        return reported;
+    }
+    return weir_control_client_wait_published(control, step, timeout, error);
+}
+
+static weir_err_t save(weir_trainer_t *trainer, bool best, weir_error_t *error) {
+    size_t elements = weir_hstu_parameter_elements(&trainer->model);
+    double started = weir_clock_seconds();
+    float *m = calloc(elements, sizeof *m), *v = calloc(elements, sizeof *v);
+    weir_error_t failure = {0};
+    weir_trainer_publish(trainer, WEIR_PHASE_CHECKPOINTING, 0.0, 0.0);
+    if (trainer->log != NULL) {
+        trainer->state.seconds = weir_run_log_seconds(trainer->log);
+    }
+    weir_err_t err =
+        m == NULL || v == NULL
+            ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to save a checkpoint")
+            : weir_dense_collect_state(trainer->dense, trainer->state.step, m, v, error);
+    if (err == WEIR_OK) {
+        /* Success is agreed before anybody believes it: all workers learn what worker 0 learnt. */
+        int32_t mine = WEIR_OK, *all = calloc(trainer->workers, sizeof *all);
+        if (trainer->worker == 0) {
+            mine = (int32_t)save_by_coordinator(trainer, m, v, best, &failure);
+        }
+        err = all == NULL
+                  ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to save a checkpoint")
+                  : weir_exchange_all_gather(trainer->options.exchange, trainer->state.step,
+                                             SEQUENCE_SAVED, &mine, sizeof mine, all, error);
+        if (err == WEIR_OK && all[0] != WEIR_OK) {
+            err = weir_errorf(error, (weir_err_t)all[0],
+                              "the checkpoint of step %llu was not saved%s%s",
+                              (unsigned long long)trainer->state.step,
+                              failure.message[0] != '\0' ? ": " : "", failure.message);
+            weir_error_hint(error, "%s",
+                            failure.hint[0] != '\0' ? failure.hint
+                                                    : "the last complete checkpoint is untouched");
+        }
+        free(all);
+    }
+    if (err == WEIR_OK) {
+        trainer->checkpoint_step = trainer->state.step;
+        if (trainer->log != NULL) {
+            weir_run_log_checkpoint(trainer->log, trainer->state.step,
+                                    weir_clock_seconds() - started, best);
+        }
+    }
+    free(m);
+    free(v);
+    return err;
+}
+
+/* Evaluate and save as due; `*reason` is set when training ends here. */
+weir_err_t weir_trainer_handle_boundary(weir_trainer_t *trainer, const char **reason,
+                                        weir_error_t *error) {
+    const weir_config_t *config = trainer->options.config;
+    uint64_t step = trainer->state.step, patience = (uint64_t)config->eval.patience;
+    bool best = false, stop = (trainer->wishes & WISH_STOP) != 0;
+    weir_err_t err = WEIR_OK;
+    weir_trainer_end_interval(trainer);
+    if (weir_trainer_evaluates_after(trainer, step)) {
+        err = evaluate(trainer, &best, error);
+    }
+    if (err != WEIR_OK) {
+        return err;
+    }
+    if (stop) {
+        *reason = "stopped";
+    } else if (step >= trainer->total_steps) {
+        *reason = "finished";
+    } else if (patience > 0 && trainer->state.evaluations_since_best >= patience) {
+        *reason = "early_stop";
+    }
+    bool due = *reason != NULL || best || (trainer->wishes & WISH_CHECKPOINT) != 0 ||
+               weir_trainer_is_multiple(step, (uint64_t)config->train.checkpoint_every);
+    bool discard = stop && (trainer->wishes & WISH_DISCARD) != 0;
+    if (due && !discard && trainer->checkpoint_step != step) {
+        err = save(trainer, best, error);
+    }
+    trainer->wishes = 0;
+    weir_trainer_begin_interval(trainer);
+    weir_trainer_publish(trainer, WEIR_PHASE_TRAINING, 0.0, 0.0);
+    return err;
+}
+
+weir_err_t weir_trainer_evaluate_only(weir_trainer_t *trainer, const char *path,
+                                      weir_error_t *error) {
+    bool validation = trainer->options.config->eval.validation;
+    weir_metrics_t metrics[2] = {{0}, {0}};
+    char values[2][1024], text[4096];
+    double seconds = 0.0;
+    weir_trainer_publish(trainer, WEIR_PHASE_EVALUATING, 0.0, 0.0);
+    weir_err_t err = evaluate_split(trainer, WEIR_SPLIT_TEST, &metrics[0], &seconds, error);
+    if (err == WEIR_OK && validation) {
+        err = evaluate_split(trainer, WEIR_SPLIT_VALIDATION, &metrics[1], &seconds, error);
+    }
+    if (err != WEIR_OK || trainer->worker != 0) {
+        return err;
+    }
+    weir_metrics_to_json(&metrics[0], values[0], sizeof values[0]);
+    weir_metrics_to_json(&metrics[1], values[1], sizeof values[1]);
+    int length = snprintf(text, sizeof text,
+                          "{\"step\": %llu, \"epoch\": %.6f, \"splits\": {\"%s\": %s%s%s%s%s}}\n",
+                          (unsigned long long)trainer->state.step, epochs_done(trainer),
+                          weir_split_name(WEIR_SPLIT_TEST), values[0], validation ? ", \"" : "",
+                          validation ? weir_split_name(WEIR_SPLIT_VALIDATION) : "",
+                          validation ? "\": " : "", validation ? values[1] : "");
+    return weir_file_replace(path, text, (size_t)length, error);
+}

@@ -1,0 +1,72 @@
+/* The state of a trainer, shared by trainer.c (steps) and trainer_boundary.c (what happens between
+ * them: lines, evaluation, checkpoints). */
+#ifndef WEIR_WORKER_TRAINER_INTERNAL_H
+#define WEIR_WORKER_TRAINER_INTERNAL_H
+
+#include "worker/batch.h"
+#include "worker/dense.h"
+#include "worker/loss.h"
+#include "worker/run_log.h"
+#include "worker/trainer.h"
+
+/* Numbers of the small exchanges within a step. */
+enum { SEQUENCE_AGREE = 0, SEQUENCE_TEST = 1, SEQUENCE_VALIDATION = 2, SEQUENCE_SAVED = 3 };
+
+/* What any worker may be asked for, as bits that all workers combine. */
+enum { WISH_STOP = 1, WISH_CHECKPOINT = 2, WISH_DISCARD = 4 };
+
+/* What each worker tells the others in every step. */
+typedef struct {
+    double loss_sum;
+    uint64_t tokens;
+    uint64_t parameters_checksum; /* of the replicas, before this step's update */
+    uint32_t wishes;
+    uint32_t reserved;
+} agreement_t;
+
+/* Sums since the last line. */
+typedef struct {
+    double started, loss_sum, pull_wait, reduce_wait;
+    uint64_t tokens, steps, keys, bytes_pulled, bytes_pushed;
+} interval_t;
+
+struct weir_trainer {
+    weir_trainer_options_t options;
+    weir_hstu_config_t model;
+    weir_hstu_t *hstu;
+    weir_loss_t *loss;
+    weir_dense_t *dense;
+    weir_batch_reader_t *reader;
+    weir_run_log_t *log; /* worker 0, while training */
+    uint32_t worker, workers;
+    weir_trainer_state_t state;
+    uint64_t total_steps, steps_per_epoch;
+    uint64_t checkpoint_step; /* of the last checkpoint published; UINT64_MAX: none */
+    uint32_t wishes;          /* agreed, not yet followed */
+    char metrics[1024];       /* of the last evaluation, JSON; empty: none */
+
+    const weir_train_batch_t *batch; /* read, its pull under way; NULL: none */
+    size_t token_capacity, key_capacity;
+    float *rows, *d_rows;                         /* U x D */
+    float *items, *encoded, *d_encoded, *d_items; /* T x D */
+    agreement_t *agreements;                      /* W */
+    interval_t interval;
+};
+
+/* Start counting a new interval; show the one that ends. */
+void weir_trainer_begin_interval(weir_trainer_t *trainer);
+void weir_trainer_end_interval(weir_trainer_t *trainer);
+
+/* What the next heartbeats say. */
+void weir_trainer_publish(weir_trainer_t *trainer, weir_phase_t phase, double loss, double rate);
+
+/* Whether an evaluation is due after `step`; whether `step` is a multiple of `of` (never of 0). */
+bool weir_trainer_evaluates_after(const weir_trainer_t *trainer, uint64_t step);
+bool weir_trainer_is_multiple(uint64_t step, uint64_t of);
+
+/* Evaluate and save as due after the step just done; `*reason` is set when training ends here.
+ * Call: collective(workers). */
+WEIR_MUST_USE weir_err_t weir_trainer_handle_boundary(weir_trainer_t *trainer, const char **reason,
+                                                      weir_error_t *error);
+
+#endif
