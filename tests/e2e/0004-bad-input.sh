@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Everything a user or a disk can get wrong: a clear sentence, a non-zero exit, within seconds.
+. "$WEIR_SOURCE/tests/e2e/lib.sh"
+make_data
+make_config
+t() { expect "$@"; }
+
+# configuration
+t 8 no-config 'nothing.yaml' weir train --config nothing.yaml --run r
+printf 'model: {embeding_dim: 16}\n' >bad.yaml
+t 2 unknown-key 'bad.yaml:1.*embeding_dim.*embedding_dim' weir train --config bad.yaml --run r
+printf 'model:\n  heads: many\n' >bad.yaml
+t 2 wrong-type 'bad.yaml:2.*model.heads' weir train --config bad.yaml --run r
+printf 'model:\n  input_dropout: 1.5\n' >bad.yaml
+t 2 out-of-range 'bad.yaml:2.*input_dropout' weir train --config bad.yaml --run r
+t 2 bad-set 'model.colour' weir train --config config.yaml --run r --set model.colour=red
+t 2 many-servers 'slots|16384' weir train --config config.yaml --run r --ps 20000
+t 2 wrong-flag 'servres|usage|Usage|Try' weir train --config config.yaml --servres 3
+t 2 no-verb 'trian' weir trian
+
+# data
+t 8 no-data 'nowhere' weir train --config config.yaml --run r --set data.path=nowhere
+for damage in empty truncated header overlap item0 huge-item time; do
+  rm -rf broken && cp -r data broken
+  python3 - "$damage" <<'PY'
+import json, struct, sys
+path = "broken/events.safetensors"
+bytes_ = bytearray(open(path, "rb").read())
+size = struct.unpack("<Q", bytes_[:8])[0]
+header = json.loads(bytes_[8 : 8 + size])
+data = 8 + size
+def put(tensor, index, value):
+    struct.pack_into("<q", bytes_, data + header[tensor]["data_offsets"][0] + 8 * index, value)
+damage = sys.argv[1]
+if damage == "empty": bytes_ = bytearray()
+elif damage == "truncated": del bytes_[len(bytes_) // 2 :]
+elif damage == "header": bytes_[:8] = struct.pack("<Q", 1 << 63)
+elif damage == "overlap":
+    header["times"]["data_offsets"] = header["items"]["data_offsets"]
+    text = json.dumps(header).encode().ljust(size)
+    bytes_ = bytearray(struct.pack("<Q", len(text))) + text + bytes_[data:]
+elif damage == "item0": put("items", 3, 0)
+elif damage == "huge-item": put("items", 3, -(1 << 63))
+elif damage == "time":
+    put("times", 1, 0)
+open(path, "wb").write(bytes_)
+PY
+  t 4 "data-$damage" 'events.safetensors' weir train --config config.yaml --run r --set data.path=broken
+done
+[ ! -e r ] || [ ! -e r/checkpoints/latest ] || fail "a run was left behind"
+
+# runs
+train run 1 1 --set train.max_steps=4
+t 7 run-exists 'resume' weir train --config config.yaml --run run
+t 8 no-run 'nothing' weir eval --run nothing
+t 8 no-step 'step' weir eval --run run --step 77
+python3 - <<'PY' &
+import socket, time
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0); s.bind(("0.0.0.0", 18765)); s.listen(); time.sleep(40)
+PY
+holder=$!
+sleep 0.5
+expect_port() { got=0; timeout 60 weir train --config config.yaml --run port --set cluster.port=18765 >port.log 2>&1 </dev/null || got=$?; [ "$got" -ne 0 ] || fail "a used port was taken"; grep -q 18765 port.log || fail "port: no sentence"; }
+expect_port
+kill "$holder"
+
+# checkpoints
+latest=$(readlink -f run/checkpoints/latest)
+for file in "$latest"/*; do
+  cp "$file" saved
+  printf 'x' | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") / 2)) conv=notrunc 2>/dev/null
+  got=0; timeout 60 weir inspect run --verify >verify.log 2>&1 || got=$?
+  [ "$got" -eq 4 ] || fail "a flipped byte in $(basename "$file") was not seen (status $got)"
+  grep -q "$(basename "$file")" verify.log || fail "the damaged file is not named"
+  cp saved "$file"
+done
+truncate -s 100 "$latest/dense.safetensors"
+got=0; timeout 60 weir train --config config.yaml --run run --resume --set train.max_steps=8 >resume.log 2>&1 </dev/null || got=$?
+[ "$got" -ne 0 ] || fail "resumed from a damaged checkpoint"
+grep -q 'dense.safetensors' resume.log || fail "resume: the damaged file is not named"
+[ "$(readlink -f run/checkpoints/latest)" = "$latest" ] || fail "latest moved"
+
+# a full disk
+if [ "$(id -u)" -eq 0 ] && mkdir -p small && mount -t tmpfs -o size=200k tmpfs small 2>/dev/null; then
+  got=0; timeout 60 weir train --config config.yaml --run small/run --set train.max_steps=4 >full.log 2>&1 </dev/null || got=$?
+  weir synth --out small/data --users 5000 --items 1000 --seed 1 >full-synth.log 2>&1 && synth=0 || synth=$?
+  umount small
+  [ "$got" -ne 0 ] || fail "a full disk ended with success"
+  grep -Eqi 'space|full' full.log || fail "full disk: no sentence"
+  [ "$synth" -eq 11 ] || fail "synth on a full disk ended with $synth"
+else
+  echo "skipped: full disk (needs root and tmpfs)"
+fi
+echo "ok"
