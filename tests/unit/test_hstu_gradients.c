@@ -1,0 +1,127 @@
+/* Every gradient of the whole chain, from the table and the dense parameters to the loss, against
+ * central differences of the loss. float64 alone. */
+#include "tests/suite.h"
+#include "tests/unit/hstu_cases.h"
+
+#include <string.h>
+
+static const weir_hstu_config_t small = {.embedding_dim = 6,
+                                         .blocks = 2,
+                                         .heads = 2,
+                                         .dqk = 3,
+                                         .dv = 4,
+                                         .max_sequence_length = 7,
+                                         .attention_length = 9,
+                                         .input_dropout = 0.2,
+                                         .layer_dropout = 0.3,
+                                         .position_bias = true,
+                                         .time_bias = true};
+static const size_t ragged[] = {4, 1, 7, 2};
+
+static double evaluate_at(hstu_case_t *c, weir_real_t *x, double value) {
+    double kept = (double)*x;
+    *x = (weir_real_t)value;
+    hstu_case_step(c);
+    *x = (weir_real_t)kept;
+    return c->value;
+}
+
+/* `gradient` of `count` values `x`, which the loss depends on; `what` for the message. */
+static void check_slopes(hstu_case_t *c, weir_real_t *x, const weir_real_t *gradient, size_t count,
+                         const char *what) {
+    const double h = 1e-6;
+    double largest = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        largest = fmax(largest, fabs((double)gradient[i]));
+    }
+    for (size_t i = 0; i < count; i++) {
+        double at = (double)x[i];
+        double slope = (evaluate_at(c, &x[i], at + h) - evaluate_at(c, &x[i], at - h)) / (2.0 * h);
+        double error = fabs(slope - (double)gradient[i]);
+        ck_assert_msg(error <= 2e-7 * fmax(1.0, largest),
+                      "%s, element %zu: slope %.12g, gradient %.12g", what, i, slope,
+                      (double)gradient[i]);
+    }
+}
+
+static void check_all(hstu_case_t *c) {
+    size_t elements = weir_hstu_parameter_elements(&c->config);
+    size_t cells = HSTU_CASE_ROWS * c->config.embedding_dim;
+    weir_real_t *gradient = case_allocate(elements, sizeof *gradient);
+    weir_real_t *d_table = case_allocate(cells, sizeof *d_table);
+    hstu_case_step(c);
+    memcpy(gradient, c->d_parameters, elements * sizeof *gradient);
+    memcpy(d_table, c->d_table, cells * sizeof *d_table);
+    for (size_t i = 0; i < weir_hstu_parameter_count(&c->config); i++) {
+        weir_parameter_t p = weir_hstu_parameter(&c->config, i);
+        check_slopes(c, c->parameters + p.offset, gradient + p.offset, p.rows * p.cols, p.name);
+    }
+    check_slopes(c, c->table, d_table, cells, "item table");
+    free(gradient);
+    free(d_table);
+}
+
+static void check_config(const weir_hstu_config_t *config, uint64_t seed, bool shared) {
+    hstu_case_t *c = hstu_case_create(config, seed, ragged, sizeof ragged / sizeof *ragged);
+    c->shared = shared;
+    check_all(c);
+    hstu_case_destroy(c);
+}
+
+START_TEST(gradients_are_slopes_with_dropout_and_both_biases) {
+    check_config(&small, 1, false);
+}
+END_TEST
+
+START_TEST(gradients_are_slopes_with_shared_negatives) {
+    check_config(&small, 2, true);
+}
+END_TEST
+
+START_TEST(gradients_are_slopes_without_dropout) {
+    weir_hstu_config_t config = small;
+    config.input_dropout = config.layer_dropout = 0.0;
+    check_config(&config, 3, false);
+}
+END_TEST
+
+START_TEST(gradients_are_slopes_with_the_position_bias_alone) {
+    weir_hstu_config_t config = small;
+    config.time_bias = false;
+    check_config(&config, 4, false);
+}
+END_TEST
+
+START_TEST(gradients_are_slopes_with_the_time_bias_alone) {
+    weir_hstu_config_t config = small;
+    config.position_bias = false;
+    check_config(&config, 5, false);
+}
+END_TEST
+
+START_TEST(gradients_are_slopes_with_one_head_and_odd_widths) {
+    weir_hstu_config_t config = small;
+    config.embedding_dim = 5;
+    config.heads = 1;
+    config.dqk = 7;
+    config.dv = 3;
+    config.blocks = 1;
+    check_config(&config, 6, true);
+}
+END_TEST
+
+static Suite *suite(void) {
+    Suite *s = suite_create("hstu_gradients");
+    TCase *t = tcase_create("hstu_gradients");
+    tcase_set_timeout(t, 200);
+    tcase_add_test(t, gradients_are_slopes_with_dropout_and_both_biases);
+    tcase_add_test(t, gradients_are_slopes_with_shared_negatives);
+    tcase_add_test(t, gradients_are_slopes_without_dropout);
+    tcase_add_test(t, gradients_are_slopes_with_the_position_bias_alone);
+    tcase_add_test(t, gradients_are_slopes_with_the_time_bias_alone);
+    tcase_add_test(t, gradients_are_slopes_with_one_head_and_odd_widths);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+WEIR_TEST_MAIN(suite())
