@@ -328,7 +328,7 @@ static weir_err_t read_link(const char *parent, const char *link, bool *found, u
 
 /* Its name first, so that what a crash leaves does not look whole. */
 static weir_err_t remove_step(const char *parent, uint64_t step, weir_error_t *error) {
-    char path[WEIR_PATH_MAX], temporary[WEIR_PATH_MAX];
+    char path[WEIR_PATH_MAX], temporary[WEIR_PATH_MAX] = "";
     weir_err_t status = step_path(parent, step, "", path, error);
     if (status == WEIR_OK) {
         status = step_path(parent, step, ".old.tmp", temporary, error);

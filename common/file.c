@@ -307,7 +307,7 @@ void weir_file_printable(const char *text, char *out, size_t capacity) {
     size_t used = 0;
     for (; text[used] != '\0' && used + 1 < capacity; used++) {
         unsigned char byte = (unsigned char)text[used];
-        out[used] = byte < 0x20 || byte == 0x7f ? '?' : text[used];
+        out[used] = (char)(byte < 0x20 || byte == 0x7f ? '?' : text[used]);
     }
     out[used] = '\0';
     if (text[used] != '\0' && capacity > 4) {
