@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Room for a hundred thousand tensors. The reference implementation takes 100 MB; but parsed JSON is
- * up to twenty times its text, and a hostile file must not cost gigabytes. */
+/* Room for a hundred thousand tensors. The reference implementation takes 100 MB; but parsed JSON
+ * is up to twenty times its text, and a hostile file must not cost gigabytes. */
 #define HEADER_MAX ((uint64_t)16 << 20)
 
 enum { LENGTH_SIZE = 8, SHOWN_NAME = 100, SHOWN_SHAPE = 200 };
