@@ -5,16 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STRIDE_UNIT = 16 };
-
-size_t weir_loss_stride(size_t dim) {
-    return (dim + STRIDE_UNIT - 1) / STRIDE_UNIT * STRIDE_UNIT;
+size_t weir_loss_stride(const weir_loss_t *loss, size_t dim) {
+    size_t unit = loss->kernels->lanes;
+    return (dim + unit - 1) / unit * unit;
 }
 
 weir_err_t weir_loss_create(weir_loss_t **loss, weir_error_t *error) {
     weir_loss_t *created = calloc(1, sizeof *created);
     if (created == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for the loss");
+    }
+    weir_err_t err = weir_kernels_select(&created->kernels, error);
+    if (err != WEIR_OK) {
+        free(created);
+        return err;
     }
     *loss = created;
     return WEIR_OK;
@@ -44,8 +48,7 @@ static weir_err_t check_rows(const uint32_t *numbers, size_t count, size_t rows,
 weir_err_t weir_loss_check(const weir_loss_batch_t *batch, size_t negatives, weir_error_t *error) {
     size_t cells;
     if (batch->dim == 0 || batch->dim > INT32_MAX ||
-        __builtin_mul_overflow(batch->rows, weir_loss_stride(batch->dim) * sizeof(double),
-                               &cells) ||
+        __builtin_mul_overflow(batch->rows, (batch->dim + 64) * sizeof(double), &cells) ||
         __builtin_mul_overflow(batch->tokens, batch->dim * sizeof(double), &cells) ||
         __builtin_mul_overflow(batch->tokens, batch->negatives, &cells)) {
         return weir_errorf(error, WEIR_ERR_INVALID,
@@ -67,7 +70,7 @@ weir_err_t weir_loss_check(const weir_loss_batch_t *batch, size_t negatives, wei
 
 void weir_loss_lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t logits) {
     weir_workspace_t *workspace = &loss->workspace;
-    size_t row = weir_loss_stride(batch->dim) * sizeof(weir_real_t);
+    size_t row = weir_loss_stride(loss, batch->dim) * sizeof(weir_real_t);
     loss->normalised = weir_workspace_take(workspace, batch->rows, row);
     loss->d_normalised = weir_workspace_take(workspace, batch->rows, row);
     loss->inverse = weir_workspace_take(workspace, batch->rows, sizeof(weir_real_t));
@@ -75,7 +78,7 @@ void weir_loss_lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t
 }
 
 void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const weir_real_t *rows) {
-    size_t dim = batch->dim, stride = weir_loss_stride(dim);
+    size_t dim = batch->dim, stride = weir_loss_stride(loss, dim);
     memset(loss->d_normalised, 0, batch->rows * stride * sizeof(weir_real_t));
     for (size_t row = 0; row < batch->rows; row++) {
         const weir_real_t *from = rows + row * dim;
@@ -94,7 +97,7 @@ void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const we
 }
 
 void weir_loss_end(const weir_loss_t *loss, const weir_loss_batch_t *batch, weir_real_t *d_rows) {
-    size_t dim = batch->dim, stride = weir_loss_stride(dim);
+    size_t dim = batch->dim, stride = weir_loss_stride(loss, dim);
     const weir_real_t floor_inverse = (weir_real_t)(1.0 / WEIR_LOSS_NORM_FLOOR);
     for (size_t row = 0; row < batch->rows; row++) {
         const weir_real_t *n = loss->normalised + row * stride;

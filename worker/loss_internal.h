@@ -6,6 +6,7 @@
 #ifndef WEIR_WORKER_LOSS_INTERNAL_H
 #define WEIR_WORKER_LOSS_INTERNAL_H
 
+#include "worker/kernels.h"
 #include "worker/loss.h"
 #include "worker/workspace.h"
 
@@ -13,12 +14,15 @@
 #define WEIR_LOSS_MASKED_LOGIT (-5e4) /* of a negative that is the target */
 
 struct weir_loss {
+    const weir_kernels_t *kernels;
     weir_workspace_t workspace;
     /* Pieces of the batch under way. */
     weir_real_t *normalised;   /* U x stride */
     weir_real_t *d_normalised; /* U x stride */
     weir_real_t *inverse;      /* U: 1 / max(|row|, floor) */
     weir_real_t *logits;       /* per-token: R; shared: a strip of tokens x a tile of negatives */
+    weir_real_t *encoded;      /* per-token: stride; e of one token, zero-padded */
+    weir_real_t *d_encoded;    /* per-token: stride */
     /* Only for shared negatives. */
     weir_real_t *gathered;   /* R x D: normalised rows of the negatives */
     weir_real_t *d_gathered; /* R x D */
@@ -34,7 +38,8 @@ struct weir_loss {
 WEIR_MUST_USE weir_err_t weir_loss_check(const weir_loss_batch_t *batch, size_t negatives,
                                          weir_error_t *error);
 
-size_t weir_loss_stride(size_t dim);
+/* Numbers from row to row of a normalised matrix. */
+size_t weir_loss_stride(const weir_loss_t *loss, size_t dim);
 
 /* Take the pieces that both kinds need. */
 void weir_loss_lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t logits);
@@ -44,10 +49,12 @@ void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const we
 /* d_rows from d_normalised. */
 void weir_loss_end(const weir_loss_t *loss, const weir_loss_batch_t *batch, weir_real_t *d_rows);
 
-/* Over `count` logits: the largest (-inf of none); the sum of exp(logit - shift); and, in place,
- * factor * exp(logit - shift). */
+/* Over `count` logits: the largest (-inf of none; NaN is passed over, and shows in the sum). */
 weir_real_t weir_loss_maximum(const weir_real_t *logits, size_t count);
-weir_real_t weir_loss_sum_exp(const weir_real_t *logits, size_t count, weir_real_t shift);
-void weir_loss_weigh(weir_real_t *logits, size_t count, weir_real_t shift, weir_real_t factor);
+/* logits become exp(logit - shift); returns their sum. */
+weir_real_t weir_loss_exponentiate(const weir_kernels_t *kernels, weir_real_t *logits, size_t count,
+                                   weir_real_t shift);
+/* values *= factor */
+void weir_loss_scale(weir_real_t *values, size_t count, weir_real_t factor);
 
 #endif

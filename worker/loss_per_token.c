@@ -7,72 +7,77 @@
 #include <math.h>
 #include <string.h>
 
-static weir_real_t dot(const weir_real_t *a, const weir_real_t *b, size_t count) {
-    weir_real_t sum = 0;
-    for (size_t d = 0; d < count; d++) {
-        sum += a[d] * b[d];
+/* Logits into loss->logits, the target's returned; a negative that is the target is masked. */
+static weir_real_t compute_logits(weir_loss_t *loss, const weir_loss_batch_t *batch,
+                                  const uint32_t *rows, uint32_t target) {
+    size_t stride = weir_loss_stride(loss, batch->dim), negatives = batch->negatives;
+    const weir_real_t inverse_temperature = (weir_real_t)(1.0 / batch->temperature);
+    weir_real_t target_dot;
+    loss->kernels->gather_dot(loss->encoded, loss->normalised, stride, &target, 1, &target_dot);
+    loss->kernels->gather_dot(loss->encoded, loss->normalised, stride, rows, negatives,
+                              loss->logits);
+    for (size_t r = 0; r < negatives; r++) {
+        weir_real_t logit = loss->logits[r] * inverse_temperature;
+        loss->logits[r] = rows[r] == target ? (weir_real_t)WEIR_LOSS_MASKED_LOGIT : logit;
     }
-    return sum;
+    return target_dot * inverse_temperature;
 }
 
-/* One token: logits, loss, and gradients of e (set) and of the normalised rows (added). */
-static double run_token(weir_loss_t *loss, const weir_loss_batch_t *batch, const weir_real_t *e,
-                        size_t token, weir_real_t *d_e) {
-    size_t dim = batch->dim, stride = weir_loss_stride(dim), negatives = batch->negatives;
+/* One token, whose e is in loss->encoded: its loss; the gradient of e into loss->d_encoded, those
+ * of the normalised rows added. */
+static double run_token(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t token) {
+    size_t stride = weir_loss_stride(loss, batch->dim), negatives = batch->negatives;
+    const weir_kernels_t *kernels = loss->kernels;
     const uint32_t *rows = batch->negative_rows + token * negatives;
     uint32_t target = batch->targets[token];
-    const weir_real_t inverse_temperature = (weir_real_t)(1.0 / batch->temperature);
-    weir_real_t *logits = loss->logits;
-    const weir_real_t *target_row = loss->normalised + target * stride;
-    weir_real_t target_logit = dot(e, target_row, dim) * inverse_temperature;
-    for (size_t r = 0; r < negatives; r++) {
-        weir_real_t value = dot(e, loss->normalised + rows[r] * stride, dim) * inverse_temperature;
-        logits[r] = rows[r] == target ? (weir_real_t)WEIR_LOSS_MASKED_LOGIT : value;
-    }
-    weir_real_t highest = weir_loss_maximum(logits, negatives);
+    weir_real_t target_logit = compute_logits(loss, batch, rows, target);
+    weir_real_t highest = weir_loss_maximum(loss->logits, negatives);
     highest = highest > target_logit ? highest : target_logit;
-    weir_real_t margin = highest - target_logit;
-    double sum = (double)weir_loss_sum_exp(logits, negatives, highest) + exp(-(double)margin);
-    double token_loss = (double)margin + log(sum);
+    double margin = (double)(highest - target_logit);
+    double sum =
+        exp(-margin) + (double)weir_loss_exponentiate(kernels, loss->logits, negatives, highest);
+    double token_loss = margin + log(sum);
     double factor = batch->scale / batch->temperature;
-    weir_loss_weigh(logits, negatives, highest, (weir_real_t)(factor / sum));
     weir_real_t target_weight = (weir_real_t)(factor * expm1(-token_loss));
-    weir_real_t *d_target = loss->d_normalised + target * stride;
-    for (size_t d = 0; d < dim; d++) {
-        d_e[d] = target_weight * target_row[d];
-        d_target[d] += target_weight * e[d];
-    }
-    for (size_t r = 0; r < negatives; r++) {
-        const weir_real_t *row = loss->normalised + rows[r] * stride;
-        weir_real_t *d_row = loss->d_normalised + rows[r] * stride, weight = logits[r];
-        for (size_t d = 0; d < dim; d++) {
-            d_e[d] += weight * row[d];
-            d_row[d] += weight * e[d];
-        }
-    }
+    weir_loss_scale(loss->logits, negatives, (weir_real_t)(factor / sum));
+    memset(loss->d_encoded, 0, stride * sizeof(weir_real_t));
+    kernels->gather_axpy(&target_weight, loss->normalised, stride, &target, 1, loss->d_encoded);
+    kernels->gather_axpy(loss->logits, loss->normalised, stride, rows, negatives, loss->d_encoded);
+    kernels->scatter_axpy(&target_weight, loss->encoded, stride, &target, 1, loss->d_normalised);
+    kernels->scatter_axpy(loss->logits, loss->encoded, stride, rows, negatives, loss->d_normalised);
     return token_loss;
+}
+
+static void lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch) {
+    size_t stride = weir_loss_stride(loss, batch->dim);
+    weir_loss_lay_out(loss, batch, batch->negatives);
+    loss->encoded = weir_workspace_take(&loss->workspace, stride, sizeof(weir_real_t));
+    loss->d_encoded = weir_workspace_take(&loss->workspace, stride, sizeof(weir_real_t));
 }
 
 weir_err_t weir_loss_per_token(weir_loss_t *loss, const weir_loss_batch_t *batch,
                                const weir_real_t *encoded, const weir_real_t *rows,
                                double *loss_sum, weir_real_t *d_encoded, weir_real_t *d_rows,
                                weir_error_t *error) {
+    size_t dim = batch->dim;
     double sum = 0.0;
     weir_err_t err = weir_loss_check(batch, batch->tokens * batch->negatives, error);
     if (err != WEIR_OK) {
         return err;
     }
     weir_workspace_begin(&loss->workspace);
-    weir_loss_lay_out(loss, batch, batch->negatives);
+    lay_out(loss, batch);
     err = weir_workspace_reserve(&loss->workspace, "the loss", error);
     if (err != WEIR_OK) {
         return err;
     }
-    weir_loss_lay_out(loss, batch, batch->negatives);
+    lay_out(loss, batch);
     weir_loss_begin(loss, batch, rows);
+    memset(loss->encoded, 0, weir_loss_stride(loss, dim) * sizeof(weir_real_t));
     for (size_t token = 0; token < batch->tokens; token++) {
-        sum += run_token(loss, batch, encoded + token * batch->dim, token,
-                         d_encoded + token * batch->dim);
+        memcpy(loss->encoded, encoded + token * dim, dim * sizeof(weir_real_t));
+        sum += run_token(loss, batch, token);
+        memcpy(d_encoded + token * dim, loss->d_encoded, dim * sizeof(weir_real_t));
     }
     weir_loss_end(loss, batch, d_rows);
     *loss_sum = sum;

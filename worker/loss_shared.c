@@ -52,7 +52,7 @@ static void index_negatives(weir_loss_t *loss, const weir_loss_batch_t *batch) {
 }
 
 static void gather_negatives(weir_loss_t *loss, const weir_loss_batch_t *batch) {
-    size_t dim = batch->dim, stride = weir_loss_stride(dim);
+    size_t dim = batch->dim, stride = weir_loss_stride(loss, dim);
     for (size_t r = 0; r < batch->negatives; r++) {
         memcpy(loss->gathered + r * dim, loss->normalised + batch->negative_rows[r] * stride,
                dim * sizeof(weir_real_t));
@@ -79,7 +79,7 @@ static void compute_tile(const shared_t *s) {
 }
 
 static void begin_strip(const shared_t *s) {
-    size_t dim = s->batch->dim, stride = weir_loss_stride(dim);
+    size_t dim = s->batch->dim, stride = weir_loss_stride(s->loss, dim);
     for (size_t t = 0; t < s->strip_tokens; t++) {
         const weir_real_t *e = s->encoded + (s->strip + t) * dim;
         const weir_real_t *n = s->loss->normalised + s->batch->targets[s->strip + t] * stride;
@@ -93,28 +93,33 @@ static void begin_strip(const shared_t *s) {
     }
 }
 
+/* Logits of the tile become exp(logit - highest), the running sum is continued. */
 static void stream_tile(const shared_t *s) {
     for (size_t t = 0; t < s->strip_tokens; t++) {
-        const weir_real_t *logits = s->loss->logits + t * s->tile_width;
+        weir_real_t *logits = s->loss->logits + t * s->tile_width;
         weir_real_t highest = weir_loss_maximum(logits, s->tile_width);
         if (highest > s->loss->highest[t]) {
             s->loss->sum[t] *= (weir_real_t)exp((double)(s->loss->highest[t] - highest));
             s->loss->highest[t] = highest;
         }
-        s->loss->sum[t] += weir_loss_sum_exp(logits, s->tile_width, s->loss->highest[t]);
+        s->loss->sum[t] +=
+            weir_loss_exponentiate(s->loss->kernels, logits, s->tile_width, s->loss->highest[t]);
     }
 }
 
-/* Logits of the tile become gradients of normalised dot products, then of e and of the negatives.
- */
-static void differentiate_tile(const shared_t *s) {
+/* Exponentials become gradients of the logits, then of e and of the negatives. `exponentiated`: by
+ * stream_tile, with the highest logit of the whole row; else the tile holds logits. */
+static void differentiate_tile(const shared_t *s, bool exponentiated) {
     const weir_loss_batch_t *batch = s->batch;
     size_t dim = batch->dim;
     weir_real_t *logits = s->loss->logits;
     for (size_t t = 0; t < s->strip_tokens; t++) {
-        weir_real_t factor =
-            (weir_real_t)(batch->scale / (batch->temperature * (double)s->loss->sum[t]));
-        weir_loss_weigh(logits + t * s->tile_width, s->tile_width, s->loss->highest[t], factor);
+        weir_real_t *row = logits + t * s->tile_width;
+        if (!exponentiated) {
+            (void)weir_loss_exponentiate(s->loss->kernels, row, s->tile_width, s->loss->highest[t]);
+        }
+        double factor = batch->scale / (batch->temperature * (double)s->loss->sum[t]);
+        weir_loss_scale(row, s->tile_width, (weir_real_t)factor);
     }
     weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, s->strip_tokens, dim, s->tile_width, 1, logits,
                    s->tile_width, s->loss->gathered + s->tile * dim, dim, 1,
@@ -128,7 +133,7 @@ static void differentiate_tile(const shared_t *s) {
  */
 static double finish_targets(const shared_t *s) {
     const weir_loss_batch_t *batch = s->batch;
-    size_t dim = batch->dim, stride = weir_loss_stride(dim);
+    size_t dim = batch->dim, stride = weir_loss_stride(s->loss, dim);
     double loss = 0.0;
     for (size_t t = 0; t < s->strip_tokens; t++) {
         size_t row = batch->targets[s->strip + t];
@@ -151,7 +156,7 @@ static double finish_targets(const shared_t *s) {
 
 static double run_strip(shared_t *s) {
     size_t negatives = s->batch->negatives;
-    bool kept = negatives <= TILE_NEGATIVES; /* one tile: its logits are still there */
+    bool kept = negatives <= TILE_NEGATIVES; /* one tile: its exponentials are still there */
     begin_strip(s);
     for (s->tile = 0; s->tile < negatives; s->tile += TILE_NEGATIVES) {
         s->tile_width = negatives - s->tile < TILE_NEGATIVES ? negatives - s->tile : TILE_NEGATIVES;
@@ -164,7 +169,7 @@ static double run_strip(shared_t *s) {
         if (!kept) {
             compute_tile(s);
         }
-        differentiate_tile(s);
+        differentiate_tile(s, kept);
     }
     return loss;
 }
@@ -172,7 +177,7 @@ static double run_strip(shared_t *s) {
 weir_err_t weir_loss_shared(weir_loss_t *loss, const weir_loss_batch_t *batch,
                             const weir_real_t *encoded, const weir_real_t *rows, double *loss_sum,
                             weir_real_t *d_encoded, weir_real_t *d_rows, weir_error_t *error) {
-    size_t dim = batch->dim, stride = weir_loss_stride(dim);
+    size_t dim = batch->dim, stride = weir_loss_stride(loss, dim);
     double sum = 0.0;
     weir_err_t err = weir_loss_check(batch, batch->negatives, error);
     if (err != WEIR_OK) {
