@@ -11,6 +11,7 @@
 const weir_verb_t weir_verbs[] = {
     {"config", "explain the configuration keys, or check a configuration and print it whole",
      weir_verb_config},
+    {"prepare", "turn a log of events into data to train on", weir_verb_prepare},
     {NULL, NULL, NULL},
 };
 

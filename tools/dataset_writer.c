@@ -1,0 +1,376 @@
+#include "tools/dataset_writer.h"
+
+#include "common/dataset.h"
+#include "common/file.h"
+#include "common/tensor_file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BUFFER = 1 << 20, COLUMNS = 4 };
+
+/* One column on its way: a buffer in front of a file without a name. */
+typedef struct {
+    int fd;
+    char *buffer;
+    size_t used;
+    uint64_t size; /* bytes, buffered ones included */
+} column_t;
+
+static const char *const column_names[COLUMNS] = {"offsets", "items", "times", "actions"};
+static const weir_dtype_t column_dtypes[COLUMNS] = {WEIR_DTYPE_I64, WEIR_DTYPE_I64, WEIR_DTYPE_I64,
+                                                    WEIR_DTYPE_F32};
+
+struct weir_dataset_writer {
+    char folder[WEIR_PATH_MAX], events_path[WEIR_PATH_MAX], dictionary_path[WEIR_PATH_MAX];
+    bool made_folder, finished;
+    column_t columns[COLUMNS];
+    uint64_t users;
+    int64_t events;
+};
+
+static weir_err_t flush_column(weir_dataset_writer_t *writer, column_t *column,
+                               weir_error_t *error) {
+    size_t size = column->used;
+    column->used = 0;
+    return weir_file_write_all(column->fd, column->buffer, size, writer->folder, error);
+}
+
+static weir_err_t append_column(weir_dataset_writer_t *writer, column_t *column, const void *bytes,
+                                size_t size, weir_error_t *error) {
+    const char *from = bytes;
+    column->size += size;
+    while (size > 0) {
+        size_t room = BUFFER - column->used;
+        size_t part = size < room ? size : room;
+        memcpy(column->buffer + column->used, from, part);
+        column->used += part;
+        from += part;
+        size -= part;
+        if (column->used == BUFFER) {
+            weir_err_t code = flush_column(writer, column, error);
+            if (code != WEIR_OK) {
+                return code;
+            }
+        }
+    }
+    return WEIR_OK;
+}
+
+/* A file without a name in `folder`: it is gone when its descriptor is closed, however that
+ * happens. */
+static weir_err_t open_column(const char *folder, column_t *column, weir_error_t *error) {
+    column->buffer = malloc(BUFFER);
+    if (column->buffer == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "%s: out of memory", folder);
+    }
+    column->fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (column->fd < 0) { /* a file system without O_TMPFILE */
+        char path[WEIR_PATH_MAX];
+        weir_err_t code = weir_path_join(path, sizeof path, folder, ".column.XXXXXX", error);
+        if (code != WEIR_OK) {
+            return code;
+        }
+        column->fd = mkostemp(path, O_CLOEXEC);
+        if (column->fd < 0) {
+            return weir_error_from_errno(error, errno, "make a scratch file in %s", folder);
+        }
+        (void)unlink(path);
+    }
+    return WEIR_OK;
+}
+
+static bool is_empty_directory(const char *folder) {
+    DIR *directory = opendir(folder);
+    bool empty = directory != NULL;
+    if (directory != NULL) {
+        for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+            empty = empty && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0);
+        }
+        (void)closedir(directory);
+    }
+    return empty;
+}
+
+weir_err_t weir_dataset_writer_check(const char *folder, bool force, weir_error_t *error) {
+    if (force || !weir_file_exists(folder) || is_empty_directory(folder)) {
+        return WEIR_OK;
+    }
+    weir_err_t code = weir_errorf(error, WEIR_ERR_EXISTS, "%s exists already", folder);
+    weir_error_hint(error, "--force replaces the data in it");
+    return code;
+}
+
+weir_err_t weir_dataset_writer_create(const char *folder, bool force,
+                                      weir_dataset_writer_t **writer, weir_error_t *error) {
+    weir_err_t code = weir_dataset_writer_check(folder, force, error);
+    if (code != WEIR_OK) {
+        return code;
+    }
+    weir_dataset_writer_t *made = calloc(1, sizeof *made);
+    if (made == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "%s: out of memory", folder);
+    }
+    for (int i = 0; i < COLUMNS; i++) {
+        made->columns[i].fd = -1;
+    }
+    made->made_folder = !weir_file_exists(folder);
+    code = weir_path_join(made->folder, sizeof made->folder, folder, "", error);
+    if (code == WEIR_OK) {
+        code = weir_path_join(made->events_path, sizeof made->events_path, folder,
+                              WEIR_DATASET_EVENTS, error);
+    }
+    if (code == WEIR_OK) {
+        code = weir_path_join(made->dictionary_path, sizeof made->dictionary_path, folder,
+                              WEIR_DATASET_DICTIONARY, error);
+    }
+    if (code == WEIR_OK) {
+        code = weir_file_make_directories(folder, error);
+    }
+    for (int i = 0; code == WEIR_OK && i < COLUMNS; i++) {
+        code = open_column(folder, &made->columns[i], error);
+    }
+    if (code == WEIR_OK) {
+        code = append_column(made, &made->columns[0], &made->events, sizeof made->events, error);
+    }
+    if (code != WEIR_OK) {
+        weir_dataset_writer_destroy(made);
+        return code;
+    }
+    *writer = made;
+    return WEIR_OK;
+}
+
+void weir_dataset_writer_destroy(weir_dataset_writer_t *writer) {
+    if (writer == NULL) {
+        return;
+    }
+    for (int i = 0; i < COLUMNS; i++) {
+        if (writer->columns[i].fd >= 0) {
+            (void)close(writer->columns[i].fd);
+        }
+        free(writer->columns[i].buffer);
+    }
+    if (writer->made_folder && !writer->finished) {
+        (void)rmdir(writer->folder); /* stays when it is not empty */
+    }
+    free(writer);
+}
+
+weir_err_t weir_dataset_writer_add_user(weir_dataset_writer_t *writer, const int64_t *items,
+                                        const int64_t *times, const float *actions, size_t count,
+                                        weir_error_t *error) {
+    writer->users++;
+    writer->events += (int64_t)count;
+    weir_err_t code =
+        append_column(writer, &writer->columns[0], &writer->events, sizeof writer->events, error);
+    if (code == WEIR_OK) {
+        code = append_column(writer, &writer->columns[1], items, count * sizeof *items, error);
+    }
+    if (code == WEIR_OK) {
+        code = append_column(writer, &writer->columns[2], times, count * sizeof *times, error);
+    }
+    if (code == WEIR_OK) {
+        code = append_column(writer, &writer->columns[3], actions, count * sizeof *actions, error);
+    }
+    return code;
+}
+
+/* ---- the two files ---- */
+
+static weir_err_t begin_metadata(weir_tensor_writer_t *file, uint64_t users,
+                                 const weir_dataset_names_t *names, weir_error_t *error) {
+    char user_text[32], item_text[32], source[1024];
+    (void)snprintf(user_text, sizeof user_text, "%" PRIu64, users);
+    (void)snprintf(item_text, sizeof item_text, "%" PRIu64, names->items);
+    (void)snprintf(source, sizeof source, "%s", names->source);
+    for (char *c = source; *c != '\0'; c++) {
+        *c = *c < 0x20 || *c > 0x7E ? '?' : *c;
+    }
+    const char *pairs[][2] = {{"format", WEIR_DATASET_FORMAT},
+                              {"version", WEIR_DATASET_VERSION},
+                              {"num_users", user_text},
+                              {"num_items", item_text},
+                              {"source", source}};
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        weir_err_t code = weir_tensor_writer_metadata(file, pairs[i][0], pairs[i][1], error);
+        if (code != WEIR_OK) {
+            return code;
+        }
+    }
+    return WEIR_OK;
+}
+
+/* The whole column, from its beginning, into the open tensor. */
+static weir_err_t copy_column(weir_dataset_writer_t *writer, column_t *column,
+                              weir_tensor_writer_t *file, weir_error_t *error) {
+    weir_err_t code = flush_column(writer, column, error);
+    if (code == WEIR_OK && lseek(column->fd, 0, SEEK_SET) != 0) {
+        code = weir_error_from_errno(error, errno, "read a scratch file in %s", writer->folder);
+    }
+    uint64_t left = column->size;
+    while (code == WEIR_OK && left > 0) {
+        ssize_t got = read(column->fd, column->buffer, BUFFER);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return weir_error_from_errno(error, got < 0 ? errno : EIO, "read a scratch file in %s",
+                                         writer->folder);
+        }
+        left -= (uint64_t)got < left ? (uint64_t)got : left;
+        code = weir_tensor_writer_append(file, column->buffer, (size_t)got, error);
+    }
+    return code;
+}
+
+static weir_err_t write_events(weir_dataset_writer_t *writer, const weir_dataset_names_t *names,
+                               weir_tensor_writer_t **out, weir_error_t *error) {
+    weir_tensor_writer_t *file = NULL;
+    weir_err_t code = weir_tensor_writer_create(writer->events_path, &file, error);
+    if (code == WEIR_OK) {
+        code = begin_metadata(file, writer->users, names, error);
+    }
+    for (int i = 0; code == WEIR_OK && i < COLUMNS; i++) {
+        uint64_t count = writer->columns[i].size / weir_dtype_size(column_dtypes[i]);
+        code =
+            weir_tensor_writer_declare(file, column_names[i], column_dtypes[i], 1, &count, error);
+    }
+    if (code == WEIR_OK) {
+        code = weir_tensor_writer_begin(file, error);
+    }
+    for (int i = 0; code == WEIR_OK && i < COLUMNS; i++) {
+        code = copy_column(writer, &writer->columns[i], file, error);
+    }
+    if (code != WEIR_OK) {
+        weir_tensor_writer_destroy(file);
+        return code;
+    }
+    *out = file;
+    return WEIR_OK;
+}
+
+typedef struct {
+    const char *offsets_name, *bytes_name;
+    const weir_strings_t *strings;
+    uint64_t count, size;
+} list_t;
+
+static weir_err_t declare_list(weir_tensor_writer_t *file, list_t *list, weir_error_t *error) {
+    uint64_t rows = list->count + 1;
+    for (uint64_t k = 0; k < list->count; k++) {
+        const char *bytes = NULL;
+        size_t size = 0;
+        list->strings->get(list->strings->list, k, &bytes, &size);
+        list->size += size;
+    }
+    return weir_tensor_writer_declare(file, list->offsets_name, WEIR_DTYPE_I64, 1, &rows, error);
+}
+
+static weir_err_t write_offsets(weir_tensor_writer_t *file, const list_t *list,
+                                weir_error_t *error) {
+    int64_t pending[512];
+    size_t used = 0;
+    int64_t offset = 0;
+    pending[used++] = 0;
+    for (uint64_t k = 0; k < list->count; k++) {
+        const char *bytes = NULL;
+        size_t size = 0;
+        list->strings->get(list->strings->list, k, &bytes, &size);
+        offset += (int64_t)size;
+        pending[used++] = offset;
+        if (used == sizeof pending / sizeof pending[0]) {
+            weir_err_t code = weir_tensor_writer_append(file, pending, sizeof pending, error);
+            if (code != WEIR_OK) {
+                return code;
+            }
+            used = 0;
+        }
+    }
+    return weir_tensor_writer_append(file, pending, used * sizeof pending[0], error);
+}
+
+static weir_err_t write_bytes(weir_tensor_writer_t *file, const list_t *list, weir_error_t *error) {
+    weir_err_t code = WEIR_OK;
+    for (uint64_t k = 0; code == WEIR_OK && k < list->count; k++) {
+        const char *bytes = NULL;
+        size_t size = 0;
+        list->strings->get(list->strings->list, k, &bytes, &size);
+        if (size > 0) {
+            code = weir_tensor_writer_append(file, bytes, size, error);
+        }
+    }
+    return code;
+}
+
+static weir_err_t write_dictionary(weir_dataset_writer_t *writer, const weir_dataset_names_t *names,
+                                   weir_tensor_writer_t **out, weir_error_t *error) {
+    list_t lists[3] = {
+        {"item_id_offsets", "item_id_bytes", &names->item_ids, names->items, 0},
+        {"user_id_offsets", "user_id_bytes", &names->user_ids, writer->users, 0},
+        {"item_name_offsets", "item_name_bytes", &names->item_names, names->items, 0}};
+    size_t count = names->item_names.get != NULL ? 3 : 2;
+    weir_tensor_writer_t *file = NULL;
+    weir_err_t code = weir_tensor_writer_create(writer->dictionary_path, &file, error);
+    if (code == WEIR_OK) {
+        code = begin_metadata(file, writer->users, names, error);
+    }
+    for (size_t i = 0; code == WEIR_OK && i < count; i++) {
+        code = declare_list(file, &lists[i], error);
+    }
+    for (size_t i = 0; code == WEIR_OK && i < count; i++) {
+        code = weir_tensor_writer_declare(file, lists[i].bytes_name, WEIR_DTYPE_U8, 1,
+                                          &lists[i].size, error);
+    }
+    if (code == WEIR_OK) {
+        code = weir_tensor_writer_begin(file, error);
+    }
+    for (size_t i = 0; code == WEIR_OK && i < count; i++) {
+        code = write_offsets(file, &lists[i], error);
+    }
+    for (size_t i = 0; code == WEIR_OK && i < count; i++) {
+        code = write_bytes(file, &lists[i], error);
+    }
+    if (code != WEIR_OK) {
+        weir_tensor_writer_destroy(file);
+        return code;
+    }
+    *out = file;
+    return WEIR_OK;
+}
+
+weir_err_t weir_dataset_writer_finish(weir_dataset_writer_t *writer,
+                                      const weir_dataset_names_t *names, weir_error_t *error) {
+    weir_tensor_writer_t *events = NULL, *dictionary = NULL;
+    weir_err_t code = WEIR_OK;
+    if (writer->events == 0) {
+        code =
+            weir_errorf(error, WEIR_ERR_INVALID, "%s: no event is left to write", writer->folder);
+    }
+    if (code == WEIR_OK) {
+        code = write_dictionary(writer, names, &dictionary, error);
+    }
+    if (code == WEIR_OK) {
+        code = write_events(writer, names, &events, error);
+    }
+    /* Everything is written. Old events must never stand beside a new dictionary. */
+    if (code == WEIR_OK && unlink(writer->events_path) != 0 && errno != ENOENT) {
+        code = weir_error_from_errno(error, errno, "replace %s", writer->events_path);
+    }
+    if (code == WEIR_OK) {
+        code = weir_tensor_writer_commit(dictionary, NULL, NULL, error);
+    }
+    if (code == WEIR_OK) {
+        code = weir_tensor_writer_commit(events, NULL, NULL, error);
+    }
+    writer->finished = code == WEIR_OK;
+    weir_tensor_writer_destroy(events);
+    weir_tensor_writer_destroy(dictionary);
+    return code;
+}
