@@ -1,6 +1,7 @@
 /* Backward, by hand: each step of hstu_forward.c in reverse. d_stream carries the gradient of x
  * from the last layer to the first; a layer's gradients are final when its turn is over. */
 #include "worker/blas.h"
+#include "worker/dot.h"
 #include "worker/hstu_internal.h"
 
 #include <math.h>
@@ -16,9 +17,7 @@ static void start_stream(weir_hstu_t *hstu, const weir_real_t *d_encoded) {
         const weir_real_t *e = hstu->stream + t * dim, *d_e = d_encoded + t * dim;
         weir_real_t *d_x = hstu->d_stream + t * dim, along = 0;
         if (hstu->norms[t] > (weir_real_t)WEIR_HSTU_NORM_FLOOR) {
-            for (size_t d = 0; d < dim; d++) {
-                along += e[d] * d_e[d];
-            }
+            along = weir_dot(e, d_e, dim);
         }
         for (size_t d = 0; d < dim; d++) {
             d_x[d] = (d_e[d] - along * e[d]) / hstu->norms[t];

@@ -1,6 +1,7 @@
 /* Forward: the input, then per layer norm, projection, SiLU, attention, gate, output projection and
  * the residual, at last the norm of every row. What backward needs stays in hstu->layers. */
 #include "worker/blas.h"
+#include "worker/dot.h"
 #include "worker/hstu_internal.h"
 
 #include <limits.h>
@@ -106,11 +107,7 @@ static void normalise_output(weir_hstu_t *hstu, weir_real_t *encoded) {
     size_t dim = hstu->config.embedding_dim;
     for (size_t t = 0; t < hstu->batch.tokens; t++) {
         weir_real_t *x = hstu->stream + t * dim;
-        double sum = 0.0;
-        for (size_t d = 0; d < dim; d++) {
-            sum += (double)x[d] * (double)x[d];
-        }
-        hstu->norms[t] = (weir_real_t)fmax(sqrt(sum), WEIR_HSTU_NORM_FLOOR);
+        hstu->norms[t] = (weir_real_t)fmax(sqrt((double)weir_dot(x, x, dim)), WEIR_HSTU_NORM_FLOOR);
         for (size_t d = 0; d < dim; d++) {
             x[d] /= hstu->norms[t];
         }

@@ -1,4 +1,5 @@
 #include "worker/loss.h"
+#include "worker/dot.h"
 #include "worker/loss_internal.h"
 
 #include <math.h>
@@ -83,11 +84,8 @@ void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const we
     for (size_t row = 0; row < batch->rows; row++) {
         const weir_real_t *from = rows + row * dim;
         weir_real_t *to = loss->normalised + row * stride;
-        double sum = 0.0;
-        for (size_t d = 0; d < dim; d++) {
-            sum += (double)from[d] * (double)from[d];
-        }
-        double inverse = 1.0 / fmax(sqrt(sum), WEIR_LOSS_NORM_FLOOR);
+        double norm = sqrt((double)weir_dot(from, from, dim));
+        double inverse = 1.0 / fmax(norm, WEIR_LOSS_NORM_FLOOR);
         loss->inverse[row] = (weir_real_t)inverse;
         for (size_t d = 0; d < dim; d++) {
             to[d] = from[d] * (weir_real_t)inverse;
@@ -104,9 +102,7 @@ void weir_loss_end(const weir_loss_t *loss, const weir_loss_batch_t *batch, weir
         const weir_real_t *d_n = loss->d_normalised + row * stride;
         weir_real_t *d_row = d_rows + row * dim, inverse = loss->inverse[row], along = 0;
         if (inverse < floor_inverse) { /* at the floor the divisor is a constant */
-            for (size_t d = 0; d < dim; d++) {
-                along += n[d] * d_n[d];
-            }
+            along = weir_dot(n, d_n, dim);
         }
         for (size_t d = 0; d < dim; d++) {
             d_row[d] = (d_n[d] - along * n[d]) * inverse;

@@ -3,6 +3,7 @@
  * second turns a tile into gradients. No more than a strip times a tile of logits exists at a time.
  */
 #include "worker/blas.h"
+#include "worker/dot.h"
 #include "worker/loss.h"
 #include "worker/loss_internal.h"
 
@@ -83,11 +84,7 @@ static void begin_strip(const shared_t *s) {
     for (size_t t = 0; t < s->strip_tokens; t++) {
         const weir_real_t *e = s->encoded + (s->strip + t) * dim;
         const weir_real_t *n = s->loss->normalised + s->batch->targets[s->strip + t] * stride;
-        weir_real_t dot = 0;
-        for (size_t d = 0; d < dim; d++) {
-            dot += e[d] * n[d];
-        }
-        s->loss->target[t] = dot * (weir_real_t)(1.0 / s->batch->temperature);
+        s->loss->target[t] = weir_dot(e, n, dim) * (weir_real_t)(1.0 / s->batch->temperature);
         s->loss->highest[t] = s->loss->target[t];
         s->loss->sum[t] = 1;
     }
