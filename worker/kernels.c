@@ -1,8 +1,30 @@
 #include "worker/kernels.h"
 
+#include "worker/kernels_levels.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#if defined(__x86_64__)
+
+static bool processor_has_v2(void) {
+    return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") &&
+           __builtin_cpu_supports("popcnt");
+}
+
+static bool processor_has_v3(void) {
+    return processor_has_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+}
+
+static bool processor_has_v4(void) {
+    return processor_has_v3() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+#endif
 
 static bool always(void) {
     return true;
@@ -16,6 +38,13 @@ typedef struct {
 
 /* The best first; naive is never chosen unasked. */
 static const level_t levels[] = {
+#if defined(__x86_64__)
+    {"v4", weir_kernels_v4, processor_has_v4},
+    {"v3", weir_kernels_v3, processor_has_v3},
+    {"v2", weir_kernels_v2, processor_has_v2},
+#else
+    {"generic", weir_kernels_generic, always},
+#endif
     {"naive", weir_kernels_naive, always},
 };
 enum { LEVEL_COUNT = sizeof levels / sizeof levels[0] };

@@ -1,0 +1,369 @@
+/* The kernels of one level: this file is compiled once per level, with WEIR_LEVEL its name (v2, v3,
+ * v4, generic). */
+#include "worker/attention_task.h"
+#include "worker/kernels.h"
+#include "worker/kernels_levels.h"
+#include "worker/kernels_vector.h"
+
+#define JOIN_NAMES(a, b) a##b
+#define LEVEL_FUNCTION(prefix, level) JOIN_NAMES(prefix, level)
+#define LEVEL_TEXT(level) #level
+#define LEVEL_STRING(level) LEVEL_TEXT(level)
+
+static void exp_array(const weir_real_t *x, weir_real_t *y, size_t count) {
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        store(y + i, raise_e(load(x + i)));
+    }
+    if (i < count) {
+        store_part(y + i, raise_e(load_part(x + i, count - i)), count - i);
+    }
+}
+
+static void silu_forward(const weir_real_t *x, weir_real_t *y, size_t count) {
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        vec_t value = load(x + i);
+        store(y + i, value * sigmoid(value));
+    }
+    if (i < count) {
+        vec_t value = load_part(x + i, count - i);
+        store_part(y + i, value * sigmoid(value), count - i);
+    }
+}
+
+WEIR_INLINE vec_t silu_slope(vec_t x) {
+    vec_t p = sigmoid(x);
+    return p * ((weir_real_t)1 + x * ((weir_real_t)1 - p));
+}
+
+static void silu_backward(const weir_real_t *x, const weir_real_t *d_y, weir_real_t *d_x,
+                          size_t count) {
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        store(d_x + i, load(d_y + i) * silu_slope(load(x + i)));
+    }
+    if (i < count) {
+        size_t rest = count - i;
+        store_part(d_x + i, load_part(d_y + i, rest) * silu_slope(load_part(x + i, rest)), rest);
+    }
+}
+
+/* Mask of the first `count` < LANES lanes. */
+WEIR_INLINE ivec_t first_lanes(size_t count) {
+    ivec_t lane;
+    for (size_t i = 0; i < LANES; i++) {
+        lane[i] = (weir_lane_int_t)i;
+    }
+    return lane < (weir_lane_int_t)count;
+}
+
+static void layer_norm_forward(const weir_real_t *x, size_t tokens, size_t width, weir_real_t *y,
+                               weir_real_t *inverses) {
+    size_t whole = width - width % LANES, rest = width % LANES;
+    weir_real_t part = (weir_real_t)1 / (weir_real_t)width;
+    ivec_t tail = first_lanes(rest);
+    for (size_t t = 0; t < tokens; t++) {
+        const weir_real_t *x_t = x + t * width;
+        weir_real_t *y_t = y + t * width;
+        vec_t sum = {0}, squares = {0}, last = {0};
+        for (size_t c = 0; c < whole; c += LANES) {
+            sum += load(x_t + c);
+        }
+        if (rest > 0) {
+            last = load_part(x_t + whole, rest);
+            sum += last;
+        }
+        vec_t mean = splat(sum_lanes(sum) * part);
+        for (size_t c = 0; c < whole; c += LANES) {
+            vec_t centred = load(x_t + c) - mean;
+            squares += centred * centred;
+        }
+        vec_t centred = (vec_t)((ivec_t)(last - mean) & tail);
+        squares += centred * centred;
+        weir_real_t variance = sum_lanes(squares) * part;
+        vec_t root = square_root(splat(variance + (weir_real_t)WEIR_LAYER_NORM_EPSILON));
+        vec_t inverse = (weir_real_t)1 / root;
+        for (size_t c = 0; c < whole; c += LANES) {
+            store(y_t + c, (load(x_t + c) - mean) * inverse);
+        }
+        if (rest > 0) {
+            store_part(y_t + whole, centred * inverse, rest);
+        }
+        if (inverses != NULL) {
+            inverses[t] = inverse[0];
+        }
+    }
+}
+
+static void layer_norm_backward(const weir_real_t *y, const weir_real_t *inverses,
+                                const weir_real_t *d_y, size_t tokens, size_t width,
+                                bool accumulate, weir_real_t *d_x) {
+    size_t whole = width - width % LANES, rest = width % LANES;
+    weir_real_t part = (weir_real_t)1 / (weir_real_t)width;
+    for (size_t t = 0; t < tokens; t++) {
+        const weir_real_t *y_t = y + t * width, *d_y_t = d_y + t * width;
+        weir_real_t *d_x_t = d_x + t * width;
+        vec_t sum = {0}, product = {0};
+        for (size_t c = 0; c < whole; c += LANES) {
+            vec_t d = load(d_y_t + c);
+            sum += d;
+            product += d * load(y_t + c);
+        }
+        if (rest > 0) {
+            vec_t d = load_part(d_y_t + whole, rest);
+            sum += d;
+            product += d * load_part(y_t + whole, rest);
+        }
+        vec_t mean = splat(sum_lanes(sum) * part);
+        vec_t mean_product = splat(sum_lanes(product) * part);
+        vec_t inverse = splat(inverses[t]);
+        for (size_t c = 0; c < whole; c += LANES) {
+            vec_t d = inverse * (load(d_y_t + c) - mean - load(y_t + c) * mean_product);
+            store(d_x_t + c, accumulate ? load(d_x_t + c) + d : d);
+        }
+        if (rest > 0) {
+            vec_t d =
+                load_part(d_y_t + whole, rest) - mean - load_part(y_t + whole, rest) * mean_product;
+            d = inverse * d;
+            d = accumulate ? load_part(d_x_t + whole, rest) + d : d;
+            store_part(d_x_t + whole, d, rest);
+        }
+    }
+}
+
+/* Counters that Philox works on at a time; each gives the words of four columns. */
+enum { PHILOX_WAYS = 32 };
+
+/* weir_philox of the counters (step, site, tokens[l], groups[l]), word w of way l at 4 l + w. */
+static void run_philox(const weir_dropout_t *site, const uint32_t *tokens, const uint32_t *groups,
+                       uint32_t *words) {
+    uint32_t c0[PHILOX_WAYS], c1[PHILOX_WAYS], c2[PHILOX_WAYS], c3[PHILOX_WAYS];
+    for (size_t l = 0; l < PHILOX_WAYS; l++) {
+        c0[l] = site->step;
+        c1[l] = site->site;
+        c2[l] = tokens[l];
+        c3[l] = groups[l];
+    }
+    uint32_t k0 = site->key.key[0], k1 = site->key.key[1];
+    for (int round = 0; round < 10; round++) {
+        for (size_t l = 0; l < PHILOX_WAYS; l++) {
+            uint64_t p0 = (uint64_t)0xD2511F53u * c0[l];
+            uint64_t p1 = (uint64_t)0xCD9E8D57u * c2[l];
+            c0[l] = (uint32_t)(p1 >> 32) ^ c1[l] ^ k0;
+            c2[l] = (uint32_t)(p0 >> 32) ^ c3[l] ^ k1;
+            c1[l] = (uint32_t)p1;
+            c3[l] = (uint32_t)p0;
+        }
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    for (size_t l = 0; l < PHILOX_WAYS; l++) {
+        words[4 * l] = c0[l];
+        words[4 * l + 1] = c1[l];
+        words[4 * l + 2] = c2[l];
+        words[4 * l + 3] = c3[l];
+    }
+}
+
+static void keep_columns(const weir_dropout_t *site, const uint32_t *words, const weir_real_t *x,
+                         size_t count, weir_real_t *y) {
+    for (size_t c = 0; c < count; c++) {
+        weir_real_t scaled = x[c] * site->scale;
+        y[c] = words[c] >= site->threshold ? scaled : 0;
+    }
+}
+
+static void dropout(const weir_dropout_t *site, const uint32_t *global_tokens, const weir_real_t *x,
+                    size_t tokens, size_t width, weir_real_t *y) {
+    uint32_t block_tokens[PHILOX_WAYS], groups[PHILOX_WAYS], words[4 * PHILOX_WAYS];
+    size_t row_groups = (width + 3) / 4, row = 0, group = 0;
+    while (row < tokens && width > 0) {
+        size_t t = row, g = group;
+        for (size_t l = 0; l < PHILOX_WAYS; l++) {
+            size_t known = t < tokens ? t : tokens - 1;
+            block_tokens[l] = global_tokens != NULL ? global_tokens[known] : (uint32_t)known;
+            groups[l] = (uint32_t)g;
+            g = g + 1 == row_groups ? 0 : g + 1;
+            t += g == 0 ? 1 : 0;
+        }
+        run_philox(site, block_tokens, groups, words);
+        for (size_t l = 0; l < PHILOX_WAYS && row < tokens;) {
+            size_t left = row_groups - group;
+            size_t run = left < PHILOX_WAYS - l ? left : PHILOX_WAYS - l;
+            size_t columns = run == left ? width - 4 * group : 4 * run;
+            size_t at = row * width + 4 * group;
+            keep_columns(site, words + 4 * l, x + at, columns, y + at);
+            l += run;
+            group = run == left ? 0 : group + run;
+            row += run == left ? 1 : 0;
+        }
+    }
+}
+
+/* The numbers of one AdamW step in the model's type. */
+typedef struct {
+    weir_real_t keep, beta1, rest1, beta2, rest2, rate, inverse_root, epsilon;
+} adamw_factors_t;
+
+WEIR_INLINE void adamw_lanes(const adamw_factors_t *f, vec_t g, vec_t *w, vec_t *m, vec_t *v) {
+    *m = *m * f->beta1 + g * f->rest1;
+    *v = *v * f->beta2 + g * g * f->rest2;
+    vec_t divisor = square_root(*v) * f->inverse_root + f->epsilon;
+    *w = *w * f->keep - f->rate * (*m / divisor);
+}
+
+static void adamw(const weir_adamw_t *step, const weir_real_t *gradient, weir_real_t *weights,
+                  weir_real_t *moments1, weir_real_t *moments2, size_t count) {
+    adamw_factors_t f = {
+        .keep = (weir_real_t)(1.0 - step->learning_rate * step->weight_decay),
+        .beta1 = (weir_real_t)step->beta1,
+        .rest1 = (weir_real_t)(1.0 - step->beta1),
+        .beta2 = (weir_real_t)step->beta2,
+        .rest2 = (weir_real_t)(1.0 - step->beta2),
+        .rate = (weir_real_t)(step->learning_rate / step->correction1),
+        .inverse_root = (weir_real_t)(1.0 / sqrt(step->correction2)),
+        .epsilon = (weir_real_t)step->epsilon,
+    };
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        vec_t w = load(weights + i), m = load(moments1 + i), v = load(moments2 + i);
+        adamw_lanes(&f, load(gradient + i), &w, &m, &v);
+        store(weights + i, w);
+        store(moments1 + i, m);
+        store(moments2 + i, v);
+    }
+    if (i < count) {
+        size_t rest = count - i;
+        vec_t w = load_part(weights + i, rest), m = load_part(moments1 + i, rest);
+        vec_t v = load_part(moments2 + i, rest);
+        adamw_lanes(&f, load_part(gradient + i, rest), &w, &m, &v);
+        store_part(weights + i, w, rest);
+        store_part(moments1 + i, m, rest);
+        store_part(moments2 + i, v, rest);
+    }
+}
+
+/* Rows dotted at a time, and columns that a vector register set holds. */
+enum { DOT_ROWS = 4, HELD_VECTORS = 8 };
+
+WEIR_INLINE void dot_rows(const weir_real_t *vector, const weir_real_t *const *row, size_t rows,
+                          size_t width, weir_real_t *dots) {
+    size_t whole = width - width % LANES, rest = width % LANES;
+    vec_t sum[DOT_ROWS] = {{0}, {0}, {0}, {0}};
+    for (size_t c = 0; c < whole; c += LANES) {
+        vec_t x = load(vector + c);
+        WEIR_UNROLL
+        for (size_t r = 0; r < rows; r++) {
+            sum[r] += x * load(row[r] + c);
+        }
+    }
+    if (rest > 0) {
+        vec_t x = load_part(vector + whole, rest);
+        WEIR_UNROLL
+        for (size_t r = 0; r < rows; r++) {
+            sum[r] += x * load_part(row[r] + whole, rest);
+        }
+    }
+    WEIR_UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        dots[r] = sum_lanes(sum[r]);
+    }
+}
+
+static void gather_dot(const weir_real_t *vector, const weir_real_t *rows, size_t width,
+                       const uint32_t *indices, size_t count, weir_real_t *dots) {
+    size_t r = 0;
+    for (; r + DOT_ROWS <= count; r += DOT_ROWS) {
+        const weir_real_t *row[DOT_ROWS] = {
+            rows + indices[r] * width, rows + indices[r + 1] * width, rows + indices[r + 2] * width,
+            rows + indices[r + 3] * width};
+        dot_rows(vector, row, DOT_ROWS, width, dots + r);
+    }
+    for (; r < count; r++) {
+        const weir_real_t *row = rows + indices[r] * width;
+        dot_rows(vector, &row, 1, width, dots + r);
+    }
+}
+
+/* vector[0 .. vectors * LANES) += sum of factors * rows, held in registers throughout. */
+WEIR_INLINE void gather_columns(const weir_real_t *factors, const weir_real_t *rows, size_t width,
+                                const uint32_t *indices, size_t count, size_t vectors,
+                                weir_real_t *vector) {
+    vec_t sum[HELD_VECTORS];
+    WEIR_UNROLL
+    for (size_t c = 0; c < vectors; c++) {
+        sum[c] = load(vector + c * LANES);
+    }
+    for (size_t r = 0; r < count; r++) {
+        const weir_real_t *row = rows + indices[r] * width;
+        vec_t factor = splat(factors[r]);
+        WEIR_UNROLL
+        for (size_t c = 0; c < vectors; c++) {
+            sum[c] += factor * load(row + c * LANES);
+        }
+    }
+    WEIR_UNROLL
+    for (size_t c = 0; c < vectors; c++) {
+        store(vector + c * LANES, sum[c]);
+    }
+}
+
+static void gather_axpy(const weir_real_t *factors, const weir_real_t *rows, size_t width,
+                        const uint32_t *indices, size_t count, weir_real_t *vector) {
+    size_t c = 0, rest = width % LANES;
+    for (; c + HELD_VECTORS * LANES <= width; c += HELD_VECTORS * LANES) {
+        gather_columns(factors, rows + c, width, indices, count, HELD_VECTORS, vector + c);
+    }
+    for (; c + 3 * LANES <= width; c += 3 * LANES) {
+        gather_columns(factors, rows + c, width, indices, count, 3, vector + c);
+    }
+    for (; c + LANES <= width; c += LANES) {
+        gather_columns(factors, rows + c, width, indices, count, 1, vector + c);
+    }
+    if (rest > 0) {
+        vec_t sum = load_part(vector + c, rest);
+        for (size_t r = 0; r < count; r++) {
+            sum += factors[r] * load_part(rows + indices[r] * width + c, rest);
+        }
+        store_part(vector + c, sum, rest);
+    }
+}
+
+static void scatter_axpy(const weir_real_t *factors, const weir_real_t *vector, size_t width,
+                         const uint32_t *indices, size_t count, weir_real_t *rows) {
+    size_t whole = width - width % LANES, rest = width % LANES;
+    vec_t last = rest > 0 ? load_part(vector + whole, rest) : (vec_t){0};
+    for (size_t r = 0; r < count; r++) {
+        weir_real_t *row = rows + indices[r] * width;
+        vec_t factor = splat(factors[r]);
+        for (size_t c = 0; c < whole; c += LANES) {
+            store(row + c, load(row + c) + factor * load(vector + c));
+        }
+        if (rest > 0) {
+            store_part(row + whole, load_part(row + whole, rest) + factor * last, rest);
+        }
+    }
+}
+
+static const weir_kernels_t level = {
+    .level = LEVEL_STRING(WEIR_LEVEL),
+    .lanes = LANES,
+    .exp = exp_array,
+    .silu_forward = silu_forward,
+    .silu_backward = silu_backward,
+    .layer_norm_forward = layer_norm_forward,
+    .layer_norm_backward = layer_norm_backward,
+    .dropout = dropout,
+    .adamw = adamw,
+    .gather_dot = gather_dot,
+    .gather_axpy = gather_axpy,
+    .scatter_axpy = scatter_axpy,
+    .attention_forward = LEVEL_FUNCTION(weir_attention_forward_, WEIR_LEVEL),
+    .attention_backward = LEVEL_FUNCTION(weir_attention_backward_, WEIR_LEVEL),
+    .attention_panel = ATTENTION_PANEL,
+};
+
+const weir_kernels_t *LEVEL_FUNCTION(weir_kernels_, WEIR_LEVEL)(void) {
+    return &level;
+}

@@ -1,0 +1,161 @@
+/* Vectors of the model's number type, as wide as the level that this file is compiled for, by the
+ * compiler's vector extension; intrinsics only where the extension has no word for it.
+ * For worker/kernels_level.c and worker/attention_level.c. */
+#ifndef WEIR_WORKER_KERNELS_VECTOR_H
+#define WEIR_WORKER_KERNELS_VECTOR_H
+
+#include "common/real.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define WEIR_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define WEIR_VECTOR_BYTES 32
+#else
+#define WEIR_VECTOR_BYTES 16
+#endif
+#ifdef WEIR_REAL_F64
+#define WEIR_LANES (WEIR_VECTOR_BYTES / 8)
+#else
+#define WEIR_LANES (WEIR_VECTOR_BYTES / 4)
+#endif
+#define LANES ((size_t)WEIR_LANES)
+
+#define WEIR_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define WEIR_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define WEIR_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+#ifdef WEIR_REAL_F64
+typedef int64_t weir_lane_int_t;
+typedef uint64_t weir_lane_bits_t;
+#else
+typedef int32_t weir_lane_int_t;
+typedef uint32_t weir_lane_bits_t;
+#endif
+typedef weir_real_t vec_t __attribute__((vector_size(WEIR_VECTOR_BYTES)));
+typedef weir_lane_int_t ivec_t __attribute__((vector_size(WEIR_VECTOR_BYTES)));
+typedef weir_lane_bits_t uvec_t __attribute__((vector_size(WEIR_VECTOR_BYTES)));
+/* The same in memory, at any address. */
+typedef weir_real_t unaligned_vec_t
+    __attribute__((vector_size(WEIR_VECTOR_BYTES), aligned(sizeof(weir_real_t)), may_alias));
+
+WEIR_INLINE vec_t load(const weir_real_t *from) {
+    return *(const unaligned_vec_t *)from;
+}
+
+WEIR_INLINE void store(weir_real_t *to, vec_t value) {
+    *(unaligned_vec_t *)to = value;
+}
+
+/* The first `count` < LANES numbers, zeros behind them. */
+WEIR_INLINE vec_t load_part(const weir_real_t *from, size_t count) {
+#if defined(__AVX512F__) && !defined(WEIR_REAL_F64)
+    return (vec_t)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), from);
+#elif defined(__AVX512F__)
+    return (vec_t)_mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1u), from);
+#else
+    vec_t value = {0};
+    memcpy(&value, from, count * sizeof *from);
+    return value;
+#endif
+}
+
+WEIR_INLINE void store_part(weir_real_t *to, vec_t value, size_t count) {
+#if defined(__AVX512F__) && !defined(WEIR_REAL_F64)
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1u), (__m512)value);
+#elif defined(__AVX512F__)
+    _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1u), (__m512d)value);
+#else
+    memcpy(to, &value, count * sizeof *to);
+#endif
+}
+
+/* x - 0 is x for every x, so that this costs one broadcast. */
+WEIR_INLINE vec_t splat(weir_real_t x) {
+    return x - (vec_t){0};
+}
+
+WEIR_INLINE vec_t select_lanes(ivec_t mask, vec_t yes, vec_t no) {
+    return (vec_t)((mask & (ivec_t)yes) | (~mask & (ivec_t)no));
+}
+
+/* Sum of the lanes, halves first: a fixed tree. */
+WEIR_INLINE weir_real_t sum_lanes(vec_t value) {
+    weir_real_t lane[WEIR_LANES];
+    memcpy(lane, &value, sizeof lane);
+    for (size_t half = LANES / 2; half > 0; half /= 2) {
+        for (size_t i = 0; i < half; i++) {
+            lane[i] += lane[i + half];
+        }
+    }
+    return lane[0];
+}
+
+WEIR_INLINE vec_t square_root(vec_t x) {
+#if defined(__AVX512F__) && !defined(WEIR_REAL_F64)
+    return (vec_t)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX512F__)
+    return (vec_t)_mm512_sqrt_pd((__m512d)x);
+#else
+    for (size_t i = 0; i < LANES; i++) {
+#ifdef WEIR_REAL_F64
+        x[i] = sqrt(x[i]);
+#else
+        x[i] = sqrtf(x[i]);
+#endif
+    }
+    return x;
+#endif
+}
+
+#ifdef WEIR_REAL_F64
+
+WEIR_INLINE vec_t raise_e(vec_t x) {
+    for (size_t i = 0; i < LANES; i++) {
+        x[i] = exp(x[i]);
+    }
+    return x;
+}
+
+#else
+
+/* x = n ln 2 + r, |r| <= ln 2 / 2; e^r by the polynomial of Moshier's Cephes library (expf), 2^n by
+ * the exponent's bits. 355 / 512, the high part of ln 2, has so few bits that n * it is exact.
+ * Comparisons are such that NaN passes every clamp. */
+WEIR_INLINE vec_t raise_e(vec_t x) {
+    const weir_real_t round_shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    ivec_t vanishes = x < -87.0f;
+    x = select_lanes(x > 88.5f, splat(88.5f), x);
+    x = select_lanes(vanishes, splat(-87.0f), x);
+    vec_t shifted = x * 1.44269504088896341f + round_shift;
+    vec_t n = shifted - round_shift;
+    vec_t r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    vec_t p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    vec_t y = p * (r * r) + r + 1.0f;
+    y = (vec_t)((uvec_t)y + ((uvec_t)shifted << 23));
+    return (vec_t)((ivec_t)y & ~vanishes);
+}
+
+#endif
+
+WEIR_INLINE vec_t sigmoid(vec_t x) {
+    return (weir_real_t)1 / ((weir_real_t)1 + raise_e(-x));
+}
+
+#endif
