@@ -4,7 +4,8 @@
  * field
  * ("m", "v", "s") F32 [n, width], "last_step" U64 [n], "count" U64 [n], and "slot_offsets" U64
  * [slots+1]: the first row of each slot this server owns, so that any other number of servers reads
- * only its ranges. Metadata: table, dim, optimizer, first_slot, slots, step. */
+ * only its ranges. Metadata: table, dim, optimizer, first_slot, slots, step. The rows of all
+ * shards, one after the other, are the same bytes for any number of servers. */
 #ifndef WEIR_PS_SNAPSHOT_H
 #define WEIR_PS_SNAPSHOT_H
 
@@ -12,12 +13,22 @@
 #include "common/error.h"
 #include "ps/table.h"
 
-/* Write this server's shard into `folder`; fills `file` for the manifest. */
+/* The file name of server `index` of `ps`. Call: local. Threads: any. */
+void weir_snapshot_name(const char *table, uint32_t index, uint32_t ps,
+                        char name[WEIR_CHECKPOINT_NAME_MAX]);
+
+/* Write this server's shard into `folder` and sync it; fills `file` for the manifest. The table
+ * must hold rows of the server's slots alone. Call: blocks. Threads: owner of the table. */
 WEIR_MUST_USE weir_err_t weir_snapshot_write(const weir_table_t *table, uint32_t index, uint32_t ps,
                                              uint64_t step, const char *folder,
                                              weir_checkpoint_file_t *file, weir_error_t *error);
 
-/* Load the slots that server `index` of `ps` owns from a checkpoint of any number of servers. */
+/* Load the slots that server `index` of `ps` owns from a checkpoint of any number of servers, into
+ * an empty table. Files are trusted in nothing: a row out of order or out of its slot, shapes that
+ * do not fit, another table, dimension, optimiser or step are WEIR_ERR_CORRUPT or WEIR_ERR_INVALID
+ * with the file's name. Values that are not finite are loaded, counted and logged. After a failure
+ * the table holds some of the rows and must be destroyed. Call: blocks. Threads: owner of the
+ * table. */
 WEIR_MUST_USE weir_err_t weir_snapshot_load(weir_table_t *table, uint32_t index, uint32_t ps,
                                             const char *folder, const weir_manifest_t *manifest,
                                             weir_error_t *error);

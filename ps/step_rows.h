@@ -1,0 +1,52 @@
+/* The rows of one step: the distinct rows that the workers' pulls named, and the sums of their
+ * gradients.
+ *
+ * A row gets a dense number 0, 1, .. when a pull first names it; gradients are added by that
+ * number. A row's sum starts as the first gradient added and grows in the order of the calls:
+ * adding worker after worker makes it the same to the bit whatever order their frames came in.
+ * Memory is kept from step to step. */
+#ifndef WEIR_PS_STEP_ROWS_H
+#define WEIR_PS_STEP_ROWS_H
+
+#include "ps/table.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    weir_row_handle_t handle;
+    uint32_t number;
+} weir_step_row_entry_t;
+
+typedef struct {
+    size_t dim;
+    size_t count;                   /* distinct rows, below 2^32 */
+    size_t capacity;                /* of the arrays by number */
+    weir_row_handle_t *handles;     /* by number */
+    uint32_t *last_worker;          /* by number: who named the row last */
+    bool *started;                  /* by number: its sum holds something */
+    float *sums;                    /* by number: dim floats each */
+    weir_step_row_entry_t *entries; /* open addressing, handle to number */
+    size_t entry_capacity;          /* a power of two, or 0 */
+} weir_step_rows_t;
+
+void weir_step_rows_init(weir_step_rows_t *rows, size_t dim);
+void weir_step_rows_fini(weir_step_rows_t *rows);
+
+/* Forget all rows; the memory stays. */
+void weir_step_rows_clear(weir_step_rows_t *rows);
+
+/* Room for `more` rows beyond those there; false: out of memory, nothing changed. */
+bool weir_step_rows_reserve(weir_step_rows_t *rows, size_t more);
+
+/* numbers[i] = number of handles[i], for the pull of `worker`, after reserve(count). Returns
+ * `count`, or the position of the first handle that this worker named before. */
+size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_row_handle_t *handles, size_t count,
+                           uint32_t worker, uint32_t *numbers);
+
+/* Add count x dim gradients to the sums of `numbers`. */
+void weir_step_rows_add(weir_step_rows_t *rows, const uint32_t *numbers, size_t count,
+                        const float *gradients);
+
+#endif
