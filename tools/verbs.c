@@ -12,6 +12,7 @@ const weir_verb_t weir_verbs[] = {
     {"config", "explain the configuration keys, or check a configuration and print it whole",
      weir_verb_config},
     {"prepare", "turn a log of events into data to train on", weir_verb_prepare},
+    {"synth", "make data with something to learn from a seed", weir_verb_synth},
     {NULL, NULL, NULL},
 };
 

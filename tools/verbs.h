@@ -23,5 +23,6 @@ int weir_verbs_run(const weir_verb_t *table, const char *program, const char *ab
 
 int weir_verb_config(int argc, char **argv);
 int weir_verb_prepare(int argc, char **argv);
+int weir_verb_synth(int argc, char **argv);
 
 #endif
