@@ -56,9 +56,9 @@ void weir_control_client_publish(weir_control_client_t *client, const weir_rank_
 /* A checkpoint or a stop was asked for by the coordinator (edge: cleared by the call). Workers agree
  * among themselves at which step they follow. Threads: any. */
 bool weir_control_client_take_checkpoint_wish(weir_control_client_t *client);
-bool weir_control_client_stop_wished(const weir_control_client_t *client, bool *save);
+bool weir_control_client_stop_wished(weir_control_client_t *client, bool *save);
 /* Stop with done = true came: the job is over. */
-bool weir_control_client_done(const weir_control_client_t *client);
+bool weir_control_client_done(weir_control_client_t *client);
 
 /* Worker 0: all workers stand at `step`. */
 WEIR_MUST_USE weir_err_t weir_control_client_request_checkpoint(weir_control_client_t *client,
