@@ -1,0 +1,322 @@
+/* weir-coordinator: rank 0. The run folder, the control socket, and what the state machine asks
+ * for. */
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/run_dir.h"
+#include "common/signals.h"
+#include "coordinator/coordinator.h"
+#include "proto/envelope.h"
+#include "proto/job.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include <zmq.h>
+
+typedef struct {
+    weir_job_t job;
+    weir_run_lock_t lock;
+    void *context, *socket; /* ROUTER */
+    char endpoint[128];
+    char *config_yaml;
+    uint64_t start_step;
+    weir_coordinator_t *coordinator;
+} process_t;
+
+/* ---- what the state machine asks for ---- */
+
+static void send_message(void *argument, const weir_identity_t *to, const void *bytes,
+                         size_t size) {
+    process_t *process = argument;
+    /* Neither blocks: a peer that is gone or slow loses its message, never the coordinator its
+     * time. */
+    if (zmq_send(process->socket, to->bytes, to->size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0) {
+        (void)zmq_send(process->socket, bytes, size, ZMQ_DONTWAIT);
+    }
+}
+
+static weir_err_t begin_checkpoint(void *argument, uint64_t step, char *folder, size_t capacity,
+                                   weir_error_t *error) {
+    process_t *process = argument;
+    return weir_checkpoint_begin(process->job.options.run, step, folder, capacity, error);
+}
+
+static weir_err_t publish_checkpoint(void *argument, const weir_manifest_t *manifest, bool best,
+                                     weir_error_t *error) {
+    process_t *process = argument;
+    weir_error_t ignored = {0};
+    weir_err_t err = weir_checkpoint_publish(process->job.options.run, manifest, best, error);
+    if (err == WEIR_OK && weir_checkpoint_prune(process->job.options.run,
+                                                (size_t)process->job.config.train.keep_checkpoints,
+                                                &ignored) != WEIR_OK) {
+        weir_log(WEIR_LOG_WARN, "coordinator_main", "old checkpoints were not removed: %s",
+                 ignored.message);
+    }
+    return err;
+}
+
+static void abandon_checkpoint(void *argument, const char *folder) {
+    (void)argument;
+    weir_error_t error = {0};
+    if (folder[0] != '\0' && weir_file_remove_directory(folder, &error) != WEIR_OK) {
+        weir_log(WEIR_LOG_WARN, "coordinator_main", "left behind: %s", error.message);
+    }
+}
+
+/* ---- start ---- */
+
+static weir_err_t bind_socket(process_t *process, weir_error_t *error) {
+    const weir_config_t *config = &process->job.config;
+    char wanted[192], bound[192] = "", host[64] = "localhost", port[16] = "*";
+    size_t bound_size = sizeof bound;
+    int linger = 1000, handover = 1, unlimited = 0;
+    int64_t most = WEIR_ENVELOPE_MAX;
+    if (config->cluster.port > 0) {
+        (void)snprintf(port, sizeof port, "%lld", (long long)config->cluster.port);
+    }
+    (void)snprintf(wanted, sizeof wanted, "tcp://%s:%s", config->cluster.bind, port);
+    process->context = zmq_ctx_new();
+    process->socket = process->context != NULL ? zmq_socket(process->context, ZMQ_ROUTER) : NULL;
+    if (process->socket == NULL ||
+        zmq_setsockopt(process->socket, ZMQ_LINGER, &linger, sizeof linger) != 0 ||
+        zmq_setsockopt(process->socket, ZMQ_ROUTER_HANDOVER, &handover, sizeof handover) != 0 ||
+        zmq_setsockopt(process->socket, ZMQ_SNDHWM, &unlimited, sizeof unlimited) != 0 ||
+        zmq_setsockopt(process->socket, ZMQ_MAXMSGSIZE, &most, sizeof most) != 0) {
+        return weir_errorf(error, WEIR_ERR_IO, "cannot make the control socket: %s",
+                           zmq_strerror(zmq_errno()));
+    }
+    if (zmq_bind(process->socket, wanted) != 0) {
+        weir_err_t err = weir_errorf(
+            error, zmq_errno() == EADDRINUSE ? WEIR_ERR_EXISTS : WEIR_ERR_IO,
+            "cannot bind the control socket to %s: %s", wanted, zmq_strerror(zmq_errno()));
+        weir_error_hint(error, "cluster.port 0 takes any free port; cluster.bind is the interface");
+        return err;
+    }
+    if (zmq_getsockopt(process->socket, ZMQ_LAST_ENDPOINT, bound, &bound_size) != 0) {
+        return weir_errorf(error, WEIR_ERR_IO, "the control socket has no address");
+    }
+    const char *bound_port = strrchr(bound, ':');
+    bool any =
+        strcmp(config->cluster.bind, "*") == 0 || strcmp(config->cluster.bind, "0.0.0.0") == 0;
+    (void)gethostname(host, sizeof host - 1);
+    if (any && bound_port != NULL) { /* an address that other hosts can reach */
+        (void)snprintf(process->endpoint, sizeof process->endpoint, "tcp://%s%s", host, bound_port);
+    } else {
+        (void)snprintf(process->endpoint, sizeof process->endpoint, "%s", bound);
+    }
+    return WEIR_OK;
+}
+
+/* On a resume: the checkpoint must be whole, and of this model. */
+static weir_err_t check_checkpoint(process_t *process, weir_error_t *error) {
+    weir_manifest_t manifest = {0};
+    weir_config_t saved;
+    const char *folder = process->job.checkpoint;
+    weir_err_t err = weir_manifest_read(folder, true, &manifest, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    process->start_step = manifest.step;
+    err = weir_config_load_text(manifest.config_yaml, strlen(manifest.config_yaml), folder, NULL, 0,
+                                &saved, error);
+    if (err == WEIR_OK &&
+        weir_config_digest(&saved, true) != weir_config_digest(&process->job.config, true)) {
+        err = weir_errorf(error, WEIR_ERR_INVALID,
+                          "the checkpoint %s is of another model than the configuration", folder);
+        weir_error_hint(error,
+                        "`weir inspect %s` shows its configuration; model.* and "
+                        "sparse.optimizer must agree",
+                        folder);
+    }
+    weir_manifest_fini(&manifest);
+    return err;
+}
+
+static weir_err_t write_in_run(const process_t *process, const char *name, const char *text,
+                               weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    weir_err_t err = weir_path_join(path, sizeof path, process->job.options.run, name, error);
+    if (err == WEIR_OK) {
+        err = weir_file_replace(path, text, strlen(text), error);
+    }
+    return err;
+}
+
+/* Where `weir ctl` finds this job. */
+static weir_err_t write_control_file(const process_t *process, uint64_t id, weir_error_t *error) {
+    char job[32], host[64] = "";
+    (void)gethostname(host, sizeof host - 1);
+    (void)snprintf(job, sizeof job, "%016llx", (unsigned long long)id);
+    json_t *object = json_pack("{s:s, s:s, s:s, s:I}", "endpoint", process->endpoint, "job", job,
+                               "host", host, "pid", (json_int_t)getpid());
+    char *text = object != NULL ? json_dumps(object, JSON_INDENT(2)) : NULL;
+    weir_err_t err = text != NULL ? write_in_run(process, "control.json", text, error)
+                                  : weir_errorf(error, WEIR_ERR_MEMORY, "out of memory");
+    free(text);
+    json_decref(object);
+    return err;
+}
+
+static void remove_in_run(const process_t *process, const char *name) {
+    char path[WEIR_PATH_MAX];
+    if (weir_path_join(path, sizeof path, process->job.options.run, name, NULL) == WEIR_OK) {
+        (void)unlink(path); /* it may never have been */
+    }
+}
+
+static weir_err_t open_run(process_t *process, uint64_t id, weir_error_t *error) {
+    const weir_job_options_t *options = &process->job.options;
+    weir_err_t err = weir_config_to_yaml(&process->job.config, &process->config_yaml, error);
+    if (err == WEIR_OK && !options->eval_only) {
+        err = weir_run_dir_acquire(options->run, options->resume, &process->lock, error);
+    }
+    if (err == WEIR_OK && process->job.checkpoint[0] != '\0') {
+        err = check_checkpoint(process, error);
+    }
+    if (err == WEIR_OK) {
+        err = bind_socket(process, error);
+    }
+    if (err == WEIR_OK && !options->eval_only) {
+        remove_in_run(process, "outcome.json");
+        err = write_in_run(process, "config.yaml", process->config_yaml, error);
+    }
+    if (err == WEIR_OK && !options->eval_only) {
+        err = write_control_file(process, id, error);
+    }
+    return err;
+}
+
+static uint64_t new_job_id(void) {
+    uint64_t id = 0;
+    if (getrandom(&id, sizeof id, 0) != (ssize_t)sizeof id || id == 0) {
+        id = ((uint64_t)(weir_clock_seconds() * 1e9) ^ ((uint64_t)getpid() << 32)) | 1u;
+    }
+    return id;
+}
+
+/* ---- the loop ---- */
+
+/* Read one message, frame by frame; anything but [identity, body] is dropped whole. */
+static bool receive_message(process_t *process) {
+    weir_identity_t from = {.size = 0};
+    zmq_msg_t body;
+    int size = zmq_recv(process->socket, from.bytes, sizeof from.bytes, ZMQ_DONTWAIT);
+    if (size < 0) {
+        return false;
+    }
+    bool good = (size_t)size <= sizeof from.bytes;
+    from.size = good ? (size_t)size : 0;
+    int more = 1, bodies = 0;
+    size_t more_size = sizeof more;
+    (void)zmq_msg_init(&body);
+    while (zmq_getsockopt(process->socket, ZMQ_RCVMORE, &more, &more_size) == 0 && more != 0) {
+        if (zmq_msg_recv(&body, process->socket, ZMQ_DONTWAIT) < 0) {
+            break;
+        }
+        bodies++;
+    }
+    if (good && bodies == 1) {
+        weir_coordinator_receive(process->coordinator, &from, zmq_msg_data(&body),
+                                 zmq_msg_size(&body), weir_clock_seconds());
+    }
+    (void)zmq_msg_close(&body);
+    return true;
+}
+
+static void run(process_t *process, const char **reason) {
+    double last_tick = 0.0;
+    while (!weir_coordinator_is_done(process->coordinator, reason)) {
+        zmq_pollitem_t item = {.socket = process->socket, .events = ZMQ_POLLIN};
+        (void)zmq_poll(&item, 1, 200);
+        for (int i = 0; i < 256 && receive_message(process); i++) {
+        }
+        if (weir_signals_stop_requested() != 0) {
+            weir_coordinator_ask_stop(process->coordinator);
+        }
+        double now = weir_clock_seconds();
+        if (now - last_tick > 0.5) {
+            weir_coordinator_tick(process->coordinator, now);
+            last_tick = now;
+        }
+    }
+}
+
+static weir_err_t create_coordinator(process_t *process, weir_error_t *error) {
+    const weir_config_t *config = &process->job.config;
+    double silence = 10.0 * config->cluster.heartbeat;
+    weir_coordinator_options_t options = {.job = process->job.id,
+                                          .ps = process->job.ps,
+                                          .workers = process->job.workers,
+                                          .config_yaml = process->config_yaml,
+                                          .silence_seconds = silence > 10.0 ? silence : 10.0,
+                                          .checkpoint_seconds = config->cluster.timeout,
+                                          .step = process->start_step};
+    weir_coordinator_operations_t operations = {.send = send_message,
+                                                .begin = begin_checkpoint,
+                                                .publish = publish_checkpoint,
+                                                .abandon = abandon_checkpoint,
+                                                .argument = process};
+    return weir_coordinator_create(&options, &operations, weir_clock_seconds(),
+                                   &process->coordinator, error);
+}
+
+/* How the job ended, for whoever started it: success is believed only when this file says so. */
+static weir_err_t write_outcome(const process_t *process, const char *reason, weir_error_t *error) {
+    weir_coordinator_counters_t counters = weir_coordinator_counters(process->coordinator);
+    json_t *object = json_pack("{s:s, s:I}", "outcome", reason, "last_checkpoint_step",
+                               (json_int_t)counters.last_checkpoint);
+    char *text = object != NULL ? json_dumps(object, 0) : NULL;
+    weir_err_t err = text != NULL ? write_in_run(process, "outcome.json", text, error)
+                                  : weir_errorf(error, WEIR_ERR_MEMORY, "out of memory");
+    free(text);
+    json_decref(object);
+    return err;
+}
+
+int main(int argc, char **argv) {
+    process_t process = {.lock = {.fd = -1}};
+    weir_error_t error = {0}, start_error = {0};
+    weir_err_t started = WEIR_OK;
+    bool speaks = true;
+    const char *reason = "";
+    uint64_t id = new_job_id();
+    if (weir_job_start(WEIR_ROLE_COORDINATOR, argc, argv, &process.job, &started, &start_error,
+                       &error) != WEIR_OK) {
+        weir_fatal(&error);
+    }
+    if (started == WEIR_OK) {
+        started = open_run(&process, id, &start_error);
+    }
+    weir_err_t err =
+        weir_job_join(&process.job, process.endpoint, id, started, &start_error, &speaks, &error);
+    if (err != WEIR_OK) {
+        if (started == WEIR_OK && !process.job.options.eval_only) {
+            remove_in_run(&process, "control.json");
+        }
+        weir_job_refuse(&process.job, speaks, &error);
+    }
+    err = create_coordinator(&process, &error);
+    if (err == WEIR_OK) {
+        run(&process, &reason);
+        if (!process.job.options.eval_only) {
+            err = write_outcome(&process, reason, &error);
+            remove_in_run(&process, "control.json");
+        }
+    }
+    if (err != WEIR_OK) {
+        weir_fatal(&error);
+    }
+    (void)zmq_close(process.socket);
+    (void)zmq_ctx_term(process.context);
+    char run_folder[WEIR_PATH_MAX];
+    (void)snprintf(run_folder, sizeof run_folder, "%s", process.job.options.run);
+    weir_coordinator_destroy(process.coordinator);
+    weir_run_dir_release(run_folder, &process.lock);
+    free(process.config_yaml);
+    weir_job_leave(&process.job);
+    return 0; /* a stop on request is told by outcome.json: mpirun would call it a failure */
+}
