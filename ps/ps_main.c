@@ -1,0 +1,151 @@
+/* weir-ps: one parameter server. Frames in, frames out, a snapshot when told. */
+#include "common/clock.h"
+#include "common/log.h"
+#include "proto/job.h"
+#include "ps/server.h"
+#include "ps/snapshot.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { TYPES = 1u << WEIR_FRAME_PULL_REQ | 1u << WEIR_FRAME_PUSH_REQ | 1u << WEIR_FRAME_PEEK_REQ };
+
+typedef struct {
+    weir_job_t job;
+    weir_table_t *table;
+    weir_server_t *server;
+    double published; /* when the state was last given to the heartbeat */
+    bool saving;      /* a checkpoint of save_step waits for that step to be applied */
+    uint64_t save_step;
+    char save_folder[WEIR_PATH_MAX];
+} process_t;
+
+static weir_table_schema_t schema_of_config(const weir_config_t *config) {
+    weir_table_schema_t schema = {.table_id = 0,
+                                  .dim = (uint32_t)config->model.embedding_dim,
+                                  .optimizer = (weir_optimizer_kind_t)config->sparse.optimizer,
+                                  .learning_rate = config->sparse.learning_rate,
+                                  .beta1 = config->sparse.beta1,
+                                  .beta2 = config->sparse.beta2,
+                                  .epsilon = config->sparse.epsilon,
+                                  .weight_decay = config->sparse.weight_decay,
+                                  .initial_sigma = config->sparse.initial_sigma,
+                                  .seed = (uint64_t)config->train.seed};
+    (void)snprintf(schema.name, sizeof schema.name, "item");
+    return schema;
+}
+
+static weir_err_t send_answer(void *argument, weir_rank_t to, weir_frame_t frame,
+                              weir_error_t *error) {
+    process_t *process = argument;
+    return weir_comm_thread_post(process->job.comm_thread, to, frame, error);
+}
+
+static void publish(process_t *process, weir_phase_t phase) {
+    weir_rank_state_t state = {.step = weir_server_step(process->server),
+                               .phase = phase,
+                               .rows = weir_table_rows(process->table),
+                               .bytes = weir_table_bytes(process->table)};
+    weir_control_client_publish(process->job.control, &state);
+    weir_log_set_step(state.step);
+    process->published = weir_clock_seconds();
+}
+
+static weir_err_t set_up(process_t *process, weir_error_t *error) {
+    weir_job_t *job = &process->job;
+    weir_table_schema_t schema = schema_of_config(&job->config);
+    weir_manifest_t manifest = {0};
+    uint64_t step = 0;
+    weir_err_t err = weir_table_create(&schema, &process->table, error);
+    if (err == WEIR_OK && job->checkpoint[0] != '\0') {
+        err = weir_manifest_read(job->checkpoint, false, &manifest, error);
+        if (err == WEIR_OK) {
+            step = manifest.step;
+            err = weir_snapshot_load(process->table, job->index, job->ps, job->checkpoint,
+                                     &manifest, error);
+        }
+    }
+    if (err == WEIR_OK) {
+        weir_server_options_t options = {.index = job->index,
+                                         .ps = job->ps,
+                                         .first_worker_rank = job->first_worker_rank,
+                                         .workers = job->workers,
+                                         .step = step,
+                                         .send = send_answer,
+                                         .argument = process};
+        err = weir_server_create(&options, process->table, &process->server, error);
+    }
+    weir_manifest_fini(&manifest);
+    return err;
+}
+
+/* Write the shard when its step has been applied; a failure is the coordinator's to judge. */
+static weir_err_t save_when_due(process_t *process, weir_error_t *error) {
+    weir_job_t *job = &process->job;
+    weir_checkpoint_file_t file = {0};
+    weir_error_t failure = {0};
+    if (weir_control_client_take_begin(job->control, &process->save_step, process->save_folder,
+                                       sizeof process->save_folder)) {
+        process->saving = true;
+    }
+    if (!process->saving || weir_server_step(process->server) < process->save_step) {
+        return WEIR_OK;
+    }
+    process->saving = false;
+    publish(process, WEIR_PHASE_CHECKPOINTING);
+    weir_err_t err =
+        weir_server_step(process->server) > process->save_step
+            ? weir_errorf(&failure, WEIR_ERR_INVALID,
+                          "server %u has passed step %llu, of which a checkpoint was asked",
+                          job->index, (unsigned long long)process->save_step)
+            : weir_snapshot_write(process->table, job->index, job->ps, process->save_step,
+                                  process->save_folder, &file, &failure);
+    err = weir_control_client_report_written(job->control, process->save_step, &file, 1,
+                                             err == WEIR_OK ? NULL : failure.message, error);
+    publish(process, WEIR_PHASE_TRAINING);
+    return err;
+}
+
+static weir_err_t serve(process_t *process, weir_error_t *error) {
+    weir_job_t *job = &process->job;
+    weir_err_t err = WEIR_OK;
+    publish(process, WEIR_PHASE_TRAINING);
+    while (err == WEIR_OK && !weir_control_client_done(job->control)) {
+        weir_frame_t frame;
+        bool received = false;
+        /* The comm thread does not wake us for control messages: look for them now and then. */
+        err = weir_comm_thread_take(job->comm_thread, TYPES, 0.002, &frame, &received, error);
+        if (err == WEIR_OK && received) {
+            err = weir_server_handle(process->server, frame, error);
+        }
+        if (err == WEIR_OK) {
+            err = save_when_due(process, error);
+        }
+        if (weir_clock_seconds() - process->published > 0.5) {
+            publish(process, WEIR_PHASE_TRAINING);
+        }
+    }
+    return err;
+}
+
+int main(int argc, char **argv) {
+    process_t process = {.saving = false};
+    weir_error_t error = {0};
+    weir_job_enter(WEIR_ROLE_PS, argc, argv, &process.job);
+    weir_err_t err = set_up(&process, &error);
+    if (err == WEIR_OK) {
+        err = serve(&process, &error);
+    }
+    if (err != WEIR_OK) {
+        weir_fatal(&error);
+    }
+    weir_server_counters_t counters = weir_server_counters(process.server);
+    if (counters.gradients_not_finite > 0) {
+        weir_log(WEIR_LOG_WARN, "ps_main", "gradients that were not finite were skipped|rows=%llu",
+                 (unsigned long long)counters.gradients_not_finite);
+    }
+    weir_job_leave(&process.job);
+    weir_server_destroy(process.server);
+    weir_table_destroy(process.table);
+    return 0;
+}
