@@ -11,6 +11,9 @@
 const weir_verb_t weir_verbs[] = {
     {"config", "explain the configuration keys, or check a configuration and print it whole",
      weir_verb_config},
+    {"train", "train a model: one job of coordinator, servers and workers", weir_verb_train},
+    {"eval", "evaluate a checkpoint of a run", weir_verb_eval},
+    {"ctl", "status of a running job; ask it for a checkpoint, or to stop", weir_verb_ctl},
     {"prepare", "turn a log of events into data to train on", weir_verb_prepare},
     {"synth", "make data with something to learn from a seed", weir_verb_synth},
     {NULL, NULL, NULL},

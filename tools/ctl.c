@@ -1,0 +1,257 @@
+/* weir ctl: talk to a running job through its coordinator. */
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/log.h"
+#include "proto/control_client.h"
+#include "proto/envelope.h"
+#include "tools/verbs.h"
+
+#include <argp.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zmq.h>
+
+typedef Weir__Control__Envelope envelope_t;
+
+enum { OPTION_JSON = 256, OPTION_TIMEOUT, OPTION_NO_SAVE };
+
+typedef struct {
+    const char *run, *verb;
+    bool json, no_save;
+    double timeout;
+} arguments_t;
+
+static const struct argp_option options[] = {
+    {"run", 'r', "DIR", 0, "folder of the run", 0},
+    {"timeout", OPTION_TIMEOUT, "SECONDS", 0, "how long to wait for an answer (default 60)", 0},
+    {"no-save", OPTION_NO_SAVE, NULL, 0, "with stop: do not save first", 0},
+    {"json", OPTION_JSON, NULL, 0, "answer in JSON", 0},
+    {0},
+};
+
+static error_t parse_option(int key, char *value, struct argp_state *state) {
+    arguments_t *arguments = state->input;
+    char *end = NULL;
+    switch (key) {
+    case 'r':
+        arguments->run = value;
+        return 0;
+    case OPTION_JSON:
+        arguments->json = true;
+        return 0;
+    case OPTION_NO_SAVE:
+        arguments->no_save = true;
+        return 0;
+    case OPTION_TIMEOUT:
+        arguments->timeout = strtod(value, &end);
+        if (end == value || *end != '\0' || !(arguments->timeout > 0.0)) {
+            argp_error(state, "--timeout wants seconds, not \"%s\"", value);
+        }
+        return 0;
+    case ARGP_KEY_ARG:
+        if (arguments->verb != NULL) {
+            argp_error(state, "unexpected argument \"%s\"", value);
+        }
+        arguments->verb = value;
+        return 0;
+    case ARGP_KEY_END:
+        if (arguments->run == NULL) {
+            argp_error(state, "--run DIR is missing");
+        }
+        if (arguments->verb == NULL ||
+            (strcmp(arguments->verb, "status") != 0 && strcmp(arguments->verb, "checkpoint") != 0 &&
+             strcmp(arguments->verb, "stop") != 0)) {
+            argp_error(state, "say one of status, checkpoint, stop");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* RUN/control.json: where the coordinator listens. */
+static weir_err_t read_endpoint(const char *run, char *endpoint, size_t capacity,
+                                weir_error_t *error) {
+    char path[WEIR_PATH_MAX], *text = NULL, own[64] = "";
+    size_t size = 0;
+    json_error_t ignored;
+    weir_err_t err = weir_path_join(path, sizeof path, run, "control.json", error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    if (!weir_file_exists(path)) {
+        return weir_errorf(error, WEIR_ERR_NOT_FOUND, "no job is running in %s", run);
+    }
+    err = weir_file_read(path, 65536, &text, &size, error);
+    json_t *object = err == WEIR_OK ? json_loadb(text, size, 0, &ignored) : NULL;
+    const char *value = json_string_value(json_object_get(object, "endpoint"));
+    const char *host = json_string_value(json_object_get(object, "host"));
+    const char *port = value != NULL ? strrchr(value, ':') : NULL;
+    (void)gethostname(own, sizeof own - 1);
+    if (err == WEIR_OK && (value == NULL || host == NULL || port == NULL)) {
+        err = weir_errorf(error, WEIR_ERR_CORRUPT, "%s does not say where the job listens", path);
+    } else if (err == WEIR_OK && strcmp(host, own) == 0 && strstr(value, own) != NULL) {
+        (void)snprintf(endpoint, capacity, "tcp://127.0.0.1%s", port);
+    } else if (err == WEIR_OK) {
+        (void)snprintf(endpoint, capacity, "%s", value);
+    }
+    json_decref(object);
+    free(text);
+    return err;
+}
+
+static weir_err_t ask(const char *endpoint, const envelope_t *question, double timeout,
+                      envelope_t **answer, weir_error_t *error) {
+    int linger = 0, wait_ms = (int)(timeout * 1000.0);
+    int64_t most = WEIR_ENVELOPE_MAX;
+    zmq_msg_t message;
+    weir_packed_t packed = {.bytes = NULL};
+    void *context = zmq_ctx_new();
+    void *socket = context != NULL ? zmq_socket(context, ZMQ_DEALER) : NULL;
+    (void)zmq_msg_init(&message);
+    weir_err_t err = weir_envelope_pack(question, &packed, error);
+    if (err == WEIR_OK &&
+        (socket == NULL || zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger) != 0 ||
+         zmq_setsockopt(socket, ZMQ_RCVTIMEO, &wait_ms, sizeof wait_ms) != 0 ||
+         zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &most, sizeof most) != 0 ||
+         zmq_connect(socket, endpoint) != 0 ||
+         zmq_send(socket, packed.bytes, packed.size, 0) < 0)) {
+        err = weir_errorf(error, WEIR_ERR_PEER, "cannot reach the coordinator at %s: %s", endpoint,
+                          zmq_strerror(zmq_errno()));
+    }
+    if (err == WEIR_OK && zmq_msg_recv(&message, socket, 0) < 0) {
+        err = weir_errorf(error, WEIR_ERR_TIMEOUT, "the coordinator at %s did not answer in %.0f s",
+                          endpoint, timeout);
+        weir_error_hint(error,
+                        "a job that was killed leaves control.json behind; is it still running?");
+    }
+    if (err == WEIR_OK) {
+        err = weir_envelope_unpack(zmq_msg_data(&message), zmq_msg_size(&message), answer, error);
+    }
+    free(packed.bytes);
+    (void)zmq_msg_close(&message);
+    if (socket != NULL) {
+        (void)zmq_close(socket);
+    }
+    if (context != NULL) {
+        (void)zmq_ctx_term(context);
+    }
+    return err;
+}
+
+static void print_status(const Weir__Control__Status *status) {
+    (void)printf(
+        "step %llu  epoch %llu  %s  loss %.4f  %.0f tokens/s  up %.0f s  last checkpoint: ",
+        (unsigned long long)status->step, (unsigned long long)status->epoch,
+        weir_phase_name((weir_phase_t)status->phase), status->loss, status->tokens_per_second,
+        status->uptime_seconds);
+    if (status->last_checkpoint_step > 0) {
+        (void)printf("step %llu\n", (unsigned long long)status->last_checkpoint_step);
+    } else {
+        (void)printf("none\n");
+    }
+    (void)printf("%4s  %-8s  %5s  %-20s  %8s  %10s  %-13s  %8s  %10s\n", "rank", "role", "index",
+                 "host", "pid", "step", "phase", "heard", "rows");
+    for (size_t i = 0; i < status->n_ranks; i++) {
+        const Weir__Control__RankStatus *rank = status->ranks[i];
+        (void)printf("%4u  %-8s  %5u  %-20s  %8llu  %10llu  %-13s  %6.1f s  %10llu\n", rank->rank,
+                     rank->role, rank->index, rank->host, (unsigned long long)rank->pid,
+                     (unsigned long long)rank->step, weir_phase_name((weir_phase_t)rank->phase),
+                     rank->age_seconds, (unsigned long long)rank->rows);
+    }
+}
+
+static json_t *status_to_json(const Weir__Control__Status *status) {
+    json_t *ranks = json_array();
+    for (size_t i = 0; i < status->n_ranks; i++) {
+        const Weir__Control__RankStatus *rank = status->ranks[i];
+        (void)json_array_append_new(
+            ranks,
+            json_pack("{s:i, s:s, s:i, s:s, s:I, s:I, s:s, s:f, s:I, s:I}", "rank", (int)rank->rank,
+                      "role", rank->role, "index", (int)rank->index, "host", rank->host, "pid",
+                      (json_int_t)rank->pid, "step", (json_int_t)rank->step, "phase",
+                      weir_phase_name((weir_phase_t)rank->phase), "heard_seconds_ago",
+                      rank->age_seconds, "rows", (json_int_t)rank->rows, "bytes",
+                      (json_int_t)rank->bytes));
+    }
+    return json_pack("{s:s, s:I, s:I, s:s, s:f, s:f, s:f, s:I, s:o}", "version", status->version,
+                     "step", (json_int_t)status->step, "epoch", (json_int_t)status->epoch, "phase",
+                     weir_phase_name((weir_phase_t)status->phase), "loss", status->loss,
+                     "tokens_per_second", status->tokens_per_second, "uptime_seconds",
+                     status->uptime_seconds, "last_checkpoint_step",
+                     (json_int_t)status->last_checkpoint_step, "ranks", ranks);
+}
+
+static weir_err_t show_answer(const envelope_t *answer, bool as_json, weir_error_t *error) {
+    json_t *object = NULL;
+    if (answer->body_case == WEIR__CONTROL__ENVELOPE__BODY_STATUS) {
+        if (!as_json) {
+            print_status(answer->status);
+            return WEIR_OK;
+        }
+        object = status_to_json(answer->status);
+    } else if (answer->body_case == WEIR__CONTROL__ENVELOPE__BODY_REPLY) {
+        if (!answer->reply->ok) {
+            return weir_errorf(error, WEIR_ERR_PEER, "%s", answer->reply->message);
+        }
+        if (!as_json) {
+            (void)printf("%s\n", answer->reply->message);
+            return WEIR_OK;
+        }
+        object = json_pack("{s:b, s:s}", "ok", 1, "message", answer->reply->message);
+    } else {
+        return weir_errorf(error, WEIR_ERR_CORRUPT, "the coordinator answered something else");
+    }
+    char *text = json_dumps(object, JSON_INDENT(2));
+    (void)printf("%s\n", text != NULL ? text : "null");
+    free(text);
+    json_decref(object);
+    return WEIR_OK;
+}
+
+int weir_verb_ctl(int argc, char **argv) {
+    static const struct argp argp = {
+        options,
+        parse_option,
+        "status|checkpoint|stop",
+        "Talk to a running job.\vstatus: every rank, its step and what it is doing. checkpoint: "
+        "save at the "
+        "next step; answers when it is published. stop: save at the next step and end the job.",
+        NULL,
+        NULL,
+        NULL};
+    weir_error_t error = {0};
+    char endpoint[256];
+    arguments_t arguments = {.timeout = 60.0};
+    envelope_t question = WEIR__CONTROL__ENVELOPE__INIT, *answer = NULL;
+    Weir__Control__StatusRequest status = WEIR__CONTROL__STATUS_REQUEST__INIT;
+    Weir__Control__CheckpointRequest checkpoint = WEIR__CONTROL__CHECKPOINT_REQUEST__INIT;
+    Weir__Control__Stop stop = WEIR__CONTROL__STOP__INIT;
+    (void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    if (strcmp(arguments.verb, "status") == 0) {
+        question.body_case = WEIR__CONTROL__ENVELOPE__BODY_STATUS_REQUEST;
+        question.status_request = &status;
+    } else if (strcmp(arguments.verb, "checkpoint") == 0) {
+        question.body_case = WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_REQUEST;
+        question.checkpoint_request = &checkpoint;
+    } else {
+        stop.save = !arguments.no_save;
+        question.body_case = WEIR__CONTROL__ENVELOPE__BODY_STOP;
+        question.stop = &stop;
+    }
+    weir_err_t err = read_endpoint(arguments.run, endpoint, sizeof endpoint, &error);
+    if (err == WEIR_OK) {
+        err = ask(endpoint, &question, arguments.timeout, &answer, &error);
+    }
+    if (err == WEIR_OK) {
+        err = show_answer(answer, arguments.json, &error);
+    }
+    weir_envelope_free(answer);
+    if (err != WEIR_OK) {
+        weir_fatal(&error);
+    }
+    return 0;
+}

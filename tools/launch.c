@@ -1,0 +1,301 @@
+#include "tools/launch.h"
+
+#include "common/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Settings of the ranks, each worth a factor of 2 to 500 when it is forgotten on shared cores. */
+static const char *const rank_environment[][2] = {
+    {"OMPI_MCA_mpi_yield_when_idle", "1"},
+    {"OMPI_MCA_hwloc_base_binding_policy", "none"},
+    {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
+    {"OMPI_MCA_odls_base_sigkill_timeout", "60"}, /* time to save after SIGTERM */
+    {"OPENBLAS_NUM_THREADS", "1"},
+    {"OMP_NUM_THREADS", "1"},
+};
+enum { RANK_ENVIRONMENT = sizeof rank_environment / sizeof rank_environment[0] };
+
+typedef struct {
+    char **words; /* owned, NULL at the end */
+    size_t count, capacity;
+    bool failed;
+} line_t;
+
+static void add_word(line_t *line, const char *word) {
+    if (line->count + 2 > line->capacity) {
+        size_t capacity = line->capacity == 0 ? 64 : 2 * line->capacity;
+        char **grown = realloc(line->words, capacity * sizeof *grown);
+        if (grown == NULL) {
+            line->failed = true;
+            return;
+        }
+        line->words = grown;
+        line->capacity = capacity;
+    }
+    line->words[line->count] = strdup(word);
+    line->failed = line->failed || line->words[line->count] == NULL;
+    line->words[++line->count] = NULL;
+}
+
+static void add_number(line_t *line, long number) {
+    char text[32];
+    (void)snprintf(text, sizeof text, "%ld", number);
+    add_word(line, text);
+}
+
+static void release_line(line_t *line) {
+    for (size_t i = 0; i < line->count; i++) {
+        free(line->words[i]);
+    }
+    free(line->words);
+}
+
+/* The programs are where this one is. */
+static weir_err_t program_path(const char *name, char *path, size_t capacity, weir_error_t *error) {
+    char self[WEIR_PATH_MAX];
+    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (size < 0) {
+        return weir_error_from_errno(error, errno, "cannot find this program");
+    }
+    self[size] = '\0';
+    char *slash = strrchr(self, '/');
+    *slash = '\0';
+    weir_err_t err = weir_path_join(path, capacity, self, name, error);
+    if (err == WEIR_OK && access(path, X_OK) != 0) {
+        err = weir_error_from_errno(error, errno, "cannot run %s", path);
+        weir_error_hint(error, "weir-coordinator, weir-ps and weir-worker belong beside weir");
+    }
+    return err;
+}
+
+static weir_err_t add_role(line_t *line, const weir_launch_t *launch, long ranks, const char *name,
+                           weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    weir_err_t err = program_path(name, path, sizeof path, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    add_word(line, "-n");
+    add_number(line, ranks);
+    add_word(line, path);
+    for (size_t i = 0; i < launch->argument_count; i++) {
+        add_word(line, launch->arguments[i]);
+    }
+    return WEIR_OK;
+}
+
+static bool is_in_path(const char *program) {
+    const char *path = getenv("PATH");
+    char copy[8192], candidate[WEIR_PATH_MAX], *rest = NULL;
+    (void)snprintf(copy, sizeof copy, "%s", path != NULL ? path : "/usr/bin:/bin");
+    for (char *folder = strtok_r(copy, ":", &rest); folder != NULL;
+         folder = strtok_r(NULL, ":", &rest)) {
+        if (weir_path_join(candidate, sizeof candidate, folder, program, NULL) == WEIR_OK &&
+            access(candidate, X_OK) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* mpirun reads the settings from its own environment: `env A=1 B=2 mpirun ...` is the same by hand.
+ */
+static weir_err_t build_mpirun(const weir_launch_t *launch, line_t *line, weir_error_t *error) {
+    if (!is_in_path("mpirun")) {
+        weir_err_t err = weir_errorf(error, WEIR_ERR_NOT_FOUND, "there is no mpirun in PATH");
+        weir_error_hint(error, "install Open MPI (Debian: openmpi-bin)");
+        return err;
+    }
+    add_word(line, "env");
+    for (size_t i = 0; i < RANK_ENVIRONMENT; i++) {
+        char setting[128];
+        (void)snprintf(setting, sizeof setting, "%s=%s", rank_environment[i][0],
+                       rank_environment[i][1]);
+        add_word(line, setting);
+    }
+    add_word(line, "mpirun");
+    if (geteuid() == 0) {
+        add_word(line, "--allow-run-as-root");
+    }
+    for (size_t i = 0; i < RANK_ENVIRONMENT; i++) { /* for ranks on other hosts */
+        if (strncmp(rank_environment[i][0], "OMPI_", 5) != 0) {
+            add_word(line, "-x");
+            add_word(line, rank_environment[i][0]);
+        }
+    }
+    if (getenv("WEIR_TTY") != NULL) {
+        add_word(line, "-x");
+        add_word(line, "WEIR_TTY");
+    }
+    weir_err_t err = add_role(line, launch, 1, "weir-coordinator", error);
+    if (err == WEIR_OK) {
+        add_word(line, ":");
+        err = add_role(line, launch, launch->ps, "weir-ps", error);
+    }
+    if (err == WEIR_OK) {
+        add_word(line, ":");
+        err = add_role(line, launch, launch->workers, "weir-worker", error);
+    }
+    return err;
+}
+
+static void append_text(char *text, size_t capacity, const char *addition, bool *fits) {
+    size_t used = strlen(text);
+    *fits = *fits && used + strlen(addition) + 1 < capacity;
+    if (*fits) {
+        memcpy(text + used, addition, strlen(addition) + 1);
+    }
+}
+
+/* srun takes roles from a file: "0 program args", "1-2 program args". */
+static weir_err_t write_multi_prog(const weir_launch_t *launch, char *path, size_t capacity,
+                                   weir_error_t *error) {
+    static const char *const names[] = {"weir-coordinator", "weir-ps", "weir-worker"};
+    long first[4] = {0, 1, 1 + launch->ps, 1 + launch->ps + launch->workers};
+    char text[65536] = "", line[WEIR_PATH_MAX + 64], program[WEIR_PATH_MAX];
+    bool fits = true;
+    weir_err_t err = WEIR_OK;
+    for (int role = 0; role < 3 && err == WEIR_OK; role++) {
+        err = program_path(names[role], program, sizeof program, error);
+        (void)snprintf(line, sizeof line, "%ld-%ld %s", first[role], first[role + 1] - 1, program);
+        append_text(text, sizeof text, line, &fits);
+        for (size_t i = 0; i < launch->argument_count; i++) {
+            append_text(text, sizeof text, " ", &fits);
+            append_text(text, sizeof text, launch->arguments[i], &fits);
+        }
+        append_text(text, sizeof text, "\n", &fits);
+    }
+    if (err == WEIR_OK && !fits) {
+        err = weir_errorf(error, WEIR_ERR_INVALID, "the command line is too long for srun");
+    }
+    int length = snprintf(path, capacity, "%s.srun", launch->run);
+    if (err == WEIR_OK && (length < 0 || (size_t)length >= capacity)) {
+        err = weir_errorf(error, WEIR_ERR_INVALID, "the run folder's name is too long");
+    }
+    if (err == WEIR_OK) {
+        err = weir_file_replace(path, text, strlen(text), error);
+    }
+    return err;
+}
+
+static weir_err_t build_srun(const weir_launch_t *launch, line_t *line, weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    weir_err_t err = write_multi_prog(launch, path, sizeof path, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    add_word(line, "env");
+    for (size_t i = 0; i < RANK_ENVIRONMENT; i++) {
+        char setting[128];
+        (void)snprintf(setting, sizeof setting, "%s=%s", rank_environment[i][0],
+                       rank_environment[i][1]);
+        add_word(line, setting);
+    }
+    add_word(line, "srun");
+    add_word(line, "--mpi=pmix");
+    add_word(line, "--kill-on-bad-exit=1");
+    add_word(line, "-n");
+    add_number(line, 1 + launch->ps + launch->workers);
+    add_word(line, "--multi-prog");
+    add_word(line, path);
+    return WEIR_OK;
+}
+
+/* As a shell would need it. */
+static void show_line(const line_t *line) {
+    for (size_t i = 0; i < line->count; i++) {
+        const char *word = line->words[i];
+        bool plain = word[0] != '\0' &&
+                     strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                  "_-+=:,./@%") == strlen(word);
+        (void)fputs(i > 0 ? " " : "", stdout);
+        if (plain) {
+            (void)fputs(word, stdout);
+            continue;
+        }
+        (void)fputc('\'', stdout);
+        for (const char *c = word; *c != '\0'; c++) {
+            (void)fputs(*c == '\'' ? "'\\''" : (char[]){*c, '\0'}, stdout);
+        }
+        (void)fputc('\'', stdout);
+    }
+    (void)fputc('\n', stdout);
+    (void)fflush(stdout);
+}
+
+/* Set before the handlers are; read by them. */
+static volatile sig_atomic_t child;
+static volatile sig_atomic_t signals_passed;
+
+static void pass_on(int signal_number) {
+    (void)signal_number;
+    int saved = errno;
+    signals_passed = signals_passed + 1;
+    if (child > 0) { /* mpirun forwards SIGUSR1 to all ranks, and ends them on SIGTERM */
+        (void)kill(signals_passed >= 3 ? -child : child, signals_passed == 1   ? SIGUSR1
+                                                         : signals_passed == 2 ? SIGTERM
+                                                                               : SIGKILL);
+    }
+    errno = saved;
+}
+
+static weir_err_t run_line(const line_t *line, int *exit_status, weir_error_t *error) {
+    struct sigaction action = {.sa_handler = pass_on};
+    int status = 0;
+    (void)sigemptyset(&action.sa_mask);
+    pid_t pid = fork();
+    if (pid < 0) {
+        return weir_error_from_errno(error, errno, "cannot start a process");
+    }
+    if (pid == 0) {
+        /* A group of its own: a Ctrl-C on the terminal reaches us alone. */
+        (void)setpgid(0, 0);
+        int null = open("/dev/null", O_RDONLY);
+        if (null >= 0) {
+            (void)dup2(null, STDIN_FILENO);
+        }
+        (void)execvp(line->words[0], line->words);
+        (void)fprintf(stderr, "weir: cannot run %s: %s\n", line->words[0], strerror(errno));
+        _exit(127);
+    }
+    (void)setpgid(pid, pid);
+    child = pid;
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGUSR1, &action, NULL);
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) {
+            return weir_error_from_errno(error, errno, "cannot wait for the job");
+        }
+    }
+    child = 0;
+    *exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return WEIR_OK;
+}
+
+weir_err_t weir_launch(const weir_launch_t *launch, int *exit_status, weir_error_t *error) {
+    line_t line = {.words = NULL};
+    bool srun = launch->launcher == WEIR_LAUNCHER_SRUN ||
+                (launch->launcher == WEIR_LAUNCHER_AUTO && getenv("SLURM_JOB_ID") != NULL &&
+                 !is_in_path("mpirun"));
+    weir_err_t err = srun ? build_srun(launch, &line, error) : build_mpirun(launch, &line, error);
+    if (err == WEIR_OK && line.failed) {
+        err = weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the command line");
+    }
+    if (err == WEIR_OK && (!launch->quiet || launch->dry_run)) {
+        show_line(&line);
+    }
+    *exit_status = 0;
+    if (err == WEIR_OK && !launch->dry_run) {
+        err = run_line(&line, exit_status, error);
+    }
+    release_line(&line);
+    return err;
+}
