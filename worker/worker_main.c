@@ -1,0 +1,105 @@
+/* weir-worker: one worker. Data, clients, trainer; the loop itself is in trainer.c. */
+#include "common/clock.h"
+#include "common/log.h"
+#include "proto/job.h"
+#include "worker/trainer.h"
+
+#include <stdio.h>
+
+typedef struct {
+    weir_job_t job;
+    weir_dataset_t *dataset;
+    weir_ps_client_t *client;
+    weir_exchange_t *exchange;
+    weir_trainer_t *trainer;
+} process_t;
+
+static weir_err_t set_up(process_t *process, weir_error_t *error) {
+    weir_job_t *job = &process->job;
+    double timeout = job->config.cluster.timeout;
+    weir_err_t err = weir_dataset_open(job->config.data.path, &process->dataset, error);
+    if (err == WEIR_OK) {
+        weir_ps_client_options_t client = {.comm_thread = job->comm_thread,
+                                           .first_ps_rank = job->first_ps_rank,
+                                           .ps = job->ps,
+                                           .dim = (uint32_t)job->config.model.embedding_dim,
+                                           .timeout = timeout};
+        err = weir_ps_client_create(&client, &process->client, error);
+    }
+    if (err == WEIR_OK) {
+        weir_exchange_options_t exchange = {.comm_thread = job->comm_thread,
+                                            .first_worker_rank = job->first_worker_rank,
+                                            .worker = job->index,
+                                            .workers = job->workers,
+                                            .timeout = timeout};
+        err = weir_exchange_create(&exchange, &process->exchange, error);
+    }
+    if (err == WEIR_OK) {
+        weir_trainer_options_t trainer = {.config = &job->config,
+                                          .dataset = process->dataset,
+                                          .client = process->client,
+                                          .exchange = process->exchange,
+                                          .control = job->control,
+                                          .run = job->options.run,
+                                          .checkpoint =
+                                              job->checkpoint[0] != '\0' ? job->checkpoint : NULL,
+                                          .ps = job->ps};
+        err = weir_trainer_create(&trainer, &process->trainer, error);
+    }
+    return err;
+}
+
+static weir_err_t work(process_t *process, weir_error_t *error) {
+    const weir_job_options_t *options = &process->job.options;
+    const char *reason = "evaluated";
+    char path[WEIR_PATH_MAX];
+    weir_err_t err;
+    if (options->eval_only) {
+        err = weir_path_join(path, sizeof path, options->run, "eval.json", error);
+        if (err == WEIR_OK) {
+            err = weir_trainer_evaluate_only(process->trainer, path, error);
+        }
+    } else {
+        err = weir_trainer_run(process->trainer, &reason, error);
+    }
+    if (err == WEIR_OK && process->job.index == 0) {
+        err = weir_control_client_finish(process->job.control, reason, error);
+    }
+    return err;
+}
+
+/* The coordinator ends the job; nobody leaves before. */
+static weir_err_t wait_until_done(process_t *process, weir_error_t *error) {
+    double timeout = process->job.config.cluster.timeout;
+    double deadline = weir_clock_seconds() + timeout;
+    while (!weir_control_client_done(process->job.control)) {
+        if (weir_clock_seconds() > deadline) {
+            return weir_errorf(error, WEIR_ERR_TIMEOUT,
+                               "the coordinator did not end the job within %.0f s", timeout);
+        }
+        weir_clock_sleep(0.002);
+    }
+    return WEIR_OK;
+}
+
+int main(int argc, char **argv) {
+    process_t process = {.dataset = NULL};
+    weir_error_t error = {0};
+    weir_job_enter(WEIR_ROLE_WORKER, argc, argv, &process.job);
+    weir_err_t err = set_up(&process, &error);
+    if (err == WEIR_OK) {
+        err = work(&process, &error);
+    }
+    if (err == WEIR_OK) {
+        err = wait_until_done(&process, &error);
+    }
+    if (err != WEIR_OK) {
+        weir_fatal(&error);
+    }
+    weir_trainer_destroy(process.trainer);
+    weir_exchange_destroy(process.exchange);
+    weir_ps_client_destroy(process.client);
+    weir_dataset_close(process.dataset);
+    weir_job_leave(&process.job);
+    return 0;
+}
