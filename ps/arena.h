@@ -2,8 +2,7 @@
  * pages though its sub-tables are small and grow one by one.
  *
  * A region is a mapping of 64 MiB (or of one larger block), aligned to a huge page, of which the
- * kernel commits what is touched. Free extents are merged; a region that is free again is unmapped.
- */
+ * kernel commits what is touched. Free extents are merged; a region all free is unmapped. */
 #ifndef WEIR_PS_ARENA_H
 #define WEIR_PS_ARENA_H
 

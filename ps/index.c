@@ -10,8 +10,7 @@
 #endif
 
 /* Which bits of the hash do what: the upper 14 are the slot, equal for many keys of a server and so
- * not used here; 38..49 choose the sub-table; the lower 32, as a fraction, the group; 0..7 the tag.
- */
+ * not used here; 38..49 choose the sub-table; the lower 32, as a fraction, the group; 0..7 tag. */
 enum {
     SUBTABLE_SHIFT = 64 - WEIR_SLOT_BITS - WEIR_INDEX_SUBTABLE_BITS,
     ENTRIES = WEIR_INDEX_GROUP_ENTRIES,
@@ -201,8 +200,7 @@ static void insert_hash(weir_index_group_t *groups, uint32_t group_count, uint64
     }
 }
 
-/* By a quarter, so that the load stays between 0.7 and 0.875 and the peak is one sub-table's copy.
- */
+/* By a quarter, so that the load stays between 0.7 and 0.875 and the peak is one small copy. */
 static bool grow_subtable(weir_index_t *index, weir_index_subtable_t *subtable) {
     uint64_t step = subtable->group_count / 4;
     uint64_t group_count = (uint64_t)subtable->group_count + (step == 0 ? 1 : step);

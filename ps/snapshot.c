@@ -84,25 +84,19 @@ static weir_err_t write_metadata(const shard_t *shard, uint64_t step, weir_error
     return err == WEIR_OK ? put_number(writer, "step", step, error) : err;
 }
 
+/* 64-bit tensors first: behind an odd number of floats they would lie unaligned. */
 static weir_err_t declare_tensors(const shard_t *shard, weir_error_t *error) {
-    uint64_t shape[2] = {shard->rows, 0};
-    uint64_t offsets = (uint64_t)shard->slots + 1;
+    static const char *const names[] = {"keys", "last_step", "count", "slot_offsets"};
     weir_tensor_writer_t *writer = shard->writer;
-    weir_err_t err = weir_tensor_writer_declare(writer, "keys", WEIR_DTYPE_U64, 1, shape, error);
+    weir_err_t err = WEIR_OK;
+    for (size_t i = 0; i < 4 && err == WEIR_OK; i++) {
+        uint64_t count = i == 3 ? (uint64_t)shard->slots + 1 : shard->rows;
+        err = weir_tensor_writer_declare(writer, names[i], WEIR_DTYPE_U64, 1, &count, error);
+    }
     for (uint32_t f = 0; f < shard->layout.field_count && err == WEIR_OK; f++) {
-        shape[1] = shard->layout.fields[f].width;
+        const uint64_t shape[2] = {shard->rows, shard->layout.fields[f].width};
         err = weir_tensor_writer_declare(writer, shard->layout.fields[f].name, WEIR_DTYPE_F32, 2,
                                          shape, error);
-    }
-    if (err == WEIR_OK) {
-        err = weir_tensor_writer_declare(writer, "last_step", WEIR_DTYPE_U64, 1, shape, error);
-    }
-    if (err == WEIR_OK) {
-        err = weir_tensor_writer_declare(writer, "count", WEIR_DTYPE_U64, 1, shape, error);
-    }
-    if (err == WEIR_OK) {
-        err =
-            weir_tensor_writer_declare(writer, "slot_offsets", WEIR_DTYPE_U64, 1, &offsets, error);
     }
     return err == WEIR_OK ? weir_tensor_writer_begin(writer, error) : err;
 }
@@ -140,21 +134,21 @@ static weir_err_t write_column(const shard_t *shard, uint32_t column, weir_error
 static weir_err_t write_tensors(const shard_t *shard, weir_error_t *error) {
     weir_err_t err = weir_tensor_writer_append(shard->writer, shard->keys,
                                                shard->rows * sizeof *shard->keys, error);
-    for (uint32_t f = 0; f < shard->layout.field_count && err == WEIR_OK; f++) {
-        err = write_column(shard, f, error);
-    }
     if (err == WEIR_OK) {
         err = write_column(shard, COLUMN_LAST_STEP, error);
     }
     if (err == WEIR_OK) {
         err = write_column(shard, COLUMN_COUNT, error);
     }
-    if (err != WEIR_OK) {
-        return err;
+    if (err == WEIR_OK) {
+        err = weir_tensor_writer_append(shard->writer, shard->slot_offsets,
+                                        ((size_t)shard->slots + 1) * sizeof *shard->slot_offsets,
+                                        error);
     }
-    return weir_tensor_writer_append(shard->writer, shard->slot_offsets,
-                                     ((size_t)shard->slots + 1) * sizeof *shard->slot_offsets,
-                                     error);
+    for (uint32_t f = 0; f < shard->layout.field_count && err == WEIR_OK; f++) {
+        err = write_column(shard, f, error);
+    }
+    return err;
 }
 
 weir_err_t weir_snapshot_write(const weir_table_t *table, uint32_t index, uint32_t ps,

@@ -1,11 +1,10 @@
 /* Tables to and from checkpoint files: TABLE.ps-IIII-of-PPPP.safetensors (docs/files/table.md).
  *
- * Tensors, n rows in order of hash64(key): "keys" U64 [n], "value" F32 [n, D], one per optimiser
- * field
- * ("m", "v", "s") F32 [n, width], "last_step" U64 [n], "count" U64 [n], and "slot_offsets" U64
- * [slots+1]: the first row of each slot this server owns, so that any other number of servers reads
- * only its ranges. Metadata: table, dim, optimizer, first_slot, slots, step. The rows of all
- * shards, one after the other, are the same bytes for any number of servers. */
+ * Tensors, n rows in order of hash64(key): "keys", "last_step", "count" U64 [n], "slot_offsets" U64
+ * [slots + 1], "value" F32 [n, D], and one per optimiser field ("m", "v", "s") F32 [n, width].
+ * slot_offsets is the first row of each slot of this server: any other number of servers reads only
+ * its ranges. Metadata: table, dim, optimizer, first_slot, slots, step. The rows of all shards, one
+ * after the other, are the same bytes for any number of servers. */
 #ifndef WEIR_PS_SNAPSHOT_H
 #define WEIR_PS_SNAPSHOT_H
 

@@ -171,8 +171,7 @@ static weir_err_t require_u64(const shard_t *shard, const char *name, uint64_t c
     return err;
 }
 
-/* All tensors with shapes that fit each other, and offsets that rise from 0 to the number of rows.
- */
+/* All tensors, with shapes that fit each other, and offsets that rise from 0 to n rows. */
 static weir_err_t find_tensors(const load_t *load, shard_t *shard, weir_error_t *error) {
     uint64_t rows = 0;
     weir_err_t err = require_u64(shard, "keys", UINT64_MAX, &shard->keys, &rows, error);

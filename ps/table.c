@@ -40,8 +40,7 @@ struct weir_table {
     size_t ahead;  /* rows that are prefetched ahead */
 };
 
-/* Whole cache lines where that wastes an eighth at most: a record then touches no line of another.
- */
+/* Whole cache lines where that wastes an eighth at most: no record then shares a line. */
 static size_t choose_stride(uint32_t floats) {
     size_t bytes = (size_t)floats * sizeof(float);
     for (size_t alignment = 64; alignment > 16; alignment /= 2) {

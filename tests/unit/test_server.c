@@ -6,8 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- a whole job without threads: every link a queue, delivered in an order drawn from a seed
- * ---- */
+/* ---- a whole job without threads: links are queues, delivered in an order from a seed ---- */
 
 enum { MAX_RANKS = 6, QUEUE = 16 };
 
@@ -332,8 +331,7 @@ START_TEST(a_row_whose_gradient_is_not_finite_is_skipped_and_counted) {
 }
 END_TEST
 
-/* ---- hostile frames: each alone is refused, by its sender's rank, and nothing works after it ----
- */
+/* ---- hostile frames: each is refused with its sender's rank, and nothing works after it ---- */
 
 typedef weir_err_t (*offence_t)(bench_t *bench);
 
