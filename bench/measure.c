@@ -1,0 +1,107 @@
+#include "bench/measure.h"
+
+#include "common/rng.h"
+#include "worker/blas.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_REPEATS = 2000, MIN_REPEATS = 5 };
+
+void *weir_measure_allocate(size_t count, size_t size) {
+    void *memory = aligned_alloc(64, (count * size + 64) / 64 * 64);
+    if (memory == NULL) {
+        (void)fprintf(stderr, "bench: out of memory\n");
+        exit(EXIT_FAILURE);
+    }
+    memset(memory, 0, count * size);
+    return memory;
+}
+
+weir_real_t *weir_measure_numbers(size_t count, double scale, unsigned stream) {
+    weir_real_t *numbers = weir_measure_allocate(count, sizeof *numbers);
+    weir_rng_key_t key = weir_rng_key(1, WEIR_STREAM_TEST);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t word = weir_philox(key, (uint32_t)i, (uint32_t)(i >> 32), stream, 0).word[0];
+        numbers[i] = (weir_real_t)(scale * (2.0 * weir_uniform01(word) - 1.0));
+    }
+    return numbers;
+}
+
+static int compare_seconds(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double weir_measure_seconds(void (*work)(void *argument), void *argument, double budget) {
+    static double samples[MAX_REPEATS];
+    size_t count = 0;
+    work(argument);
+    double begin = weir_clock_seconds(), now = begin;
+    while (count < MAX_REPEATS && (count < MIN_REPEATS || now - begin < budget)) {
+        double before = now;
+        work(argument);
+        now = weir_clock_seconds();
+        samples[count++] = now - before;
+    }
+    qsort(samples, count, sizeof *samples, compare_seconds);
+    return samples[count / 2];
+}
+
+typedef struct {
+    size_t m, n, k;
+    weir_real_t *a, *b, *c;
+} product_t;
+
+static void run_product(void *argument) {
+    product_t *p = argument;
+    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, p->m, p->n, p->k, 1, p->a, p->k, p->b, p->n, 0,
+                   p->c, p->n);
+}
+
+double weir_measure_gemm(size_t m, size_t n, size_t k, double budget) {
+    product_t p = {m,
+                   n,
+                   k,
+                   weir_measure_numbers(m * k, 1.0, 1),
+                   weir_measure_numbers(k * n, 1.0, 2),
+                   weir_measure_allocate(m * n, sizeof(weir_real_t))};
+    double seconds = weir_measure_seconds(run_product, &p, budget);
+    free(p.a);
+    free(p.b);
+    free(p.c);
+    return 2e-9 * (double)m * (double)n * (double)k / seconds;
+}
+
+double weir_measure_gemm_peak(void) {
+    double peak = 0.0;
+    for (size_t size = 256; size <= 1024; size *= 2) {
+        double rate = weir_measure_gemm(size, size, size, 0.3);
+        peak = rate > peak ? rate : peak;
+    }
+    return peak;
+}
+
+void weir_measure_machine(char name[WEIR_MEASURE_MACHINE]) {
+    char line[256];
+    (void)snprintf(name, WEIR_MEASURE_MACHINE, "unknown");
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        const char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) == 0 && colon != NULL) {
+            (void)snprintf(name, WEIR_MEASURE_MACHINE, "%s", colon + 1 + (colon[1] == ' '));
+            break;
+        }
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    for (char *c = name; *c != '\0'; c++) {
+        if (*c == '\n') {
+            *c = '\0';
+            break;
+        }
+        *c = *c < ' ' || *c == '"' || *c == '\\' ? ' ' : *c;
+    }
+}
