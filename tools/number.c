@@ -30,10 +30,11 @@ bool weir_number_parse_time(const char *bytes, size_t size, int64_t per_second, 
     int64_t whole = 0;
     bool rest = false; /* something below one unit */
     for (; at < size && is_digit(bytes[at]); at++) {
-        whole = whole * 10 + (bytes[at] - '0');
-        if (whole > WEIR_DATASET_TIME_LIMIT) {
+        int digit = bytes[at] - '0';
+        if (whole > (WEIR_DATASET_TIME_LIMIT - digit) / 10) { /* before it can overflow */
             return false;
         }
+        whole = whole * 10 + digit;
     }
     if (at < size && bytes[at] == '.') {
         for (at++; at < size && is_digit(bytes[at]); at++) {

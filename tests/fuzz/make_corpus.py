@@ -58,5 +58,38 @@ def make_manifests():
     write("manifest", "delta", json.dumps({**whole, "base": "step-000000000001"})[:-1].encode())
 
 
+def make_configs():
+    write("config", "whole", b"""# comment
+data:
+  path: "data/a \\"b\\" \\u00e9"
+model: {heads: 4, time_bias: false, input_dropout: 0.25}
+sparse:
+  optimizer: rowwise_adagrad
+  learning_rate: 2.5e-2
+eval:
+  metric: hr@200
+  validation: true
+  patience: 3
+""")
+    write("config", "set", b"model.heads=8\n")
+    write("config", "set_text", b"data.path=a=b c\n")
+    write("config", "alias", b"model: &m\n  heads: 1\nloss: *m\n")
+    write("config", "documents", b"model:\n  heads: 1\n---\nmodel:\n  heads: 2\n")
+    write("config", "nested", b"model:\n  heads: [[[[{a: b}]]]]\n")
+    write("config", "tab", b"model:\n\theads: 1\n")
+
+
+def make_csvs():
+    """The first byte chooses delimiter and wanted fields, see fuzz_csv.c."""
+    write("csv", "plain", b"\x00user,item,time\r\n1,2,978300760\r\n3,4,978300761.5\r\n")
+    write("csv", "quotes", b'\x08"a,b","say ""hi""",1\n"two\nlines",2,3\n\n"x"y,1\n')
+    write("csv", "open", b'\x04a,"b\nc,d\n"e')
+    write("csv", "tabs", b"\x02196\t242\t3\t881250949\n")
+    write("csv", "mark", b"\x00\xef\xbb\xbfa,b\n")
+    write("csv", "gzip", b"\x00\x1f\x8b\x08\x00")
+
+
 make_tensor_files()
 make_manifests()
+make_configs()
+make_csvs()
