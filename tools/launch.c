@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,7 +17,6 @@ static const char *const rank_environment[][2] = {
     {"OMPI_MCA_mpi_yield_when_idle", "1"},
     {"OMPI_MCA_hwloc_base_binding_policy", "none"},
     {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
-    {"OMPI_MCA_odls_base_sigkill_timeout", "60"}, /* time to save after SIGTERM */
     {"OPENBLAS_NUM_THREADS", "1"},
     {"OMP_NUM_THREADS", "1"},
 };
@@ -257,6 +257,7 @@ static weir_err_t run_line(const line_t *line, int *exit_status, weir_error_t *e
     if (pid == 0) {
         /* A group of its own: a Ctrl-C on the terminal reaches us alone. */
         (void)setpgid(0, 0);
+        (void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* no job outlives its launcher */
         int null = open("/dev/null", O_RDONLY);
         if (null >= 0) {
             (void)dup2(null, STDIN_FILENO);

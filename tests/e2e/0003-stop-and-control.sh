@@ -31,7 +31,7 @@ expect 0 status 'worker' weir ctl --run run status
 expect 0 status-json '"ranks"' weir ctl --run run status --json
 expect 0 checkpoint 'checkpoint' weir ctl --run run checkpoint
 [ -f run/checkpoints/latest/manifest.json ] || fail "ctl checkpoint saved nothing"
-expect 7 second 'in use|already|lock' weir train --config config.yaml --run run --resume
+expect 7 second 'belongs to a job that is running' weir train --config config.yaml --run run --resume
 kill -INT "$pid"
 finish 12
 expect 0 saved '"step"' weir inspect run --json

@@ -9,8 +9,7 @@ scratch=$(mktemp -d)
 cleanup() {
   local status=$?
   [ "$status" -eq 0 ] || { echo "--- scratch folder: $scratch"; tail -n 40 "$scratch"/*.log 2>/dev/null || true; }
-  # Whatever a failed test left running belongs to this test's runs.
-  pkill -9 -f "$scratch" 2>/dev/null || true
+  [ -z "${pid:-}" ] || kill -9 "$pid" 2>/dev/null || true # its job goes with it
   rm -rf "$scratch"
 }
 trap cleanup EXIT
