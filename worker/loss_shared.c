@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { STRIP_TOKENS = 128, TILE_NEGATIVES = 2048 };
+enum { STRIP_TOKENS = 256, TILE_NEGATIVES = 4096 };
 
 /* One call. Numbers of a strip: t from 0; of a tile: c from 0. */
 typedef struct {
