@@ -1,7 +1,8 @@
 /* Matrix products of the model's number type, through CBLAS. Row-major; leading dimensions are the
  * distance between rows. Dimensions must fit an int: weir_blas_fits.
  *
- * One BLAS thread a process is assumed (OPENBLAS_NUM_THREADS=1): parallelism is by rank. */
+ * A product runs on the calling thread alone: parallelism is by rank, and a pool of BLAS threads in
+ * each of several ranks on a host would cost 20 to 100 times what it brings. */
 #ifndef WEIR_WORKER_BLAS_H
 #define WEIR_WORKER_BLAS_H
 
@@ -16,6 +17,11 @@ typedef enum { WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED } weir_blas_form_t;
 
 static inline bool weir_blas_fits(size_t dimension) {
     return dimension <= (size_t)INT_MAX;
+}
+
+/* Switch the BLAS of this process to one thread, whatever OPENBLAS_NUM_THREADS says. */
+static inline void weir_blas_use_one_thread(void) {
+    openblas_set_num_threads(1);
 }
 
 /* C (m x n) = alpha * op(A) op(B) + beta * C, where op(A) is m x k and op(B) is k x n; a transposed

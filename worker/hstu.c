@@ -1,5 +1,6 @@
 #include "worker/hstu.h"
 
+#include "worker/blas.h"
 #include "worker/hstu_internal.h"
 
 #include <stdlib.h>
@@ -71,6 +72,7 @@ weir_err_t weir_hstu_create(const weir_hstu_config_t *config, weir_hstu_t **hstu
         weir_hstu_destroy(created);
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for %zu blocks", config->blocks);
     }
+    weir_blas_use_one_thread();
     err = weir_kernels_select(&created->kernels, error);
     if (err == WEIR_OK) {
         const weir_attention_config_t attention = {.heads = config->heads,

@@ -1,4 +1,5 @@
 #include "worker/loss.h"
+#include "worker/blas.h"
 #include "worker/dot.h"
 #include "worker/loss_internal.h"
 
@@ -16,6 +17,7 @@ weir_err_t weir_loss_create(weir_loss_t **loss, weir_error_t *error) {
     if (created == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for the loss");
     }
+    weir_blas_use_one_thread();
     weir_err_t err = weir_kernels_select(&created->kernels, error);
     if (err != WEIR_OK) {
         free(created);

@@ -26,6 +26,7 @@ typedef struct {
 
 typedef struct weir_loss weir_loss_t; /* workspace */
 
+/* Side effect: the BLAS of the process is switched to one thread. */
 WEIR_MUST_USE weir_err_t weir_loss_create(weir_loss_t **loss, weir_error_t *error);
 void weir_loss_destroy(weir_loss_t *loss);
 
