@@ -1,7 +1,9 @@
 #include "common/config.h"
 
+#include "common/config_keys.h"
 #include "common/file.h"
 #include "tests/suite.h"
+#include "worker/rank.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -291,6 +293,18 @@ START_TEST(the_configuration_page_is_fresh) {
 }
 END_TEST
 
+START_TEST(every_metric_of_the_table_is_one_that_evaluation_knows) {
+    const weir_config_key_t *key = weir_config_keys_find("eval.metric");
+    weir_metrics_t metrics = {.users = 1};
+    ck_assert_ptr_nonnull(key);
+    for (size_t i = 0; key->choices[i] != NULL; i++) {
+        double value = -1.0;
+        ck_assert_msg(weir_metrics_value(&metrics, key->choices[i], &value, &error) == WEIR_OK,
+                      "%s", error.message);
+    }
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("config");
     TCase *t = tcase_create("config");
@@ -310,6 +324,7 @@ static Suite *suite(void) {
     tcase_add_test(t, digests_tell_configurations_apart);
     tcase_add_test(t, every_file_of_configs_loads);
     tcase_add_test(t, the_configuration_page_is_fresh);
+    tcase_add_test(t, every_metric_of_the_table_is_one_that_evaluation_knows);
     suite_add_tcase(s, t);
     return s;
 }
