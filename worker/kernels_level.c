@@ -4,6 +4,7 @@
 #include "worker/kernels.h"
 #include "worker/kernels_levels.h"
 #include "worker/kernels_vector.h"
+#include "worker/rank_level.h"
 
 #define JOIN_NAMES(a, b) a##b
 #define LEVEL_FUNCTION(prefix, level) JOIN_NAMES(prefix, level)
@@ -359,6 +360,7 @@ static const weir_kernels_t level = {
     .gather_dot = gather_dot,
     .gather_axpy = gather_axpy,
     .scatter_axpy = scatter_axpy,
+    .score_tile = LEVEL_FUNCTION(weir_rank_score_tile_, WEIR_LEVEL),
     .attention_forward = LEVEL_FUNCTION(weir_attention_forward_, WEIR_LEVEL),
     .attention_backward = LEVEL_FUNCTION(weir_attention_backward_, WEIR_LEVEL),
     .attention_panel = ATTENTION_PANEL,

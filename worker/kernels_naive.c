@@ -1,5 +1,6 @@
 /* The oracle: every kernel in plain loops, sums in float64. */
 #include "worker/kernels.h"
+#include "worker/rank_level.h"
 
 #include <math.h>
 
@@ -126,6 +127,16 @@ static void scatter_axpy(const weir_real_t *factors, const weir_real_t *vector, 
     }
 }
 
+static void score_tile(const weir_real_t *const *group, const weir_real_t *tile, size_t depth,
+                       weir_real_t *scores) {
+    for (size_t i = 0; i < (size_t)WEIR_RANK_GROUP * WEIR_RANK_TILE; i++) {
+        size_t user = i / WEIR_RANK_TILE, candidate = i % WEIR_RANK_TILE;
+        for (size_t d = 0; d < depth; d++) {
+            scores[i] += group[user][d] * tile[d * WEIR_RANK_TILE + candidate];
+        }
+    }
+}
+
 static const weir_kernels_t naive = {.level = "naive",
                                      .lanes = 1,
                                      .exp = raise_e,
@@ -138,6 +149,7 @@ static const weir_kernels_t naive = {.level = "naive",
                                      .gather_dot = gather_dot,
                                      .gather_axpy = gather_axpy,
                                      .scatter_axpy = scatter_axpy,
+                                     .score_tile = score_tile,
                                      .attention_forward = NULL,
                                      .attention_backward = NULL,
                                      .attention_panel = 0};

@@ -1,5 +1,8 @@
 #include "worker/rank.h"
 
+#include "worker/kernels.h"
+#include "worker/rank_level.h"
+
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -9,9 +12,7 @@
  * many candidates and every score is its own chain over D. Users come GROUP at a time; a short
  * group repeats its last user, a short tile ends in zeros, so that there is one code path and not a
  * second one for remainders that might round otherwise. */
-enum { TILE = 64, LANES = 16, GROUP = 4, DEPTH = 32, ALIGNMENT = 64 };
-
-typedef weir_real_t lanes_t __attribute__((vector_size(LANES * sizeof(weir_real_t))));
+enum { TILE = WEIR_RANK_TILE, GROUP = WEIR_RANK_GROUP, DEPTH = 32, ALIGNMENT = 64 };
 
 void weir_rank_normalise(weir_real_t *rows, size_t count, size_t dim) {
     for (size_t row = 0; row < count; row++) {
@@ -42,26 +43,11 @@ static void transpose_tile(const weir_real_t *rows, size_t first, size_t count, 
     }
 }
 
-/* Continue the chains of scores[GROUP][TILE] over `depth` columns; e: where they begin in the
- * group's encoded rows. */
-static void score_tile(const weir_real_t *const e[GROUP], const weir_real_t *tile, size_t depth,
-                       weir_real_t scores[GROUP * TILE]) {
-    for (size_t lane = 0; lane < TILE; lane += LANES) {
-        lanes_t sum[GROUP];
-        for (size_t u = 0; u < GROUP; u++) {
-            memcpy(&sum[u], scores + u * TILE + lane, sizeof sum[u]);
-        }
-        for (size_t d = 0; d < depth; d++) {
-            lanes_t column;
-            memcpy(&column, tile + d * TILE + lane, sizeof column);
-            for (size_t u = 0; u < GROUP; u++) {
-                sum[u] += e[u][d] * column;
-            }
-        }
-        for (size_t u = 0; u < GROUP; u++) {
-            memcpy(scores + u * TILE + lane, &sum[u], sizeof sum[u]);
-        }
-    }
+/* One table of kernels for all scores of a process. A wrong WEIR_KERNELS is weir_rank_count's
+ * error. */
+static const weir_kernels_t *choose_kernels(void) {
+    const weir_kernels_t *kernels = NULL;
+    return weir_kernels_select(&kernels, NULL) == WEIR_OK ? kernels : weir_kernels_naive();
 }
 
 /* Column `column` of the encoded rows of users [first, first + GROUP), the last one repeated past
@@ -76,8 +62,9 @@ static void point_group(const weir_real_t *encoded, size_t first, size_t users, 
 
 /* Scores of GROUP users against TILE target rows, of which the caller wants the diagonal. Columns
  * come DEPTH at a time, so that the tile is small whatever D: no allocation that could fail. */
-static void score_targets(const weir_real_t *encoded, const weir_real_t *target_rows, size_t first,
-                          size_t users, size_t dim, weir_real_t scores[GROUP * TILE]) {
+static void score_targets(const weir_kernels_t *kernels, const weir_real_t *encoded,
+                          const weir_real_t *target_rows, size_t first, size_t users, size_t dim,
+                          weir_real_t scores[GROUP * TILE]) {
     weir_real_t tile[DEPTH * TILE];
     size_t count = users - first < GROUP ? users - first : GROUP;
     memset(scores, 0, GROUP * TILE * sizeof *scores);
@@ -86,15 +73,16 @@ static void score_targets(const weir_real_t *encoded, const weir_real_t *target_
         size_t end = dim - begin < DEPTH ? dim : begin + DEPTH;
         transpose_tile(target_rows, first, count, dim, begin, end, tile);
         point_group(encoded, first, users, dim, begin, group);
-        score_tile(group, tile, end - begin, scores);
+        kernels->score_tile(group, tile, end - begin, scores);
     }
 }
 
 void weir_rank_target_scores(const weir_real_t *encoded, const weir_real_t *target_rows,
                              size_t users, size_t dim, weir_real_t *scores) {
+    const weir_kernels_t *kernels = choose_kernels();
     for (size_t first = 0; first < users; first += GROUP) {
         weir_real_t all[GROUP * TILE];
-        score_targets(encoded, target_rows, first, users, dim, all);
+        score_targets(kernels, encoded, target_rows, first, users, dim, all);
         for (size_t g = 0; g < GROUP && first + g < users; g++) {
             scores[first + g] = all[g * TILE + g];
         }
@@ -151,6 +139,7 @@ static uint64_t count_unranked(const weir_real_t *scores, int64_t first, size_t 
 
 /* One call of weir_rank_count, after its checks. */
 typedef struct {
+    const weir_kernels_t *kernels;
     const weir_real_t *encoded; /* users x D */
     const weir_real_t *target_scores;
     const int64_t *targets;
@@ -168,7 +157,7 @@ static void rank_tile(const ranking_t *ranking, int64_t item, size_t width) {
         const weir_real_t *group[GROUP];
         weir_real_t all[GROUP * TILE] = {0};
         point_group(ranking->encoded, first, ranking->users, ranking->dim, 0, group);
-        score_tile(group, ranking->tile, ranking->dim, all);
+        ranking->kernels->score_tile(group, ranking->tile, ranking->dim, all);
         for (size_t g = 0; g < GROUP && first + g < ranking->users; g++) {
             size_t user = first + g;
             const weir_real_t *scores = all + g * TILE;
@@ -188,14 +177,19 @@ weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, size_t dim,
                            const size_t *excluded_offsets, const int64_t *excluded,
                            uint64_t *counts, weir_error_t *error) {
     size_t tile_bytes;
-    weir_err_t err = WEIR_OK;
+    const weir_kernels_t *kernels = NULL;
+    weir_err_t err = weir_kernels_select(&kernels, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
     if (first_item < 0 || count > (size_t)(INT64_MAX - first_item) ||
         __builtin_mul_overflow(dim, TILE * sizeof(weir_real_t), &tile_bytes)) {
         return weir_errorf(error, WEIR_ERR_INVALID,
                            "cannot rank %zu items from %lld on, of width %zu", count,
                            (long long)first_item, dim);
     }
-    ranking_t ranking = {.encoded = encoded,
+    ranking_t ranking = {.kernels = kernels,
+                         .encoded = encoded,
                          .target_scores = target_scores,
                          .targets = targets,
                          .excluded_offsets = excluded_offsets,

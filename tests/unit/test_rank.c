@@ -1,5 +1,6 @@
 #include "tests/suite.h"
 #include "tests/unit/model_cases.h"
+#include "worker/kernels.h"
 #include "worker/rank.h"
 
 #include <string.h>
@@ -111,6 +112,34 @@ START_TEST(counts_do_not_depend_on_the_pieces) {
 }
 END_TEST
 
+/* The naive kernels round differently: only a score next to the target's may move. */
+START_TEST(counts_follow_the_definition_on_every_level) {
+    static const char *const levels[] = {"naive", "v2", "v3", "v4", "generic"};
+    char chosen[32] = "";
+    size_t run = 0;
+    (void)snprintf(chosen, sizeof chosen, "%s",
+                   getenv("WEIR_KERNELS") == NULL ? "" : getenv("WEIR_KERNELS"));
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        const weir_kernels_t *kernels = NULL;
+        if (weir_kernels_find(levels[i], &kernels, NULL) != WEIR_OK) {
+            continue; /* not of this build or processor */
+        }
+        ck_assert_int_eq(setenv("WEIR_KERNELS", levels[i], 1), 0);
+        case_t *c = make_case(40 + i);
+        count_in_pieces(c, 100);
+        for (size_t u = 0; u < USERS; u++) {
+            uint64_t doubtful, better = count_naive(c, u, &doubtful);
+            ck_assert_uint_ge(c->counts[u], better);
+            ck_assert_uint_le(c->counts[u], better + doubtful);
+        }
+        free(c);
+        run++;
+    }
+    ck_assert_int_eq(setenv("WEIR_KERNELS", chosen, 1), 0); /* "" is the best */
+    ck_assert_uint_ge(run, 2);
+}
+END_TEST
+
 START_TEST(ties_count_against_us_wherever_they_stand) {
     case_t *c = make_case(4);
     for (size_t u = 0; u < USERS; u++) { /* every item is the target's double */
@@ -196,6 +225,7 @@ static Suite *suite(void) {
     TCase *t = tcase_create("rank");
     tcase_add_test(t, counts_follow_the_definition);
     tcase_add_test(t, counts_do_not_depend_on_the_pieces);
+    tcase_add_test(t, counts_follow_the_definition_on_every_level);
     tcase_add_test(t, ties_count_against_us_wherever_they_stand);
     tcase_add_test(t, a_model_that_broke_does_not_rank_well);
     tcase_add_test(t, rows_are_normalised_down_to_the_floor);
