@@ -13,6 +13,8 @@ const weir_verb_t weir_verbs[] = {
      weir_verb_config},
     {"train", "train a model: one job of coordinator, servers and workers", weir_verb_train},
     {"eval", "evaluate a checkpoint of a run", weir_verb_eval},
+    {"inspect", "what a checkpoint holds: tables, parameters, metrics, configuration",
+     weir_verb_inspect},
     {"ctl", "status of a running job; ask it for a checkpoint, or to stop", weir_verb_ctl},
     {"prepare", "turn a log of events into data to train on", weir_verb_prepare},
     {"synth", "make data with something to learn from a seed", weir_verb_synth},

@@ -24,6 +24,7 @@ int weir_verbs_run(const weir_verb_t *table, const char *program, const char *ab
 int weir_verb_config(int argc, char **argv);
 int weir_verb_ctl(int argc, char **argv);
 int weir_verb_eval(int argc, char **argv);
+int weir_verb_inspect(int argc, char **argv);
 int weir_verb_train(int argc, char **argv);
 int weir_verb_prepare(int argc, char **argv);
 int weir_verb_synth(int argc, char **argv);

@@ -1,0 +1,76 @@
+/* weir inspect: what a checkpoint holds. */
+#include "common/log.h"
+#include "tools/survey.h"
+#include "tools/verbs.h"
+
+#include <argp.h>
+
+enum { OPTION_JSON = 256, OPTION_VERIFY, OPTION_ALL };
+
+typedef struct {
+    const char *where;
+    bool json, verify, all;
+} arguments_t;
+
+static const struct argp_option options[] = {
+    {"json", OPTION_JSON, NULL, 0, "print everything as one JSON object", 0},
+    {"verify", OPTION_VERIFY, NULL, 0,
+     "read all bytes: compare every checksum, and the order of rows", 0},
+    {"all", OPTION_ALL, NULL, 0, "print every configuration key, not only those changed", 0},
+    {0},
+};
+
+static error_t parse_option(int option, char *value, struct argp_state *state) {
+    arguments_t *arguments = state->input;
+    switch (option) {
+    case OPTION_JSON:
+        arguments->json = true;
+        return 0;
+    case OPTION_VERIFY:
+        arguments->verify = true;
+        return 0;
+    case OPTION_ALL:
+        arguments->all = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (arguments->where != NULL) {
+            argp_error(state, "one checkpoint at a time, not also \"%s\"", value);
+        }
+        arguments->where = value;
+        return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "WHERE is missing: the folder of a checkpoint or of a run");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+int weir_verb_inspect(int argc, char **argv) {
+    static const struct argp argp = {
+        options,
+        parse_option,
+        "WHERE",
+        "What a checkpoint holds: step and metrics, tables and dense parameters with the sizes of "
+        "their numbers, configuration, files. WHERE is the folder of a checkpoint, a link to one, "
+        "or the folder of a run, whose latest is meant."
+        "\vA damaged checkpoint is said to be so, with exit status 4.",
+        NULL,
+        NULL,
+        NULL};
+    weir_error_t error = {0};
+    weir_survey_t survey = {0};
+    arguments_t arguments = {0};
+    (void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    weir_err_t err = weir_survey_make(arguments.where, arguments.verify, &survey, &error);
+    if (err == WEIR_OK && arguments.json) {
+        err = weir_survey_print_json(&survey, &error);
+    } else if (err == WEIR_OK) {
+        err = weir_survey_print(&survey, arguments.all, &error);
+    }
+    weir_survey_fini(&survey);
+    if (err != WEIR_OK) {
+        weir_fatal(&error);
+    }
+    return 0;
+}
