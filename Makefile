@@ -30,5 +30,20 @@ fuzz:
 	@scripts/install-deps clang llvm-14 libclang-rt-14-dev
 	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
+# The same tests under address and undefined-behaviour sanitizers, and one whole job.
+asan: export ASAN_OPTIONS = fast_unwind_on_malloc=0:detect_odr_violation=0
+asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/tests/sanitize/lsan.supp:print_suppressions=0
+asan: export UBSAN_OPTIONS = print_stacktrace=1
+asan: deps
+	@cmake -S . -B build-asan -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DWEIR_WERROR=ON \
+	  -DWEIR_SANITIZE=address,undefined >build-asan.configure.log 2>&1 || { cat build-asan.configure.log; exit 1; }
+	@rm -f build-asan.configure.log
+	@cmake --build build-asan
+	@cd build-asan && ctest --output-on-failure -L 'unit|golden|mpi'
+	@cd build-asan && ctest --output-on-failure -R e2e-0001
+
+bench: build
+	@scripts/bench $(BUILD)
+
 clean:
 	rm -rf build build-asan build-dev build-fuzz build-tsan
