@@ -12,7 +12,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Settings of the ranks, each worth a factor of 2 to 500 when it is forgotten on shared cores. */
+/* Settings of the ranks, each worth a factor of 2 to 500 when it is forgotten on shared cores.
+ *
+ * Not among them: odls_base_sigkill_timeout, which would give ranks time to save after a SIGTERM.
+ * mpirun sleeps it out twice whenever any rank fails, so that at 60 s a refused start takes two
+ * minutes. A request to save comes as SIGUSR1 instead, which mpirun passes on and does not act on.
+ */
 static const char *const rank_environment[][2] = {
     {"OMPI_MCA_mpi_yield_when_idle", "1"},
     {"OMPI_MCA_hwloc_base_binding_policy", "none"},
@@ -233,44 +238,75 @@ static void show_line(const line_t *line) {
 /* Set before the handlers are; read by them. */
 static volatile sig_atomic_t child;
 static volatile sig_atomic_t signals_passed;
+static volatile sig_atomic_t first_signal;
 
 static void pass_on(int signal_number) {
     (void)signal_number;
     int saved = errno;
     signals_passed = signals_passed + 1;
     if (child > 0) { /* mpirun forwards SIGUSR1 to all ranks, and ends them on SIGTERM */
-        (void)kill(signals_passed >= 3 ? -child : child, signals_passed == 1   ? SIGUSR1
+        (void)kill(signals_passed >= 3 ? -child : child, signals_passed == 1   ? first_signal
                                                          : signals_passed == 2 ? SIGTERM
                                                                                : SIGKILL);
     }
     errno = saved;
 }
 
-static weir_err_t run_line(const line_t *line, int *exit_status, weir_error_t *error) {
-    struct sigaction action = {.sa_handler = pass_on};
-    int status = 0;
+static const int passed_signals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
+
+/* A SIGHUP that the caller ignores (nohup) stays ignored. */
+static void install_handlers(void) {
+    struct sigaction action = {.sa_handler = pass_on}, old;
     (void)sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof passed_signals / sizeof passed_signals[0]; i++) {
+        int number = passed_signals[i];
+        if (number != SIGHUP || (sigaction(number, NULL, &old) == 0 && old.sa_handler != SIG_IGN)) {
+            (void)sigaction(number, &action, NULL);
+        }
+    }
+}
+
+/* The child: a group of its own, so that a Ctrl-C on the terminal reaches us alone. */
+static _Noreturn void become_line(const line_t *line, const sigset_t *mask, pid_t parent) {
+    (void)setpgid(0, 0);
+    /* When we are killed outright the job ends, rather than going on with nobody watching. */
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != parent) {
+        _exit(127);
+    }
+    int null = open("/dev/null", O_RDONLY);
+    if (null >= 0) {
+        (void)dup2(null, STDIN_FILENO);
+    }
+    (void)sigprocmask(SIG_SETMASK, mask, NULL);
+    (void)execvp(line->words[0], line->words);
+    (void)fprintf(stderr, "weir: cannot run %s: %s\n", line->words[0], strerror(errno));
+    _exit(127);
+}
+
+static weir_err_t run_line(const line_t *line, int *exit_status, weir_error_t *error) {
+    int status = 0;
+    pid_t own = getpid();
+    sigset_t passed, before;
+    (void)sigemptyset(&passed);
+    for (size_t i = 0; i < sizeof passed_signals / sizeof passed_signals[0]; i++) {
+        (void)sigaddset(&passed, passed_signals[i]);
+    }
+    /* Held back until there is a child to pass them on to and a handler that does. */
+    (void)sigprocmask(SIG_BLOCK, &passed, &before);
+    (void)fflush(NULL);
     pid_t pid = fork();
     if (pid < 0) {
-        return weir_error_from_errno(error, errno, "cannot start a process");
+        weir_err_t err = weir_error_from_errno(error, errno, "cannot start a process");
+        (void)sigprocmask(SIG_SETMASK, &before, NULL);
+        return err;
     }
     if (pid == 0) {
-        /* A group of its own: a Ctrl-C on the terminal reaches us alone. */
-        (void)setpgid(0, 0);
-        (void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* no job outlives its launcher */
-        int null = open("/dev/null", O_RDONLY);
-        if (null >= 0) {
-            (void)dup2(null, STDIN_FILENO);
-        }
-        (void)execvp(line->words[0], line->words);
-        (void)fprintf(stderr, "weir: cannot run %s: %s\n", line->words[0], strerror(errno));
-        _exit(127);
+        become_line(line, &before, own);
     }
     (void)setpgid(pid, pid);
     child = pid;
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-    (void)sigaction(SIGUSR1, &action, NULL);
+    install_handlers();
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
     while (waitpid(pid, &status, 0) < 0) {
         if (errno != EINTR) {
             return weir_error_from_errno(error, errno, "cannot wait for the job");
@@ -295,6 +331,7 @@ weir_err_t weir_launch(const weir_launch_t *launch, int *exit_status, weir_error
     }
     *exit_status = 0;
     if (err == WEIR_OK && !launch->dry_run) {
+        first_signal = launch->saves ? SIGUSR1 : SIGTERM;
         err = run_line(&line, exit_status, error);
     }
     release_line(&line);

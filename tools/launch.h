@@ -18,11 +18,12 @@ typedef struct {
     size_t argument_count;
     bool quiet;   /* do not show the line */
     bool dry_run; /* show it and do not run it */
+    bool saves;   /* the job knows how to save and stop: the first signal asks it to */
 } weir_launch_t;
 
-/* Run the job and wait for its end. SIGINT and SIGTERM are passed on as SIGUSR1 (save and stop); a
- * second one as SIGTERM, a third as SIGKILL. `*exit_status`: of the launcher (128 + signal when
- * killed). Call: blocks. */
+/* Run the job and wait for its end. The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP is passed on as
+ * SIGUSR1 (save and stop; SIGTERM for a job that does not save), a second one as SIGTERM, a third
+ * as SIGKILL. `*exit_status`: of the launcher (128 + signal when killed). Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_launch(const weir_launch_t *launch, int *exit_status,
                                      weir_error_t *error);
 

@@ -278,7 +278,8 @@ int weir_verb_train(int argc, char **argv) {
                             .run = arguments.run,
                             .arguments = words->words,
                             .argument_count = words->count,
-                            .dry_run = arguments.dry_run};
+                            .dry_run = arguments.dry_run,
+                            .saves = true};
     err = weir_launch(&launch, &status, &error);
     if (err == WEIR_OK && !arguments.dry_run && status == 0) {
         err = read_outcome(arguments.run, outcome, sizeof outcome, &error);
