@@ -11,7 +11,7 @@
  * mean(g^2), one v for the row
  *
  * Results are the same to the bit on every CPU: products and sums are never fused, and the mean is
- * summed in a fixed order (docs/design/0002-row-optimisers.md). */
+ * summed in a fixed order (docs/design/0004-row-optimisers.md). */
 #ifndef WEIR_PS_OPTIMIZER_H
 #define WEIR_PS_OPTIMIZER_H
 

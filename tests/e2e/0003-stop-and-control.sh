@@ -12,7 +12,7 @@ start() { # start RUN: train in the background, wait for the first line of progr
   setsid weir train --config config.yaml --run "$run" --ps 2 --workers 2 $long "$@" >"$run.log" 2>&1 </dev/null &
   pid=$!
   for _ in $(seq 300); do
-    grep -q '"kind":"train"' "$run/metrics.jsonl" 2>/dev/null && return 0
+    grep -q 'tokens/s' "$run.log" 2>/dev/null && return 0
     kill -0 "$pid" 2>/dev/null || fail "$run ended early: $(tail -n 5 "$run.log")"
     sleep 0.1
   done
@@ -44,7 +44,8 @@ expect 8 gone 'no job|not running' weir ctl --run run status
 for role in ps worker coordinator; do
   start run --resume
   before=$(readlink run/checkpoints/latest)
-  pkill -9 -f "weir-$role .*$run" || pkill -9 -n "weir-$role" || fail "no weir-$role to kill"
+  victim=$(pgrep -s "$pid" -f "bin/weir-$role --config" -n) || fail "no weir-$role of this job"
+  kill -9 "$victim"
   finish "1 2 3 4 5 6 9 10 12 137 143"
   [ "$(readlink run/checkpoints/latest)" = "$before" ] || [ -f run/checkpoints/latest/manifest.json ] || fail "latest is gone"
   expect 0 after-$role 'ok' weir inspect run --verify

@@ -20,7 +20,7 @@ t 2 no-verb 'trian' weir trian
 
 # data
 t 8 no-data 'nowhere' weir train --config config.yaml --run r --set data.path=nowhere
-for damage in empty truncated header overlap item0 huge-item time; do
+for damage in empty truncated header overlap item0 huge-item time nan; do
   rm -rf broken && cp -r data broken
   python3 - "$damage" <<'PY'
 import json, struct, sys
@@ -41,8 +41,9 @@ elif damage == "overlap":
     bytes_ = bytearray(struct.pack("<Q", len(text))) + text + bytes_[data:]
 elif damage == "item0": put("items", 3, 0)
 elif damage == "huge-item": put("items", 3, -(1 << 63))
-elif damage == "time":
-    put("times", 1, 0)
+elif damage == "time": put("times", 1, 0)
+elif damage == "nan":
+    struct.pack_into("<f", bytes_, data + header["actions"]["data_offsets"][0], float("nan"))
 open(path, "wb").write(bytes_)
 PY
   t 4 "data-$damage" 'events.safetensors' weir train --config config.yaml --run r --set data.path=broken
