@@ -50,7 +50,7 @@ START_TEST(initial_values_have_their_distributions) {
     for (size_t i = 0; i < weir_hstu_parameter_count(&config); i++) {
         weir_parameter_t p = weir_hstu_parameter(&config, i);
         size_t n = p.rows * p.cols;
-        double sum = 0.0, squares = 0.0, largest = 0.0, sigma, bound = INFINITY;
+        double sum = 0.0, squares = 0.0, largest = 0.0, sigma, bound = (double)INFINITY;
         for (size_t e = p.offset; e < p.offset + n; e++) {
             sum += (double)values[e];
             squares += (double)values[e] * (double)values[e];
