@@ -15,6 +15,7 @@ const weir_verb_t weir_verbs[] = {
     {"eval", "evaluate a checkpoint of a run", weir_verb_eval},
     {"inspect", "what a checkpoint holds: tables, parameters, metrics, configuration",
      weir_verb_inspect},
+    {"baseline", "evaluate a simple model by the same protocol", weir_verb_baseline},
     {"ctl", "status of a running job; ask it for a checkpoint, or to stop", weir_verb_ctl},
     {"prepare", "turn a log of events into data to train on", weir_verb_prepare},
     {"synth", "make data with something to learn from a seed", weir_verb_synth},

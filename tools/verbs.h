@@ -21,6 +21,7 @@ extern const weir_verb_t weir_verbs[];
 int weir_verbs_run(const weir_verb_t *table, const char *program, const char *about, int argc,
                    char **argv);
 
+int weir_verb_baseline(int argc, char **argv);
 int weir_verb_config(int argc, char **argv);
 int weir_verb_ctl(int argc, char **argv);
 int weir_verb_eval(int argc, char **argv);

@@ -1,0 +1,142 @@
+/* weir baseline: simple models by the same protocol, to see what the transducer adds. A new one is
+ * a row of the table of verbs. */
+#include "common/config.h"
+#include "common/log.h"
+#include "tools/baseline_popularity.h"
+#include "tools/verbs.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPTION_JSON = 256, OPTION_VALIDATION, OPTION_MAX_LENGTH };
+
+typedef struct {
+    const char *folder;
+    weir_popularity_options_t popularity;
+    bool json;
+} arguments_t;
+
+static const struct argp_option options[] = {
+    {"data", 'd', "DIR", 0, "folder that `weir prepare` or `weir synth` wrote", 0},
+    {"validation", OPTION_VALIDATION, NULL, 0,
+     "hold out the event before the last one too, and show both", 0},
+    {"max-sequence-length", OPTION_MAX_LENGTH, "N", 0,
+     "events of history, whose items are not ranked (default: model.max_sequence_length's)", 0},
+    {"json", OPTION_JSON, NULL, 0, "print the metrics as JSON", 0},
+    {0},
+};
+
+static error_t parse_option(int key, char *value, struct argp_state *state) {
+    arguments_t *arguments = state->input;
+    unsigned long long length = 0;
+    switch (key) {
+    case 'd':
+        arguments->folder = value;
+        return 0;
+    case OPTION_VALIDATION:
+        arguments->popularity.validation = true;
+        return 0;
+    case OPTION_JSON:
+        arguments->json = true;
+        return 0;
+    case OPTION_MAX_LENGTH:
+        errno = 0;
+        length = strtoull(value, NULL, 10);
+        if (value[0] == '\0' || value[strspn(value, "0123456789")] != '\0' || errno != 0 ||
+            length < 1 || length > SIZE_MAX) {
+            argp_error(state, "--max-sequence-length wants a whole number from 1, not \"%s\"",
+                       value);
+        }
+        arguments->popularity.max_sequence_length = (size_t)length;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument \"%s\"", value);
+        return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_END:
+        if (arguments->folder == NULL) {
+            argp_error(state, "--data DIR is missing");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static void print_row(const char *name, const weir_metrics_t *metrics) {
+    double users = metrics->users > 0 ? (double)metrics->users : 1.0;
+    (void)printf("%-11s  %8.4f  %8.4f  %8.4f  %8.4f  %8.4f  %8.4f  %8.4f  %8.4f  %8llu\n", name,
+                 metrics->hr[0] / users, metrics->hr[1] / users, metrics->hr[2] / users,
+                 metrics->hr[3] / users, metrics->ndcg[1] / users, metrics->ndcg[2] / users,
+                 metrics->ndcg[3] / users, metrics->mrr / users,
+                 (unsigned long long)metrics->users);
+}
+
+/* The same shape as `weir eval`, so that one reader serves both. */
+static void print_metrics(const char *name, const arguments_t *arguments,
+                          const weir_metrics_t *test, const weir_metrics_t *validation) {
+    bool both = arguments->popularity.validation;
+    if (arguments->json) {
+        char values[2][1024];
+        weir_metrics_to_json(test, values[0], sizeof values[0]);
+        weir_metrics_to_json(validation, values[1], sizeof values[1]);
+        (void)printf("{\"baseline\": \"%s\", \"splits\": {\"test\": %s%s%s}}\n", name, values[0],
+                     both ? ", \"validation\": " : "", both ? values[1] : "");
+        return;
+    }
+    (void)printf("baseline %s\n%-11s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s\n", name, "",
+                 "HR@1", "HR@10", "HR@50", "HR@200", "NDCG@10", "NDCG@50", "NDCG@200", "MRR",
+                 "users");
+    print_row("test", test);
+    if (both) {
+        print_row("validation", validation);
+    }
+}
+
+static int run_popularity(int argc, char **argv) {
+    static const struct argp argp = {
+        options,
+        parse_option,
+        NULL,
+        "Rank the catalogue by the number of training events of each item, by the protocol of "
+        "`weir eval`: the target is a user's last event, the items of the history are left out, "
+        "ties count against the target.",
+        NULL,
+        NULL,
+        NULL};
+    weir_error_t error = {0};
+    weir_config_t defaults;
+    weir_dataset_t *dataset = NULL;
+    weir_metrics_t test, validation;
+    weir_config_defaults(&defaults);
+    arguments_t arguments = {.popularity.max_sequence_length =
+                                 (size_t)defaults.model.max_sequence_length};
+    (void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    weir_err_t err = weir_dataset_open(arguments.folder, &dataset, &error);
+    if (err == WEIR_OK) {
+        err = weir_popularity_evaluate(dataset, &arguments.popularity, &test, &validation, &error);
+    }
+    weir_dataset_close(dataset);
+    if (err == WEIR_OK) {
+        print_metrics("popularity", &arguments, &test, &validation);
+        if (fflush(stdout) != 0) {
+            err = weir_error_from_errno(&error, errno, "write to standard output");
+        }
+    }
+    if (err != WEIR_OK) {
+        weir_fatal(&error);
+    }
+    return 0;
+}
+
+int weir_verb_baseline(int argc, char **argv) {
+    static const weir_verb_t table[] = {
+        {"popularity", "rank the catalogue by the number of training events", run_popularity},
+        {NULL, NULL, NULL},
+    };
+    return weir_verbs_run(table, "weir baseline",
+                          "Simple models by the same protocol, to see what a trained one adds.",
+                          argc, argv);
+}

@@ -1,0 +1,106 @@
+#include "tools/baseline_popularity.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    uint64_t items;
+    uint64_t *counts;    /* items + 1: training events of item 1 .. C */
+    uint64_t *ascending; /* items: the same numbers, sorted */
+    uint64_t *seen;      /* items + 1: number of the user's turn that met the item last */
+    uint64_t turn;
+} popularity_t;
+
+static int compare_counts(const void *a, const void *b) {
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+static void count_events(popularity_t *popularity, const weir_dataset_t *dataset, size_t holdout) {
+    for (uint64_t user = 0; user < weir_dataset_users(dataset); user++) {
+        weir_user_events_t events = weir_dataset_user(dataset, user);
+        for (size_t i = 0; i + holdout < events.count; i++) {
+            popularity->counts[events.items[i]]++;
+        }
+    }
+    memcpy(popularity->ascending, popularity->counts + 1,
+           popularity->items * sizeof *popularity->ascending);
+    qsort(popularity->ascending, popularity->items, sizeof *popularity->ascending, compare_counts);
+}
+
+/* Items with at least `count` events. */
+static uint64_t count_at_least(const popularity_t *popularity, uint64_t count) {
+    uint64_t low = 0, high = popularity->items;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (popularity->ascending[middle] < count) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return popularity->items - low;
+}
+
+/* The rank of event `target` of a user after the `length` events before it. */
+static uint64_t rank_target(popularity_t *popularity, weir_user_events_t events, size_t target,
+                            size_t length) {
+    int64_t item = events.items[target];
+    uint64_t count = popularity->counts[item];
+    uint64_t better = count_at_least(popularity, count) - 1; /* without the target */
+    popularity->turn++;
+    popularity->seen[item] = popularity->turn;
+    for (size_t i = target - length; i < target; i++) {
+        int64_t known = events.items[i];
+        if (popularity->seen[known] != popularity->turn) {
+            popularity->seen[known] = popularity->turn;
+            better -= popularity->counts[known] >= count ? 1 : 0;
+        }
+    }
+    return better + 1;
+}
+
+/* Metrics on the event that `after` events follow. */
+static void evaluate(popularity_t *popularity, const weir_dataset_t *dataset, size_t max_length,
+                     size_t after, weir_metrics_t *metrics) {
+    for (uint64_t user = 0; user < weir_dataset_users(dataset); user++) {
+        weir_user_events_t events = weir_dataset_user(dataset, user);
+        if (events.count >= after + 2) {
+            size_t target = events.count - after - 1;
+            size_t length = target < max_length ? target : max_length;
+            weir_metrics_add(metrics, rank_target(popularity, events, target, length));
+        }
+    }
+}
+
+weir_err_t weir_popularity_evaluate(const weir_dataset_t *dataset,
+                                    const weir_popularity_options_t *options, weir_metrics_t *test,
+                                    weir_metrics_t *validation, weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    popularity_t popularity = {.items = weir_dataset_items(dataset)};
+    if (options->max_sequence_length < 1) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "a history of no events is none");
+    }
+    popularity.counts = calloc(popularity.items + 1, sizeof *popularity.counts);
+    popularity.ascending = calloc(popularity.items + 1, sizeof *popularity.ascending);
+    popularity.seen = calloc(popularity.items + 1, sizeof *popularity.seen);
+    if (popularity.counts == NULL || popularity.ascending == NULL || popularity.seen == NULL) {
+        err = weir_errorf(error, WEIR_ERR_MEMORY, "no memory to count %llu items",
+                          (unsigned long long)popularity.items);
+        goto out;
+    }
+    count_events(&popularity, dataset, options->validation ? 2 : 1);
+    *test = (weir_metrics_t){0};
+    *validation = (weir_metrics_t){0};
+    evaluate(&popularity, dataset, options->max_sequence_length, 0, test);
+    if (options->validation) {
+        evaluate(&popularity, dataset, options->max_sequence_length, 1, validation);
+    }
+out:
+    free(popularity.counts);
+    free(popularity.ascending);
+    free(popularity.seen);
+    return err;
+}
