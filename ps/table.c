@@ -141,9 +141,11 @@ static row_metadata_t *metadata_of(const weir_table_t *table, weir_row_handle_t 
     return (row_metadata_t *)(void *)metadata + (handle & (slab_rows - 1));
 }
 
+/* Every cache line that `bytes` > 0 from `start` touch. */
 static void prefetch_lines(const void *start, size_t bytes) {
-    for (size_t offset = 0; offset < bytes; offset += 64) {
-        __builtin_prefetch((const char *)start + offset);
+    const char *line = (const char *)start - (uintptr_t)start % 64;
+    for (; line < (const char *)start + bytes; line += 64) {
+        __builtin_prefetch(line);
     }
 }
 
