@@ -89,7 +89,31 @@ def make_csvs():
     write("csv", "gzip", b"\x00\x1f\x8b\x08\x00")
 
 
+def frame(kind, source, step, keys=(), floats=(), count=None):
+    payload = struct.pack(f"<{len(keys)}Q", *keys) + struct.pack(f"<{len(floats)}f", *floats)
+    count = count if count is not None else len(keys) + len(floats) // 2
+    return bytes([kind, source, step, count, len(payload) // 4]) + payload
+
+
+def make_server_frames():
+    """Frames to a server, see fuzz_server.c: 1 pull_req, 3 push_req, 4 peek_req; rows of two floats."""
+    pulls = frame(1, 1, 1, [5, 6, 7]) + frame(1, 2, 1, [7, 8])
+    pushes = frame(3, 2, 1, floats=[1, 2, 3, 4]) + frame(3, 1, 1, floats=[1, -1, 0, 0.5, 2, 2])
+    write("server", "step", pulls + pushes)
+    write("server", "two_steps", pulls + pushes + frame(1, 1, 2, [9]) + frame(1, 2, 2) +
+          frame(3, 1, 2, floats=[1, 1]) + frame(3, 2, 2))
+    write("server", "ahead", frame(1, 1, 1, [5]) + frame(3, 1, 1, floats=[1, 2]) + frame(1, 1, 2, [5]) +
+          frame(4, 1, 1, [5]) + frame(1, 2, 1) + frame(3, 2, 1))
+    write("server", "peek", frame(4, 1, 0, [1, 1, 2]) + frame(4, 2, 0))
+    write("server", "not_finite", pulls + frame(3, 2, 1, floats=[float("nan"), 2, 3, 4]) +
+          frame(3, 1, 1, floats=[float("inf")] * 6))
+    write("server", "twice", frame(1, 1, 1, [5, 6, 5]))
+    write("server", "stranger", frame(1, 7, 1, [5]))
+    write("server", "count", frame(1, 1, 1, [5, 6], count=200))
+
+
 make_tensor_files()
 make_manifests()
 make_configs()
 make_csvs()
+make_server_frames()
