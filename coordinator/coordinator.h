@@ -22,6 +22,9 @@ typedef struct {
     size_t size;
 } weir_identity_t;
 
+/* "rank-N". */
+void weir_identity_of_rank(uint32_t rank, weir_identity_t *identity);
+
 /* What the state machine asks of its process. */
 typedef struct {
     void (*send)(void *argument, const weir_identity_t *to, const void *bytes, size_t size);
@@ -39,6 +42,7 @@ typedef struct {
     const char *config_yaml;   /* for manifests; outlives the coordinator */
     double silence_seconds;    /* a rank silent for longer is named in the log */
     double checkpoint_seconds; /* a checkpoint that takes longer has failed */
+    double leave_seconds;      /* how long the end waits for ranks that do not answer */
     uint64_t step;             /* of the checkpoint that the job started from */
 } weir_coordinator_options_t;
 
@@ -57,11 +61,11 @@ void weir_coordinator_receive(weir_coordinator_t *coordinator, const weir_identi
 /* Time passes: deadlines and silences. Call about once a second or oftener. */
 void weir_coordinator_tick(weir_coordinator_t *coordinator, double now);
 
-/* A signal asked this process to stop: passed on to worker 0, once. */
+/* A signal asked this process to stop: passed on to worker 0, once, and saving. */
 void weir_coordinator_ask_stop(weir_coordinator_t *coordinator);
 
-/* Worker 0 said that training is over: why ("finished", "stopped", ...). All ranks have been told.
- */
+/* Worker 0 said that training is over, and why ("finished", "stopped", ...); all ranks have been
+ * told and have answered, or had `leave_seconds` to. */
 bool weir_coordinator_is_done(const weir_coordinator_t *coordinator, const char **reason);
 
 typedef struct {

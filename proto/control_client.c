@@ -42,6 +42,7 @@ struct weir_control_client {
     bool settled; /* the coordinator said how the checkpoint of settled_step ended */
     uint64_t settled_step;
     char settled_error[512];
+    bool answer_done; /* tell the coordinator that we know */
     bool garbage_logged;
 };
 
@@ -128,7 +129,9 @@ static void queue_heartbeat(weir_control_client_t *client) {
     heartbeat.rank = client->rank;
     heartbeat.step = client->state.step;
     heartbeat.epoch = client->state.epoch;
-    heartbeat.phase = (Weir__Control__Phase)client->state.phase;
+    heartbeat.phase =
+        client->done ? WEIR__CONTROL__PHASE__PHASE_DONE : (Weir__Control__Phase)client->state.phase;
+    client->answer_done = false;
     heartbeat.loss = client->state.loss;
     heartbeat.tokens_per_second = client->state.tokens_per_second;
     heartbeat.rows = client->state.rows;
@@ -163,7 +166,7 @@ static void apply_envelope(weir_control_client_t *client, const envelope_t *enve
         break;
     case WEIR__CONTROL__ENVELOPE__BODY_STOP:
         if (envelope->stop->done) {
-            client->done = true;
+            client->done = client->answer_done = true;
         } else {
             client->stop_wish = true;
             client->stop_save = envelope->stop->save;
@@ -206,12 +209,15 @@ bool weir_control_client_poll(void *argument) {
     weir_control_client_t *client = argument;
     bool moved = false;
     double now = weir_clock_seconds();
-    if (now >= client->next_heartbeat) {
-        client->next_heartbeat = now + client->heartbeat_seconds;
-        queue_heartbeat(client);
-    }
     while (receive_one(client)) {
         moved = true;
+    }
+    (void)pthread_mutex_lock(&client->mutex);
+    bool answer = client->answer_done;
+    (void)pthread_mutex_unlock(&client->mutex);
+    if (now >= client->next_heartbeat || answer) {
+        client->next_heartbeat = now + client->heartbeat_seconds;
+        queue_heartbeat(client);
     }
     return send_queued(client) || moved;
 }

@@ -53,8 +53,8 @@ typedef struct {
 /* What the next heartbeats say. Threads: any. */
 void weir_control_client_publish(weir_control_client_t *client, const weir_rank_state_t *state);
 
-/* A checkpoint or a stop was asked for by the coordinator (edge: cleared by the call). Workers agree
- * among themselves at which step they follow. Threads: any. */
+/* A checkpoint or a stop was asked for by the coordinator (edge: cleared by the call). Workers
+ * agree among themselves at which step they follow. Threads: any. */
 bool weir_control_client_take_checkpoint_wish(weir_control_client_t *client);
 bool weir_control_client_stop_wished(weir_control_client_t *client, bool *save);
 /* Stop with done = true came: the job is over. */
@@ -63,8 +63,7 @@ bool weir_control_client_done(weir_control_client_t *client);
 /* Worker 0: all workers stand at `step`. */
 WEIR_MUST_USE weir_err_t weir_control_client_request_checkpoint(weir_control_client_t *client,
                                                                 uint64_t step, uint64_t epoch,
-                                                                bool best,
-                                                                const char *metrics_json,
+                                                                bool best, const char *metrics_json,
                                                                 weir_error_t *error);
 /* True once when the coordinator said begin: fills step and folder. Threads: any. */
 bool weir_control_client_take_begin(weir_control_client_t *client, uint64_t *step, char *folder,
@@ -78,10 +77,10 @@ WEIR_MUST_USE weir_err_t weir_control_client_report_written(weir_control_client_
 /* Wait until the coordinator published the checkpoint of `step`, or refused it (error).
  * Call: blocks up to `timeout_seconds`. */
 WEIR_MUST_USE weir_err_t weir_control_client_wait_published(weir_control_client_t *client,
-                                                            uint64_t step,
-                                                            double timeout_seconds,
+                                                            uint64_t step, double timeout_seconds,
                                                             weir_error_t *error);
-/* Worker 0: training is over (`reason`: "finished", "stopped", ...); the coordinator ends the job. */
+/* Worker 0: training is over (`reason`: "finished", "stopped", ...); the coordinator ends the job.
+ */
 WEIR_MUST_USE weir_err_t weir_control_client_finish(weir_control_client_t *client,
                                                     const char *reason, weir_error_t *error);
 
