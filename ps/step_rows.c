@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FREE_ENTRY = UINT32_MAX, NO_WORKER = UINT32_MAX, AHEAD = 8 };
+#define FREE_ENTRY UINT32_MAX
+#define NO_WORKER UINT32_MAX
+
+enum { AHEAD = 8 };
 
 void weir_step_rows_init(weir_step_rows_t *rows, size_t dim) {
     *rows = (weir_step_rows_t){.dim = dim};
