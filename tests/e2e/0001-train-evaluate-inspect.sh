@@ -26,4 +26,12 @@ now = json.load(open("eval.log"))["splits"]["test"]
 for name in ("users", "hr@10", "ndcg@10", "mrr"):
     assert abs(last[name] - now[name]) < 1e-9, (name, last[name], now[name])
 PY
+# Python reads every file.
+got=0
+"$WEIR_PYTHON" "$WEIR_SOURCE/tests/e2e/read_run.py" run data >python.log 2>&1 || got=$?
+case $got in
+  0) cat python.log ;;
+  77) cat python.log ;;
+  *) cat python.log; fail "Python does not read what weir wrote" ;;
+esac
 echo "ok"

@@ -3,6 +3,8 @@
 set -euo pipefail
 
 : "${WEIR_BIN:?folder of the weir programs}" "${WEIR_SOURCE:?folder of the repository}"
+WEIR_PYTHON=python3
+[ ! -x "$WEIR_SOURCE/.venv/bin/python" ] || WEIR_PYTHON="$WEIR_SOURCE/.venv/bin/python"
 export PATH="$WEIR_BIN:$PATH" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
 scratch=$(mktemp -d)
