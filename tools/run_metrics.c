@@ -1,0 +1,236 @@
+#include "tools/run_metrics.h"
+
+#include "common/file.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A metrics file larger than this is not ours. */
+#define METRICS_LIMIT ((size_t)1 << 30)
+
+enum { COMPLAINT_LIMIT = 10, LINE_LIMIT = 1 << 20 };
+
+const char *weir_run_metric_title(weir_run_metric_t metric) {
+    static const char *const titles[WEIR_RUN_METRIC_COUNT] = {
+        "HR@1", "HR@10", "HR@50", "HR@200", "NDCG@10", "NDCG@50", "NDCG@200", "MRR"};
+    return (unsigned)metric < WEIR_RUN_METRIC_COUNT ? titles[metric] : "unknown";
+}
+
+static const char *metric_name(size_t metric) {
+    static const char *const names[WEIR_RUN_METRIC_COUNT] = {
+        "hr@1", "hr@10", "hr@50", "hr@200", "ndcg@10", "ndcg@50", "ndcg@200", "mrr"};
+    return names[metric];
+}
+
+const char *weir_run_split_title(weir_run_split_t split) {
+    return split == WEIR_RUN_TEST ? "test" : "validation";
+}
+
+/* ---- one line ---- */
+
+static double number(const json_t *line, const char *name) {
+    const json_t *value = json_object_get(line, name);
+    return json_is_number(value) ? json_number_value(value) : (double)NAN;
+}
+
+static void copy_text(const json_t *line, const char *name, char *out, size_t capacity) {
+    const char *text = json_string_value(json_object_get(line, name));
+    weir_file_printable(text != NULL ? text : "", out, capacity);
+}
+
+/* Room for one more element: capacities are powers of two. NULL: out of memory. */
+static void *grow(void *elements, size_t count, size_t size) {
+    if ((count & (count - 1)) != 0) {
+        return elements;
+    }
+    size_t bytes;
+    if (__builtin_mul_overflow(count == 0 ? 1 : 2 * count, size, &bytes)) {
+        return NULL;
+    }
+    return realloc(elements, bytes);
+}
+
+/* NULL: taken; else why the line is bad. */
+typedef const char *(*take_t)(weir_run_metrics_t *metrics, const json_t *line);
+
+static const char out_of_memory[] = "out of memory";
+
+static const char *take_start(weir_run_metrics_t *metrics, const json_t *line) {
+    if (metrics->starts++ == 0) {
+        copy_text(line, "time", metrics->started, sizeof metrics->started);
+    }
+    metrics->ps = number(line, "ps");
+    metrics->workers = number(line, "workers");
+    metrics->parameters = number(line, "parameters");
+    metrics->total_steps = number(line, "total_steps");
+    metrics->steps_per_epoch = number(line, "steps_per_epoch");
+    metrics->ended = false;
+    return NULL;
+}
+
+static const char *take_train(weir_run_metrics_t *metrics, const json_t *line) {
+    weir_run_train_t *grown = grow(metrics->train, metrics->train_count, sizeof *grown);
+    if (grown == NULL) {
+        return out_of_memory;
+    }
+    metrics->train = grown;
+    grown[metrics->train_count++] =
+        (weir_run_train_t){.step = number(line, "step"),
+                           .epoch = number(line, "epoch"),
+                           .t = number(line, "t"),
+                           .loss = number(line, "loss"),
+                           .tokens_per_second = number(line, "tokens_per_second"),
+                           .compute = number(line, "compute"),
+                           .pull_wait = number(line, "pull_wait"),
+                           .push_wait = number(line, "push_wait"),
+                           .reduce_wait = number(line, "reduce_wait"),
+                           .keys_per_step = number(line, "keys_per_step"),
+                           .bytes_pulled_per_step = number(line, "bytes_pulled_per_step"),
+                           .bytes_pushed_per_step = number(line, "bytes_pushed_per_step")};
+    return NULL;
+}
+
+static const char *take_eval(weir_run_metrics_t *metrics, const json_t *line) {
+    const char *split = json_string_value(json_object_get(line, "split"));
+    bool test = split != NULL && strcmp(split, "test") == 0;
+    if (!test && (split == NULL || strcmp(split, "validation") != 0)) {
+        return "the split is neither test nor validation";
+    }
+    weir_run_eval_t *grown = grow(metrics->evals, metrics->eval_count, sizeof *grown);
+    if (grown == NULL) {
+        return out_of_memory;
+    }
+    metrics->evals = grown;
+    weir_run_eval_t *eval = &grown[metrics->eval_count++];
+    *eval = (weir_run_eval_t){.split = test ? WEIR_RUN_TEST : WEIR_RUN_VALIDATION,
+                              .step = number(line, "step"),
+                              .epoch = number(line, "epoch"),
+                              .t = number(line, "t"),
+                              .seconds = number(line, "seconds"),
+                              .users = number(line, "users"),
+                              .best = json_is_true(json_object_get(line, "best"))};
+    for (size_t i = 0; i < WEIR_RUN_METRIC_COUNT; i++) {
+        eval->values[i] = number(line, metric_name(i));
+    }
+    return NULL;
+}
+
+static const char *take_checkpoint(weir_run_metrics_t *metrics, const json_t *line) {
+    weir_run_checkpoint_t *grown =
+        grow(metrics->checkpoints, metrics->checkpoint_count, sizeof *grown);
+    if (grown == NULL) {
+        return out_of_memory;
+    }
+    metrics->checkpoints = grown;
+    grown[metrics->checkpoint_count++] =
+        (weir_run_checkpoint_t){.step = number(line, "step"),
+                                .t = number(line, "t"),
+                                .seconds = number(line, "seconds"),
+                                .best = json_is_true(json_object_get(line, "best"))};
+    return NULL;
+}
+
+static const char *take_end(weir_run_metrics_t *metrics, const json_t *line) {
+    copy_text(line, "reason", metrics->reason, sizeof metrics->reason);
+    metrics->ended = true;
+    return NULL;
+}
+
+static const char *take_line(weir_run_metrics_t *metrics, const char *text, size_t size) {
+    static const struct {
+        const char *kind;
+        take_t take;
+    } kinds[] = {{"start", take_start},
+                 {"train", take_train},
+                 {"eval", take_eval},
+                 {"checkpoint", take_checkpoint},
+                 {"end", take_end}};
+    json_error_t ignored;
+    if (size > LINE_LIMIT) {
+        return "longer than 1 MiB";
+    }
+    json_t *line = json_loadb(text, size, 0, &ignored);
+    const char *kind = json_string_value(json_object_get(line, "kind"));
+    double step = number(line, "step"), t = number(line, "t");
+    const char *reason = NULL;
+    if (line == NULL) {
+        reason = "not JSON";
+    } else if (kind == NULL) {
+        reason = "not an object with a kind";
+    } else if (!(step >= 0)) {
+        reason = "without a step";
+    }
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && reason == NULL; i++) {
+        if (strcmp(kind, kinds[i].kind) == 0) {
+            reason = kinds[i].take(metrics, line);
+        }
+    }
+    if (reason == NULL) {
+        metrics->last_step = fmax(metrics->last_step, step);
+        metrics->last_t = t > metrics->last_t ? t : metrics->last_t;
+    }
+    json_decref(line);
+    return reason;
+}
+
+/* ---- the file ---- */
+
+weir_err_t weir_run_metrics_parse(const char *text, size_t size, const char *name, FILE *complaints,
+                                  weir_run_metrics_t *metrics, weir_error_t *error) {
+    weir_run_metrics_t read = {
+        .ps = NAN, .workers = NAN, .parameters = NAN, .total_steps = NAN, .steps_per_epoch = NAN};
+    const char *reason = NULL;
+    for (size_t begin = 0; begin < size && reason != out_of_memory;) {
+        const char *newline = memchr(text + begin, '\n', size - begin);
+        size_t end = newline != NULL ? (size_t)(newline - text) : size;
+        read.lines++;
+        reason = take_line(&read, text + begin, end - begin);
+        if (reason != NULL && read.bad_lines++ < COMPLAINT_LIMIT && complaints != NULL) {
+            (void)fprintf(complaints, "%s: line %" PRIu64 " skipped: %s\n", name, read.lines,
+                          reason);
+        }
+        begin = end + 1;
+    }
+    if (read.bad_lines > COMPLAINT_LIMIT && complaints != NULL) {
+        (void)fprintf(complaints, "%s: %" PRIu64 " lines skipped in all\n", name, read.bad_lines);
+    }
+    weir_err_t err = WEIR_OK;
+    if (reason == out_of_memory) {
+        err = weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for the %zu bytes of %s", size,
+                          name);
+    } else if (read.lines == 0) {
+        err = weir_errorf(error, WEIR_ERR_CORRUPT, "%s is empty", name);
+    } else if (read.lines == read.bad_lines) {
+        err = weir_errorf(error, WEIR_ERR_CORRUPT, "%s: not one of its %" PRIu64 " lines is good",
+                          name, read.lines);
+    }
+    if (err != WEIR_OK) {
+        weir_run_metrics_fini(&read);
+        return err;
+    }
+    *metrics = read;
+    return WEIR_OK;
+}
+
+weir_err_t weir_run_metrics_read(const char *path, FILE *complaints, weir_run_metrics_t *metrics,
+                                 weir_error_t *error) {
+    char *text = NULL, name[WEIR_PATH_MAX];
+    size_t size = 0;
+    weir_file_printable(path, name, sizeof name);
+    weir_err_t err = weir_file_read(path, METRICS_LIMIT, &text, &size, error);
+    if (err == WEIR_OK) {
+        err = weir_run_metrics_parse(text, size, name, complaints, metrics, error);
+    }
+    free(text);
+    return err;
+}
+
+void weir_run_metrics_fini(weir_run_metrics_t *metrics) {
+    free(metrics->train);
+    free(metrics->evals);
+    free(metrics->checkpoints);
+    memset(metrics, 0, sizeof *metrics);
+}
