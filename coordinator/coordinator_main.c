@@ -4,23 +4,22 @@
 #include "common/log.h"
 #include "common/run_dir.h"
 #include "common/signals.h"
+#include "coordinator/control_socket.h"
 #include "coordinator/coordinator.h"
-#include "proto/envelope.h"
 #include "proto/job.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
-#include <zmq.h>
 
 typedef struct {
     weir_job_t job;
     weir_run_lock_t lock;
-    void *context, *socket; /* ROUTER */
+    weir_control_socket_t *socket;
     char endpoint[128];
     char *config_yaml;
     uint64_t start_step;
@@ -32,11 +31,7 @@ typedef struct {
 static void send_message(void *argument, const weir_identity_t *to, const void *bytes,
                          size_t size) {
     process_t *process = argument;
-    /* Neither blocks: a peer that is gone or slow loses its message, never the coordinator its
-     * time. */
-    if (zmq_send(process->socket, to->bytes, to->size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0) {
-        (void)zmq_send(process->socket, bytes, size, ZMQ_DONTWAIT);
-    }
+    weir_control_socket_send(process->socket, to, bytes, size);
 }
 
 static weir_err_t begin_checkpoint(void *argument, uint64_t step, char *folder, size_t capacity,
@@ -68,48 +63,6 @@ static void abandon_checkpoint(void *argument, const char *folder) {
 }
 
 /* ---- start ---- */
-
-static weir_err_t bind_socket(process_t *process, weir_error_t *error) {
-    const weir_config_t *config = &process->job.config;
-    char wanted[192], bound[192] = "", host[64] = "localhost", port[16] = "*";
-    size_t bound_size = sizeof bound;
-    int linger = 1000, handover = 1, unlimited = 0;
-    int64_t most = WEIR_ENVELOPE_MAX;
-    if (config->cluster.port > 0) {
-        (void)snprintf(port, sizeof port, "%lld", (long long)config->cluster.port);
-    }
-    (void)snprintf(wanted, sizeof wanted, "tcp://%s:%s", config->cluster.bind, port);
-    process->context = zmq_ctx_new();
-    process->socket = process->context != NULL ? zmq_socket(process->context, ZMQ_ROUTER) : NULL;
-    if (process->socket == NULL ||
-        zmq_setsockopt(process->socket, ZMQ_LINGER, &linger, sizeof linger) != 0 ||
-        zmq_setsockopt(process->socket, ZMQ_ROUTER_HANDOVER, &handover, sizeof handover) != 0 ||
-        zmq_setsockopt(process->socket, ZMQ_SNDHWM, &unlimited, sizeof unlimited) != 0 ||
-        zmq_setsockopt(process->socket, ZMQ_MAXMSGSIZE, &most, sizeof most) != 0) {
-        return weir_errorf(error, WEIR_ERR_IO, "cannot make the control socket: %s",
-                           zmq_strerror(zmq_errno()));
-    }
-    if (zmq_bind(process->socket, wanted) != 0) {
-        weir_err_t err = weir_errorf(
-            error, zmq_errno() == EADDRINUSE ? WEIR_ERR_EXISTS : WEIR_ERR_IO,
-            "cannot bind the control socket to %s: %s", wanted, zmq_strerror(zmq_errno()));
-        weir_error_hint(error, "cluster.port 0 takes any free port; cluster.bind is the interface");
-        return err;
-    }
-    if (zmq_getsockopt(process->socket, ZMQ_LAST_ENDPOINT, bound, &bound_size) != 0) {
-        return weir_errorf(error, WEIR_ERR_IO, "the control socket has no address");
-    }
-    const char *bound_port = strrchr(bound, ':');
-    bool any =
-        strcmp(config->cluster.bind, "*") == 0 || strcmp(config->cluster.bind, "0.0.0.0") == 0;
-    (void)gethostname(host, sizeof host - 1);
-    if (any && bound_port != NULL) { /* an address that other hosts can reach */
-        (void)snprintf(process->endpoint, sizeof process->endpoint, "tcp://%s%s", host, bound_port);
-    } else {
-        (void)snprintf(process->endpoint, sizeof process->endpoint, "%s", bound);
-    }
-    return WEIR_OK;
-}
 
 /* On a resume: the checkpoint must be whole, and of this model. */
 static weir_err_t check_checkpoint(process_t *process, weir_error_t *error) {
@@ -146,7 +99,8 @@ static weir_err_t write_in_run(const process_t *process, const char *name, const
     return err;
 }
 
-/* Where `weir ctl` finds this job. */
+/* Where `weir ctl` finds this job. For its owner alone: whoever knows the job can speak as a rank.
+ */
 static weir_err_t write_control_file(const process_t *process, uint64_t id, weir_error_t *error) {
     char job[32], host[64] = "";
     (void)gethostname(host, sizeof host - 1);
@@ -154,8 +108,10 @@ static weir_err_t write_control_file(const process_t *process, uint64_t id, weir
     json_t *object = json_pack("{s:s, s:s, s:s, s:I}", "endpoint", process->endpoint, "job", job,
                                "host", host, "pid", (json_int_t)getpid());
     char *text = object != NULL ? json_dumps(object, JSON_INDENT(2)) : NULL;
+    mode_t mask = umask(0077);
     weir_err_t err = text != NULL ? write_in_run(process, "control.json", text, error)
                                   : weir_errorf(error, WEIR_ERR_MEMORY, "out of memory");
+    (void)umask(mask);
     free(text);
     json_decref(object);
     return err;
@@ -178,7 +134,11 @@ static weir_err_t open_run(process_t *process, uint64_t id, weir_error_t *error)
         err = check_checkpoint(process, error);
     }
     if (err == WEIR_OK) {
-        err = bind_socket(process, error);
+        /* An evaluation may run beside the training job, which holds the port. */
+        err = weir_control_socket_open(process->job.config.cluster.bind,
+                                       options->eval_only ? 0 : process->job.config.cluster.port,
+                                       process->endpoint, sizeof process->endpoint,
+                                       &process->socket, error);
     }
     if (err == WEIR_OK && !options->eval_only) {
         remove_in_run(process, "outcome.json");
@@ -200,40 +160,27 @@ static uint64_t new_job_id(void) {
 
 /* ---- the loop ---- */
 
-/* Read one message, frame by frame; anything but [identity, body] is dropped whole. */
-static bool receive_message(process_t *process) {
-    weir_identity_t from = {.size = 0};
-    zmq_msg_t body;
-    int size = zmq_recv(process->socket, from.bytes, sizeof from.bytes, ZMQ_DONTWAIT);
-    if (size < 0) {
-        return false;
-    }
-    bool good = (size_t)size <= sizeof from.bytes;
-    from.size = good ? (size_t)size : 0;
-    int more = 1, bodies = 0;
-    size_t more_size = sizeof more;
-    (void)zmq_msg_init(&body);
-    while (zmq_getsockopt(process->socket, ZMQ_RCVMORE, &more, &more_size) == 0 && more != 0) {
-        if (zmq_msg_recv(&body, process->socket, ZMQ_DONTWAIT) < 0) {
-            break;
+/* Hand on what came, up to a few hundred messages, so that time is looked at in a flood too. */
+static void receive_messages(process_t *process) {
+    weir_identity_t from;
+    const void *bytes;
+    size_t size;
+    bool whole = false;
+    for (int i = 0;
+         i < 256 && weir_control_socket_receive(process->socket, &from, &bytes, &size, &whole);
+         i++) {
+        if (whole) {
+            weir_coordinator_receive(process->coordinator, &from, bytes, size,
+                                     weir_clock_seconds());
         }
-        bodies++;
     }
-    if (good && bodies == 1) {
-        weir_coordinator_receive(process->coordinator, &from, zmq_msg_data(&body),
-                                 zmq_msg_size(&body), weir_clock_seconds());
-    }
-    (void)zmq_msg_close(&body);
-    return true;
 }
 
 static void run(process_t *process, const char **reason) {
     double last_tick = 0.0;
     while (!weir_coordinator_is_done(process->coordinator, reason)) {
-        zmq_pollitem_t item = {.socket = process->socket, .events = ZMQ_POLLIN};
-        (void)zmq_poll(&item, 1, 200);
-        for (int i = 0; i < 256 && receive_message(process); i++) {
-        }
+        weir_control_socket_wait(process->socket, 0.2);
+        receive_messages(process);
         if (weir_signals_stop_requested() != 0) {
             weir_coordinator_ask_stop(process->coordinator);
         }
@@ -297,6 +244,9 @@ int main(int argc, char **argv) {
     if (err != WEIR_OK) {
         if (started == WEIR_OK && !process.job.options.eval_only) {
             remove_in_run(&process, "control.json");
+            if (!process.job.options.resume) {
+                remove_in_run(&process, "config.yaml"); /* it never became a run */
+            }
         }
         weir_job_refuse(&process.job, speaks, &error);
     }
@@ -311,8 +261,7 @@ int main(int argc, char **argv) {
     if (err != WEIR_OK) {
         weir_fatal(&error);
     }
-    (void)zmq_close(process.socket);
-    (void)zmq_ctx_term(process.context);
+    weir_control_socket_close(process.socket);
     char run_folder[WEIR_PATH_MAX];
     (void)snprintf(run_folder, sizeof run_folder, "%s", process.job.options.run);
     weir_coordinator_destroy(process.coordinator);

@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/signals.h"
 #include "common/version.h"
+#include "proto/roster.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +13,6 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-
-static const char card_magic[8] = "weircard"; /* fills the field: no NUL */
 
 /* Ranks come up within this many seconds of each other, or not at all. */
 #define CARDS_TIMEOUT 120.0
@@ -93,7 +92,7 @@ weir_err_t weir_job_start(weir_role_t role, int argc, char **argv, weir_job_t *j
 static void fill_card(const weir_job_t *job, const char *endpoint, uint64_t id, weir_err_t started,
                       const weir_error_t *start_error, weir_card_t *card) {
     memset(card, 0, sizeof *card);
-    memcpy(card->magic, card_magic, sizeof card->magic);
+    memcpy(card->magic, weir_roster_magic, sizeof card->magic);
     (void)snprintf(card->version, sizeof card->version, "%s", WEIR_VERSION);
     (void)snprintf(card->role, sizeof card->role, "%s", weir_role_name(job->role));
     (void)gethostname(card->host, sizeof card->host - 1);
@@ -105,65 +104,6 @@ static void fill_card(const weir_job_t *job, const char *endpoint, uint64_t id, 
     if (started != WEIR_OK) {
         (void)snprintf(card->message, sizeof card->message, "%s", start_error->message);
     }
-}
-
-/* Every rank judges all cards alike; `*culprit` is the rank that should speak. */
-static weir_err_t judge_cards(const weir_job_t *job, weir_card_t *cards, weir_rank_t *culprit,
-                              weir_error_t *error) {
-    weir_rank_t size = job->comm->size;
-    for (weir_rank_t rank = 0; rank < size; rank++) {
-        weir_card_t *card = &cards[rank];
-        *culprit = 0;
-        card->version[sizeof card->version - 1] = card->role[sizeof card->role - 1] = '\0';
-        card->host[sizeof card->host - 1] = card->message[sizeof card->message - 1] = '\0';
-        card->endpoint[sizeof card->endpoint - 1] = '\0';
-        if (memcmp(card->magic, card_magic, sizeof card_magic) != 0) {
-            return weir_errorf(error, WEIR_ERR_VERSION,
-                               "rank %u is not a weir process of this kind", rank);
-        }
-        if (strcmp(card->version, cards[0].version) != 0) {
-            weir_err_t err =
-                weir_errorf(error, WEIR_ERR_VERSION,
-                            "rank %u on %s is weir-%s %s, but the coordinator on %s is %s", rank,
-                            card->host, card->role, card->version, cards[0].host, cards[0].version);
-            weir_error_hint(error, "install one version on all hosts");
-            return err;
-        }
-    }
-    for (weir_rank_t rank = 0; rank < size; rank++) {
-        const weir_card_t *card = &cards[rank];
-        if (card->status != WEIR_OK) {
-            *culprit = rank;
-            return weir_errorf(error, (weir_err_t)card->status, "%s", card->message);
-        }
-    }
-    *culprit = 0;
-    if (size != 1 + job->ps + job->workers) {
-        weir_err_t err =
-            weir_errorf(error, WEIR_ERR_INVALID,
-                        "the job has %u ranks; 1 coordinator, %u servers and %u workers make %u",
-                        size, job->ps, job->workers, 1 + job->ps + job->workers);
-        weir_error_hint(error,
-                        "cluster.ps and cluster.workers must be the counts of the mpirun line");
-        return err;
-    }
-    for (weir_rank_t rank = 0; rank < size; rank++) {
-        weir_role_t role = rank == 0                       ? WEIR_ROLE_COORDINATOR
-                           : rank < job->first_worker_rank ? WEIR_ROLE_PS
-                                                           : WEIR_ROLE_WORKER;
-        if (strcmp(cards[rank].role, weir_role_name(role)) != 0) {
-            weir_err_t err = weir_errorf(error, WEIR_ERR_INVALID, "rank %u is a %s, expected a %s",
-                                         rank, cards[rank].role, weir_role_name(role));
-            weir_error_hint(error, "order: weir-coordinator : weir-ps : weir-worker");
-            return err;
-        }
-        if (cards[rank].config_digest != cards[0].config_digest) {
-            return weir_errorf(error, WEIR_ERR_INVALID,
-                               "rank %u on %s has another configuration than the coordinator", rank,
-                               cards[rank].host);
-        }
-    }
-    return WEIR_OK;
 }
 
 /* On the coordinator's own host its name may not resolve: the loopback always does. */
@@ -202,7 +142,7 @@ static weir_err_t connect_rank(weir_job_t *job, weir_error_t *error) {
 weir_err_t weir_job_join(weir_job_t *job, const char *endpoint, uint64_t id, weir_err_t started,
                          const weir_error_t *start_error, bool *speaks, weir_error_t *error) {
     weir_card_t mine, *cards = calloc(job->comm->size, sizeof *cards);
-    weir_rank_t culprit = job->comm->rank;
+    weir_rank_t speaker = job->comm->rank;
     *speaks = true;
     if (cards == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for %u cards", job->comm->size);
@@ -210,8 +150,9 @@ weir_err_t weir_job_join(weir_job_t *job, const char *endpoint, uint64_t id, wei
     fill_card(job, endpoint, id, started, start_error, &mine);
     weir_err_t err = weir_comm_mpi_exchange_cards(job->comm, &mine, cards, CARDS_TIMEOUT, error);
     if (err == WEIR_OK) {
-        err = judge_cards(job, cards, &culprit, error);
-        *speaks = culprit == job->comm->rank;
+        err = weir_roster_check(cards, job->comm->size, job->ps, job->workers, &speaker, error);
+        *speaks = err == WEIR_OK || speaker == job->comm->rank;
+        job->refused = err != WEIR_OK;
         if (err != WEIR_OK && *speaks && started != WEIR_OK && error != NULL) {
             *error = *start_error; /* whole, with its hint */
         }
@@ -232,6 +173,9 @@ weir_err_t weir_job_join(weir_job_t *job, const char *endpoint, uint64_t id, wei
 }
 
 void weir_job_refuse(weir_job_t *job, bool speaks, const weir_error_t *error) {
+    if (!job->refused) {
+        weir_fatal(error); /* this rank alone: finalizing would wait for the others */
+    }
     if (speaks) {
         (void)fprintf(stderr, "weir-%s: %s\n", weir_role_name(job->role), error->message);
         if (error->hint[0] != '\0') {
@@ -251,10 +195,7 @@ void weir_job_enter(weir_role_t role, int argc, char **argv, weir_job_t *job) {
         weir_fatal(&error);
     }
     if (weir_job_join(job, NULL, 0, started, &start_error, &speaks, &error) != WEIR_OK) {
-        if (job->comm_thread == NULL && job->control == NULL) {
-            weir_job_refuse(job, speaks, &error);
-        }
-        weir_fatal(&error);
+        weir_job_refuse(job, speaks, &error);
     }
     weir_job_flush_denormals();
 }

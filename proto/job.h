@@ -43,6 +43,7 @@ typedef struct {
     char checkpoint[WEIR_PATH_MAX]; /* folder to load; empty: start from nothing */
     uint64_t id;                    /* of this run of the job */
     char endpoint[128];             /* of the coordinator's control socket */
+    bool refused;                   /* the cards went round and were refused, by all ranks alike */
     weir_comm_t *comm;
     weir_comm_thread_t *comm_thread; /* NULL in the coordinator */
     weir_control_client_t *control;  /* NULL in the coordinator */
@@ -63,8 +64,8 @@ WEIR_MUST_USE weir_err_t weir_job_join(weir_job_t *job, const char *endpoint, ui
                                        weir_err_t started, const weir_error_t *start_error,
                                        bool *speaks, weir_error_t *error);
 
-/* End of a rank that could not join: quietly unless it speaks. Does not return. Call:
- * collective(world). */
+/* End of a rank that could not join. Where all ranks refused the cards: quietly unless it speaks,
+ * and together; else by ending the whole job. Does not return. */
 _Noreturn void weir_job_refuse(weir_job_t *job, bool speaks, const weir_error_t *error);
 
 /* Start and join in one, for servers and workers; a failure ends the process. */

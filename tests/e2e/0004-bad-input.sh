@@ -65,6 +65,21 @@ expect_port() { got=0; timeout 60 weir train --config config.yaml --run port --s
 expect_port
 kill "$holder"
 
+# jobs put together by hand
+roles() { # roles NAME STATUS PATTERN COORDINATOR-ARGS -- WORKER-ARGS, with $worker as the worker
+  local name=$1 status=$2 pattern=$3
+  shift 3
+  expect "$status" "$name" "$pattern" env OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 \
+    mpirun -n 1 "$WEIR_BIN/weir-coordinator" --config config.yaml --run hand : \
+    -n "${servers:-1}" "$WEIR_BIN/weir-ps" --config config.yaml --run hand : \
+    -n 1 "${worker:-$WEIR_BIN/weir-worker}" --config config.yaml --run hand "$@"
+}
+worker="$WEIR_BIN/../tests/weir-worker-other" roles other-version 9 'weir-worker 0.0.0-other, but .* weir-coordinator'
+[ "$(grep -c '0.0.0-other' other-version.log)" -eq 1 ] || fail "not exactly one rank named the other version"
+servers=2 roles other-count 2 'the job has 4 ranks'
+roles other-configuration 2 'another configuration' --set train.seed=9
+[ ! -e hand/config.yaml ] || fail "a job that never started left a run behind"
+
 # checkpoints
 latest=$(readlink -f run/checkpoints/latest)
 for file in "$latest"/*; do
