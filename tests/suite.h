@@ -1,5 +1,5 @@
-/* The main of a Check program: WEIR_TEST_MAIN(suite). No fork (MPI and sanitizers dislike it) unless
- * CK_FORK says otherwise; a run of zero tests is a failure. */
+/* The main of a Check program: WEIR_TEST_MAIN(suite). No fork (MPI and sanitizers dislike it)
+ * unless CK_FORK says otherwise; a run of zero tests is a failure. */
 #ifndef WEIR_TESTS_SUITE_H
 #define WEIR_TESTS_SUITE_H
 

@@ -1,6 +1,7 @@
-/* checkpoint_digest FOLDER: one line a tensor, "name rows checksum", over all files of a checkpoint; a
- * table's shards count as one tensor in slot order. Two checkpoints hold the same state, whatever the
- * number of servers, when their lines are equal. Metadata (times) does not count. */
+/* checkpoint_digest FOLDER: one line a tensor, "name rows checksum", over all files of a
+ * checkpoint; a table's shards count as one tensor in slot order. Two checkpoints hold the same
+ * state, whatever the number of servers, when their lines are equal. Metadata (times) does not
+ * count. */
 #include "common/checkpoint.h"
 #include "common/file.h"
 #include "common/hash.h"
