@@ -1,8 +1,8 @@
 /* Transport of frames between the ranks of a job. comm_mpi.c is the real one, over Open MPI;
  * comm_loop.c connects ranks inside one process, for tests and simulation.
  *
- * One thread (comm) owns a weir_comm_t. Sends and receives never block: poll drives both. Frames from
- * one rank to another arrive in the order they were sent. */
+ * One thread (comm) owns a weir_comm_t. Sends and receives never block: poll drives both. Frames
+ * from one rank to another arrive in the order they were sent. */
 #ifndef WEIR_COMMON_COMM_H
 #define WEIR_COMMON_COMM_H
 
@@ -17,9 +17,9 @@ typedef uint32_t weir_rank_t;
 /* What each rank tells the others when a job begins; fixed size, strings NUL-terminated.
  * `magic` and `version` come first and never move, so that another version can be named. */
 typedef struct {
-    char magic[8];        /* "weircard" */
-    char version[32];     /* WEIR_VERSION */
-    char role[16];        /* "coordinator", "ps", "worker" */
+    char magic[8];    /* "weircard" */
+    char version[32]; /* WEIR_VERSION */
+    char role[16];    /* "coordinator", "ps", "worker" */
     char host[64];
     uint64_t pid;
     uint64_t config_digest; /* equal on all ranks, or the job does not start */
@@ -52,8 +52,8 @@ struct weir_comm {
 WEIR_MUST_USE weir_err_t weir_comm_send(weir_comm_t *comm, weir_rank_t to, weir_frame_t frame,
                                         weir_error_t *error);
 
-/* Drive sends and receives; at most one received frame is handed out (`*received`), whose payload the
- * caller owns. `*progressed` says whether anything moved: back off when not. Call: local.
+/* Drive sends and receives; at most one received frame is handed out (`*received`), whose payload
+ * the caller owns. `*progressed` says whether anything moved: back off when not. Call: local.
  * Threads: comm. */
 WEIR_MUST_USE weir_err_t weir_comm_poll(weir_comm_t *comm, weir_frame_t *frame, bool *received,
                                         bool *progressed, weir_error_t *error);

@@ -1,8 +1,8 @@
 /* The comm thread: the one thread of a process that owns its transport and its control socket.
  *
- * Compute and apply threads hand it frames to send and take received frames from it, through bounded
- * rings; they never call MPI or ZeroMQ. It spins briefly, then backs off to short sleeps, so that
- * ranks that share cores do not starve each other; a post wakes it at once. */
+ * Compute and apply threads hand it frames to send and take received frames from it, through
+ * bounded rings; they never call MPI or ZeroMQ. It spins briefly, then backs off to short sleeps,
+ * so that ranks that share cores do not starve each other; a post wakes it at once. */
 #ifndef WEIR_COMMON_COMM_THREAD_H
 #define WEIR_COMMON_COMM_THREAD_H
 
@@ -24,19 +24,21 @@ typedef struct {
     int control_fd;
 } weir_comm_thread_options_t;
 
-/* MPI was initialised by the caller's thread with MPI_THREAD_SERIALIZED; from start to stop only the
- * comm thread uses it. */
+/* MPI was initialised by the caller's thread with MPI_THREAD_SERIALIZED; from start to stop only
+ * the comm thread uses it. */
 WEIR_MUST_USE weir_err_t weir_comm_thread_start(const weir_comm_thread_options_t *options,
                                                 weir_comm_thread_t **thread, weir_error_t *error);
 
-/* Hand over a frame to send (payload ownership moves, also on failure). Blocks while the ring is full.
- * Fails at once when the comm thread has failed. Call: blocks. Threads: one (compute or apply). */
+/* Hand over a frame to send (payload ownership moves, also on failure). Blocks while the ring is
+ * full. Fails at once when the comm thread has failed. Call: blocks. Threads: one (compute or
+ * apply). */
 WEIR_MUST_USE weir_err_t weir_comm_thread_post(weir_comm_thread_t *thread, weir_rank_t to,
                                                weir_frame_t frame, weir_error_t *error);
 
 /* Take the oldest received frame whose type is in `types` (bits 1 << weir_frame_type_t); frames of
  * other types are kept, in order, for later calls. Caller owns the payload. `*received` false: none
- * came within `timeout_seconds` (0: look and return). Call: blocks. Threads: one (compute or apply). */
+ * came within `timeout_seconds` (0: look and return). Call: blocks. Threads: one (compute or
+ * apply). */
 WEIR_MUST_USE weir_err_t weir_comm_thread_take(weir_comm_thread_t *thread, uint32_t types,
                                                double timeout_seconds, weir_frame_t *frame,
                                                bool *received, weir_error_t *error);

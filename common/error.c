@@ -49,7 +49,8 @@ weir_err_t weir_error_from_errno(weir_error_t *error, int errno_value, const cha
         }
         error->hint[0] = '\0';
         if (code == WEIR_ERR_DISK_FULL) {
-            weir_error_hint(error, "free some space or choose another folder; nothing was published");
+            weir_error_hint(error,
+                            "free some space or choose another folder; nothing was published");
         }
     }
     return code;

@@ -1,8 +1,9 @@
 /* Errors as values.
  *
- * A function that can fail returns a weir_err_t: WEIR_OK (0) or a negative code. Its last argument is
- * an optional weir_error_t that then holds one sentence for a person and, where there is one, a hint
- * of what to do. Failure leaves out-parameters untouched. Only mains turn an error into an exit. */
+ * A function that can fail returns a weir_err_t: WEIR_OK (0) or a negative code. Its last argument
+ * is an optional weir_error_t that then holds one sentence for a person and, where there is one, a
+ * hint of what to do. Failure leaves out-parameters untouched. Only mains turn an error into an
+ * exit. */
 #ifndef WEIR_COMMON_ERROR_H
 #define WEIR_COMMON_ERROR_H
 

@@ -1,8 +1,8 @@
 /* Wire frames: the unit of the data plane (docs/files/frame.md).
  *
  * A frame is a 64-byte little-endian header and a payload. A payload travels in pieces of at most
- * WEIR_FRAME_PIECE bytes, behind its header. Whatever arrives is checked (magic, version, job, type,
- * length under the cap, both checksums) before it is used. */
+ * WEIR_FRAME_PIECE bytes, behind its header. Whatever arrives is checked (magic, version, job,
+ * type, length under the cap, both checksums) before it is used. */
 #ifndef WEIR_COMMON_FRAME_H
 #define WEIR_COMMON_FRAME_H
 
@@ -46,7 +46,7 @@ typedef struct {
 
 typedef struct {
     weir_frame_header_t header;
-    void *payload;   /* from weir_buffer_acquire; NULL when payload_size is 0 */
+    void *payload; /* from weir_buffer_acquire; NULL when payload_size is 0 */
 } weir_frame_t;
 
 /* Encode into exactly WEIR_FRAME_HEADER_SIZE bytes; adds magic, version and header checksum. */

@@ -1,8 +1,8 @@
 /* Keys, slots and checksums.
  *
- * A key is 64 bits. hash64 is a bijection of 64 bits (the finaliser of SplitMix64: Steele, Lea, Flood,
- * OOPSLA 2014), so that hash order is a total order of keys. A slot is its upper 14 bits: the unit in
- * which tables are sharded, ordered on disk, and resharded. */
+ * A key is 64 bits. hash64 is a bijection of 64 bits (the finaliser of SplitMix64: Steele, Lea,
+ * Flood, OOPSLA 2014), so that hash order is a total order of keys. A slot is its upper 14 bits:
+ * the unit in which tables are sharded, ordered on disk, and resharded. */
 #ifndef WEIR_COMMON_HASH_H
 #define WEIR_COMMON_HASH_H
 

@@ -73,9 +73,10 @@ void weir_log(weir_log_level_t level, const char *module, const char *format, ..
         (void)snprintf(place, sizeof place, " rank=%d step=%llu", logger.rank,
                        (unsigned long long)step);
     }
-    int length = snprintf(line, sizeof line, "t=%s.%03ldZ lvl=%s role=%s%s mod=%s msg=\"%s\"%s%s\n",
-                          stamp, now.tv_nsec / 1000000, level_names[level], logger.role, place,
-                          module, escaped, pairs != NULL ? " " : "", pairs != NULL ? pairs + 1 : "");
+    int length =
+        snprintf(line, sizeof line, "t=%s.%03ldZ lvl=%s role=%s%s mod=%s msg=\"%s\"%s%s\n", stamp,
+                 now.tv_nsec / 1000000, level_names[level], logger.role, place, module, escaped,
+                 pairs != NULL ? " " : "", pairs != NULL ? pairs + 1 : "");
     size_t size = length < 0 ? 0 : (size_t)length;
     if (size >= sizeof line) {
         size = sizeof line - 1;

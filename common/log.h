@@ -1,5 +1,6 @@
 /* Log lines on stderr, logfmt: t= lvl= role= rank= step= mod= msg="..." k=v.
- * One line is one write. Nothing is logged in kernels or per key. "error" never appears in a clean run. */
+ * One line is one write. Nothing is logged in kernels or per key. "error" never appears in a clean
+ * run. */
 #ifndef WEIR_COMMON_LOG_H
 #define WEIR_COMMON_LOG_H
 
@@ -22,9 +23,9 @@ void weir_log_set_step(uint64_t step);
 void weir_log(weir_log_level_t level, const char *module, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* For mains alone: print "PROGRAM: role rank host: sentence" and a HINT line to stderr, then exit with
- * weir_exit_status(error->code); inside an MPI job the abort hook (set by common/comm_mpi.c) ends the
- * other ranks too. */
+/* For mains alone: print "PROGRAM: role rank host: sentence" and a HINT line to stderr, then exit
+ * with weir_exit_status(error->code); inside an MPI job the abort hook (set by common/comm_mpi.c)
+ * ends the other ranks too. */
 _Noreturn void weir_fatal(const weir_error_t *error);
 void weir_fatal_set_abort_hook(void (*abort_job)(int exit_status));
 

@@ -1,5 +1,6 @@
-/* The number type of the model. The sources under worker/ that compute the model are compiled twice:
- * as float32 for training and, with WEIR_REAL_F64, as float64 for gradient and golden tests. */
+/* The number type of the model. The sources under worker/ that compute the model are compiled
+ * twice: as float32 for training and, with WEIR_REAL_F64, as float64 for gradient and golden tests.
+ */
 #ifndef WEIR_COMMON_REAL_H
 #define WEIR_COMMON_REAL_H
 

@@ -7,7 +7,8 @@
  * are equal by construction; the barrier of each step carries a checksum of them, and a difference
  * ends the job.
  *
- * Why not MPI_Reduce_scatter: its order of additions is not ours to fix (docs/design/0001-ordered-reductions.md). */
+ * Why not MPI_Reduce_scatter: its order of additions is not ours to fix
+ * (docs/design/0001-ordered-reductions.md). */
 #ifndef WEIR_WORKER_DENSE_H
 #define WEIR_WORKER_DENSE_H
 

@@ -74,8 +74,8 @@ typedef struct {
 /* Workspace and saved activations of one thread; grows to the largest batch seen and keeps it. */
 typedef struct weir_hstu weir_hstu_t;
 
-/* Side effect: the BLAS of the process is switched to one thread. Errors: a configuration out of range, out
- * of memory, unknown WEIR_KERNELS. */
+/* Side effect: the BLAS of the process is switched to one thread. Errors: a configuration out of
+ * range, out of memory, unknown WEIR_KERNELS. */
 WEIR_MUST_USE weir_err_t weir_hstu_create(const weir_hstu_config_t *config, weir_hstu_t **hstu,
                                           weir_error_t *error);
 void weir_hstu_destroy(weir_hstu_t *hstu);

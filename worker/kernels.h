@@ -92,9 +92,9 @@ typedef struct {
     void (*scatter_axpy)(const weir_real_t *factors, const weir_real_t *vector, size_t width,
                          const uint32_t *indices, size_t count, weir_real_t *rows);
 
-    /* scores[g * 64 + c] += sum over d < depth of group[g][d] * tile[d * 64 + c], for 4 rows g and 64
-     * candidates c: every score one chain of multiply-adds (fused from v3 on) in the order of d, the
-     * same bits for equal rows wherever they stand. For worker/rank.c. */
+    /* scores[g * 64 + c] += sum over d < depth of group[g][d] * tile[d * 64 + c], for 4 rows g and
+     * 64 candidates c: every score one chain of multiply-adds (fused from v3 on) in the order of d,
+     * the same bits for equal rows wherever they stand. For worker/rank.c. */
     void (*score_tile)(const weir_real_t *const *group, const weir_real_t *tile, size_t depth,
                        weir_real_t *scores);
 
