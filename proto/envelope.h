@@ -9,6 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The INIT macros of protobuf-c cast a const away. gcc knows that they are a system header's; clang
+ * warns where they are used. */
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wcast-qual"
+#endif
+
 enum { WEIR_ENVELOPE_MAX = 1 << 20 };
 
 typedef struct {

@@ -7,7 +7,10 @@
 #include "tools/verbs.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <jansson.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,17 +19,23 @@
 
 typedef Weir__Control__Envelope envelope_t;
 
-enum { OPTION_JSON = 256, OPTION_TIMEOUT, OPTION_NO_SAVE };
+enum { OPTION_JSON = 256, OPTION_TIMEOUT, OPTION_NO_SAVE, OPTION_NO_WAIT };
+
+/* Seconds: a coordinator answers at once, but a checkpoint may be large. */
+#define ANSWER_TIMEOUT 10.0
+#define CHECKPOINT_TIMEOUT 600.0
 
 typedef struct {
     const char *run, *verb;
-    bool json, no_save;
+    bool json, no_save, no_wait;
     double timeout;
 } arguments_t;
 
 static const struct argp_option options[] = {
     {"run", 'r', "DIR", 0, "folder of the run", 0},
-    {"timeout", OPTION_TIMEOUT, "SECONDS", 0, "how long to wait for an answer (default 60)", 0},
+    {"timeout", OPTION_TIMEOUT, "SECONDS", 0,
+     "how long to wait for an answer (default 10, for a checkpoint 600)", 0},
+    {"no-wait", OPTION_NO_WAIT, NULL, 0, "with checkpoint: ask for it and leave", 0},
     {"no-save", OPTION_NO_SAVE, NULL, 0, "with stop: do not save first", 0},
     {"json", OPTION_JSON, NULL, 0, "answer in JSON", 0},
     {0},
@@ -45,9 +54,13 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case OPTION_NO_SAVE:
         arguments->no_save = true;
         return 0;
+    case OPTION_NO_WAIT:
+        arguments->no_wait = true;
+        return 0;
     case OPTION_TIMEOUT:
         arguments->timeout = strtod(value, &end);
-        if (end == value || *end != '\0' || !(arguments->timeout > 0.0)) {
+        if (end == value || *end != '\0' || !(arguments->timeout > 0.0) ||
+            arguments->timeout > 1e6) {
             argp_error(state, "--timeout wants seconds, not \"%s\"", value);
         }
         return 0;
@@ -90,9 +103,17 @@ static weir_err_t read_endpoint(const char *run, char *endpoint, size_t capacity
     const char *value = json_string_value(json_object_get(object, "endpoint"));
     const char *host = json_string_value(json_object_get(object, "host"));
     const char *port = value != NULL ? strrchr(value, ':') : NULL;
+    json_int_t pid = json_integer_value(json_object_get(object, "pid"));
     (void)gethostname(own, sizeof own - 1);
     if (err == WEIR_OK && (value == NULL || host == NULL || port == NULL)) {
         err = weir_errorf(error, WEIR_ERR_CORRUPT, "%s does not say where the job listens", path);
+    } else if (err == WEIR_OK && strcmp(host, own) == 0 && pid > 0 && pid <= INT_MAX &&
+               kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
+        err = weir_errorf(error, WEIR_ERR_NOT_FOUND, "no job is running in %s", run);
+        weir_error_hint(error,
+                        "the last one was killed; `weir train --run %s --resume` continues "
+                        "from its last checkpoint",
+                        run);
     } else if (err == WEIR_OK && strcmp(host, own) == 0 && strstr(value, own) != NULL) {
         (void)snprintf(endpoint, capacity, "tcp://127.0.0.1%s", port);
     } else if (err == WEIR_OK) {
@@ -126,7 +147,8 @@ static weir_err_t ask(const char *endpoint, const envelope_t *question, double t
         err = weir_errorf(error, WEIR_ERR_TIMEOUT, "the coordinator at %s did not answer in %.0f s",
                           endpoint, timeout);
         weir_error_hint(error,
-                        "a job that was killed leaves control.json behind; is it still running?");
+                        "a job that was killed leaves control.json behind; is it still running on "
+                        "that host?");
     }
     if (err == WEIR_OK) {
         err = weir_envelope_unpack(zmq_msg_data(&message), zmq_msg_size(&message), answer, error);
@@ -225,16 +247,21 @@ int weir_verb_ctl(int argc, char **argv) {
         NULL};
     weir_error_t error = {0};
     char endpoint[256];
-    arguments_t arguments = {.timeout = 60.0};
+    arguments_t arguments = {.timeout = 0.0};
     envelope_t question = WEIR__CONTROL__ENVELOPE__INIT, *answer = NULL;
     Weir__Control__StatusRequest status = WEIR__CONTROL__STATUS_REQUEST__INIT;
     Weir__Control__CheckpointRequest checkpoint = WEIR__CONTROL__CHECKPOINT_REQUEST__INIT;
     Weir__Control__Stop stop = WEIR__CONTROL__STOP__INIT;
     (void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    bool saves = strcmp(arguments.verb, "checkpoint") == 0;
+    if (arguments.timeout == 0.0) {
+        arguments.timeout = saves ? CHECKPOINT_TIMEOUT : ANSWER_TIMEOUT;
+    }
     if (strcmp(arguments.verb, "status") == 0) {
         question.body_case = WEIR__CONTROL__ENVELOPE__BODY_STATUS_REQUEST;
         question.status_request = &status;
-    } else if (strcmp(arguments.verb, "checkpoint") == 0) {
+    } else if (saves) {
+        checkpoint.no_wait = arguments.no_wait;
         question.body_case = WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_REQUEST;
         question.checkpoint_request = &checkpoint;
     } else {

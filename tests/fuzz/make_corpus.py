@@ -113,7 +113,46 @@ def make_server_frames():
 
 
 make_tensor_files()
+def field(number, value):
+    """One field of a protobuf message: an integer, a double, bytes, or a text."""
+    def varint(n):
+        out = b""
+        while True:
+            out += bytes([n & 127 | (128 if n > 127 else 0)])
+            n >>= 7
+            if n == 0:
+                return out
+    if isinstance(value, float):
+        return varint(number << 3 | 1) + struct.pack("<d", value)
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def make_control_messages():
+    """proto/control.proto. The first byte is the sender: 0 a ctl, 1 the server, 2 and 3 workers."""
+    def message(name, sender, body, content, job=1):
+        write("control", name, bytes([sender]) + (field(1, job) if job else b"") + field(body, content))
+    message("join", 1, 2, field(1, 1) + field(2, "ps") + field(4, "host") + field(5, 77) + field(6, "0.1.0"))
+    message("heartbeat", 2, 3, field(1, 2) + field(2, 40) + field(3, 2) + field(4, 2.5) + field(5, 1e5))
+    message("done_phase", 3, 3, field(1, 3) + field(3, 6))
+    message("checkpoint_request", 2, 4, field(1, 1) + field(2, 1) + field(3, 1) + field(4, '{"mrr": 0.5}'))
+    message("bad_metrics", 2, 4, field(1, 7) + field(4, '{"mrr": '))
+    written = field(1, "item.ps-0000-of-0001.safetensors") + field(2, 4096) + field(3, 2**64 - 1)
+    message("checkpoint_done", 1, 6, field(1, 1) + field(2, 1) + field(3, written) + field(3, written))
+    message("traversal", 1, 6, field(1, 1) + field(2, 1) + field(3, field(1, "../../etc/passwd")))
+    message("checkpoint_failed", 1, 6, field(1, 1) + field(2, 1) + field(4, "no space left on device"))
+    message("finish", 2, 9, field(2, 1) + field(3, "finished"))
+    message("ctl_status", 0, 7, b"", job=0)
+    message("ctl_stop", 0, 9, field(1, 1), job=0)
+    message("ctl_checkpoint", 0, 4, b"", job=0)
+    message("ctl_no_wait", 0, 4, field(5, 1), job=0)
+    message("wrong_job", 2, 9, field(2, 1), job=2)
+
+
 make_manifests()
 make_configs()
 make_csvs()
 make_server_frames()
+make_control_messages()
