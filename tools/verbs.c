@@ -16,6 +16,7 @@ const weir_verb_t weir_verbs[] = {
     {"inspect", "what a checkpoint holds: tables, parameters, metrics, configuration",
      weir_verb_inspect},
     {"baseline", "evaluate a simple model by the same protocol", weir_verb_baseline},
+    {"report", "one HTML page of a run: curves, evaluations, timing", weir_verb_report},
     {"ctl", "status of a running job; ask it for a checkpoint, or to stop", weir_verb_ctl},
     {"prepare", "turn a log of events into data to train on", weir_verb_prepare},
     {"synth", "make data with something to learn from a seed", weir_verb_synth},
