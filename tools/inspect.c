@@ -1,9 +1,11 @@
-/* weir inspect: what a checkpoint holds. */
+/* weir inspect: what a checkpoint holds. A verb of its own is a row of the table below; a word that
+ * is none of them is the checkpoint to show. */
 #include "common/log.h"
 #include "tools/survey.h"
 #include "tools/verbs.h"
 
 #include <argp.h>
+#include <string.h>
 
 enum { OPTION_JSON = 256, OPTION_VERIFY, OPTION_ALL };
 
@@ -46,7 +48,7 @@ static error_t parse_option(int option, char *value, struct argp_state *state) {
     }
 }
 
-int weir_verb_inspect(int argc, char **argv) {
+static int show(int argc, char **argv) {
     static const struct argp argp = {
         options,
         parse_option,
@@ -73,4 +75,17 @@ int weir_verb_inspect(int argc, char **argv) {
         weir_fatal(&error);
     }
     return 0;
+}
+
+int weir_verb_inspect(int argc, char **argv) {
+    static const weir_verb_t table[] = {
+        {"show", "what a checkpoint holds", show},
+        {NULL, NULL, NULL},
+    };
+    for (const weir_verb_t *verb = table; argc > 1 && verb->name != NULL; verb++) {
+        if (strcmp(argv[1], verb->name) == 0) {
+            return weir_verbs_run(table, "weir inspect", "Look into checkpoints.", argc, argv);
+        }
+    }
+    return show(argc, argv);
 }
