@@ -1,11 +1,14 @@
 #include "common/comm.h"
 
-#include "common/hash.h"
-
 weir_err_t weir_comm_send(weir_comm_t *comm, weir_rank_t to, weir_frame_t frame,
                           weir_error_t *error) {
+    if (frame.header.payload_size == 0) {
+        weir_buffer_release(frame.payload);
+        frame.payload = NULL;
+    }
     if (to >= comm->size || to == comm->rank ||
-        frame.header.payload_size > WEIR_FRAME_MAX_PAYLOAD) {
+        frame.header.payload_size > WEIR_FRAME_MAX_PAYLOAD ||
+        (frame.header.payload_size > 0 && frame.payload == NULL)) {
         weir_buffer_release(frame.payload);
         return weir_errorf(error, WEIR_ERR_INVALID,
                            "a frame of %llu bytes from rank %u to rank %u of %u cannot be sent",
@@ -15,8 +18,7 @@ weir_err_t weir_comm_send(weir_comm_t *comm, weir_rank_t to, weir_frame_t frame,
     frame.header.source = comm->rank;
     frame.header.job = comm->job;
     frame.header.payload_checksum =
-        frame.payload != NULL ? weir_checksum(frame.payload, (size_t)frame.header.payload_size, 0)
-                              : 0;
+        weir_frame_checksum(frame.payload, (size_t)frame.header.payload_size);
     return comm->operations->send(comm, to, frame, error);
 }
 

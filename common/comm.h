@@ -48,13 +48,16 @@ struct weir_comm {
 };
 
 /* Queue a frame for rank `to` (not itself). The transport owns the payload from here on, also on
- * failure. source, job and checksums are filled here. Call: local. Threads: comm. */
+ * failure. source, job and checksums are filled here. The queue takes every frame, so that two
+ * ranks that send to each other cannot block each other; what is under way to one rank is bounded,
+ * and how much may wait is for the protocol above to bound. Call: local. Threads: comm. */
 WEIR_MUST_USE weir_err_t weir_comm_send(weir_comm_t *comm, weir_rank_t to, weir_frame_t frame,
                                         weir_error_t *error);
 
 /* Drive sends and receives; at most one received frame is handed out (`*received`), whose payload
- * the caller owns. `*progressed` says whether anything moved: back off when not. Call: local.
- * Threads: comm. */
+ * the caller owns. `frame` NULL: drive sends alone, for a caller that has no room. `*progressed`
+ * says whether anything moved: back off when not. A frame that fails a check is dropped whole, and
+ * the error names its sender; the frames after it still come. Call: local. Threads: comm. */
 WEIR_MUST_USE weir_err_t weir_comm_poll(weir_comm_t *comm, weir_frame_t *frame, bool *received,
                                         bool *progressed, weir_error_t *error);
 
@@ -62,15 +65,18 @@ WEIR_MUST_USE weir_err_t weir_comm_poll(weir_comm_t *comm, weir_frame_t *frame, 
 bool weir_comm_idle(const weir_comm_t *comm);
 void weir_comm_destroy(weir_comm_t *comm);
 
-/* MPI. init: MPI_Init_thread(FUNNELED), own communicator, errors returned, abort hook set.
- * exchange: every rank gives its card and gets all cards, in rank order; fails with a deadline.
- * Call: collective(world). Threads: comm (the thread that called init). */
+/* MPI. init: MPI_Init_thread(SERIALIZED), own communicator, errors returned, abort hook set.
+ * exchange: every rank gives its card and gets all cards, in rank order; fails with a deadline,
+ * after which finalize ends the whole job. The caller compares the cards. Call: collective(world).
+ * Threads: one at a time. */
 WEIR_MUST_USE weir_err_t weir_comm_mpi_init(int *argc, char ***argv, weir_comm_t **comm,
                                             weir_error_t *error);
 WEIR_MUST_USE weir_err_t weir_comm_mpi_exchange_cards(weir_comm_t *comm, const weir_card_t *mine,
                                                       weir_card_t *all, double timeout_seconds,
                                                       weir_error_t *error);
-/* After a clean end on every rank. Call: collective(world). */
+/* After the last frame, on every rank; destroys `comm` (NULL: MPI alone is ended). Waits for the
+ * other ranks for about a minute; a job whose ranks do not all come is aborted instead. Call:
+ * collective(world). */
 void weir_comm_mpi_finalize(weir_comm_t *comm);
 
 /* In-process: `size` connected transports into comms[0 .. size-1]. Each may be polled by its own

@@ -6,7 +6,8 @@
 
 /* Header on the wire, little-endian: magic 4, version 2, type 2, flags 2, reserved 2, source 4, job
  * 8, step 8, sequence 4, count 4, payload_size 8, payload_checksum 8, header_checksum 8 (of the 56
- * bytes before it). */
+ * bytes before it). Magic and version come first and never move, so that another version is named.
+ */
 static const uint8_t frame_magic[4] = {'W', 'E', 'I', 'R'};
 
 enum { CHECKSUM_OFFSET = 56 };
@@ -47,16 +48,19 @@ static weir_err_t check_header(const uint8_t *bytes, uint64_t job,
     if (memcmp(bytes, frame_magic, sizeof frame_magic) != 0) {
         return weir_errorf(error, WEIR_ERR_CORRUPT, "a frame does not begin with its magic");
     }
-    if (get(bytes + CHECKSUM_OFFSET, 8) != weir_checksum(bytes, CHECKSUM_OFFSET, 0)) {
-        return weir_errorf(error, WEIR_ERR_CORRUPT, "the header of a frame fails its checksum");
-    }
     if (get(bytes + 4, 2) != WEIR_FRAME_VERSION) {
         return weir_errorf(error, WEIR_ERR_VERSION, "a frame is of version %llu, expected %d",
                            (unsigned long long)get(bytes + 4, 2), WEIR_FRAME_VERSION);
     }
+    if (get(bytes + CHECKSUM_OFFSET, 8) != weir_checksum(bytes, CHECKSUM_OFFSET, 0)) {
+        return weir_errorf(error, WEIR_ERR_CORRUPT, "the header of a frame fails its checksum");
+    }
     if (header->type == 0 || header->type >= WEIR_FRAME_TYPE_COUNT) {
         return weir_errorf(error, WEIR_ERR_CORRUPT, "a frame is of the unknown type %u",
                            header->type);
+    }
+    if (get(bytes + 10, 2) != 0) {
+        return weir_errorf(error, WEIR_ERR_CORRUPT, "a frame uses bytes that are reserved");
     }
     if (job != 0 && header->job != job) {
         return weir_errorf(error, WEIR_ERR_PEER, "a frame belongs to job %llx, not to %llx",
@@ -90,6 +94,15 @@ weir_err_t weir_frame_decode_header(const uint8_t *bytes, size_t size, uint64_t 
         *header = decoded;
     }
     return err;
+}
+
+uint64_t weir_frame_checksum(const void *payload, size_t size) {
+    uint64_t checksum = 0;
+    for (size_t begin = 0; begin < size; begin += WEIR_FRAME_PIECE) {
+        size_t piece = size - begin < WEIR_FRAME_PIECE ? size - begin : WEIR_FRAME_PIECE;
+        checksum = weir_checksum((const char *)payload + begin, piece, checksum);
+    }
+    return checksum;
 }
 
 const char *weir_frame_type_name(weir_frame_type_t type) {

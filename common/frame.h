@@ -2,7 +2,8 @@
  *
  * A frame is a 64-byte little-endian header and a payload. A payload travels in pieces of at most
  * WEIR_FRAME_PIECE bytes, behind its header. Whatever arrives is checked (magic, version, job,
- * type, length under the cap, both checksums) before it is used. */
+ * type, length under the cap, both checksums) before it is used. A payload of at most
+ * WEIR_FRAME_EAGER bytes rides with its header in one message. */
 #ifndef WEIR_COMMON_FRAME_H
 #define WEIR_COMMON_FRAME_H
 
@@ -26,6 +27,8 @@ typedef enum {
 enum {
     WEIR_FRAME_HEADER_SIZE = 64,
     WEIR_FRAME_PIECE = 256 * 1024, /* bytes; the size at which MPI is fastest over shared memory */
+    /* bytes; with the header it stays under the 4 KiB up to which Open MPI sends without asking */
+    WEIR_FRAME_EAGER = 3968,
     WEIR_FRAME_VERSION = 1
 };
 
@@ -33,15 +36,15 @@ enum {
 #define WEIR_FRAME_MAX_PAYLOAD ((uint64_t)1 << 32)
 
 typedef struct {
-    uint16_t type;         /* weir_frame_type_t */
-    uint16_t flags;        /* meaning by type */
-    uint32_t source;       /* rank of the sender in the job */
-    uint64_t job;          /* identity of this run of the job, from the roster */
-    uint64_t step;         /* step t the frame belongs to */
-    uint32_t sequence;     /* by type: bucket or request number within the step */
-    uint32_t count;        /* by type: keys, rows or elements in the payload */
-    uint64_t payload_size; /* bytes */
-    uint64_t payload_checksum;
+    uint16_t type;             /* weir_frame_type_t */
+    uint16_t flags;            /* meaning by type */
+    uint32_t source;           /* rank of the sender in the job */
+    uint64_t job;              /* identity of this run of the job, from the roster */
+    uint64_t step;             /* step t the frame belongs to */
+    uint32_t sequence;         /* by type: bucket or request number within the step */
+    uint32_t count;            /* by type: keys, rows or elements in the payload */
+    uint64_t payload_size;     /* bytes */
+    uint64_t payload_checksum; /* weir_frame_checksum */
 } weir_frame_header_t;
 
 typedef struct {
@@ -56,6 +59,11 @@ void weir_frame_encode_header(const weir_frame_header_t *header,
 /* Decode and check all but the payload's checksum. `job` 0 accepts any job. */
 WEIR_MUST_USE weir_err_t weir_frame_decode_header(const uint8_t *bytes, size_t size, uint64_t job,
                                                   weir_frame_header_t *header, weir_error_t *error);
+
+/* The checksum of a payload: over its pieces in order, each seeded with the result for those before
+ * it (the first with 0), so that a receiver takes each piece as it comes. 0 when there is no
+ * payload. */
+uint64_t weir_frame_checksum(const void *payload, size_t size);
 
 /* Buffers of frames: size classes with free lists, so that the steady state allocates nothing.
  * 64-byte aligned. Release accepts NULL. Threads: any. */
