@@ -15,8 +15,8 @@ typedef struct weir_comm_thread weir_comm_thread_t;
 
 typedef struct {
     weir_comm_t *comm; /* not owned; used by the comm thread alone between start and stop */
-    /* Called on each turn of the comm thread, for the control socket; true when it did something.
-     * May be NULL. Threads: comm. */
+    /* Called on each turn of the comm thread, for the control socket; true when it did something,
+     * upon which a thread that blocks in take is woken. May be NULL. Threads: comm. */
     bool (*poll_control)(void *control);
     void *control;
     /* A descriptor that becomes readable when the control socket may have something (ZMQ_FD), to be
@@ -37,8 +37,8 @@ WEIR_MUST_USE weir_err_t weir_comm_thread_post(weir_comm_thread_t *thread, weir_
 
 /* Take the oldest received frame whose type is in `types` (bits 1 << weir_frame_type_t); frames of
  * other types are kept, in order, for later calls. Caller owns the payload. `*received` false: none
- * came within `timeout_seconds` (0: look and return). Call: blocks. Threads: one (compute or
- * apply). */
+ * came within `timeout_seconds` (0: look and return), or the thread was woken before. Call: blocks.
+ * Threads: one (compute or apply). */
 WEIR_MUST_USE weir_err_t weir_comm_thread_take(weir_comm_thread_t *thread, uint32_t types,
                                                double timeout_seconds, weir_frame_t *frame,
                                                bool *received, weir_error_t *error);

@@ -113,8 +113,8 @@ static weir_err_t serve(process_t *process, weir_error_t *error) {
     while (err == WEIR_OK && !weir_control_client_done(job->control)) {
         weir_frame_t frame;
         bool received = false;
-        /* The comm thread does not wake us for control messages: look for them now and then. */
-        err = weir_comm_thread_take(job->comm_thread, TYPES, 0.002, &frame, &received, error);
+        /* Control messages wake us. */
+        err = weir_comm_thread_take(job->comm_thread, TYPES, 0.25, &frame, &received, error);
         if (err == WEIR_OK && received) {
             err = weir_server_handle(process->server, frame, error);
         }
