@@ -17,7 +17,8 @@ plant() {
   mkdir -p "$tree"/{common,proto,ps,worker,tools,docs,tests/mpi,coordinator}
   cp "$scripts/../.clang-format" "$tree/"
   printf '#include <stdio.h>\n\nint weir_log_count(void) {\n    return 1;\n}\n' >"$tree/common/log.c"
-  printf '#include <mpi.h>\n' >"$tree/common/comm_mpi.c"
+  printf '#include <mpi.h>\n' >"$tree/common/comm_mpi.h"
+  printf '#include "common/comm_mpi.h"\n' >"$tree/common/comm_mpi_send.c"
   printf '#include <mpi.h>\n' >"$tree/tests/mpi/test_comm.c"
   printf '#include "common/hash.h"\n#include "ps/split.h"\n' >"$tree/ps/client.c"
   printf '#include "ps/client.h"\n' >"$tree/worker/trainer.c"
@@ -61,6 +62,8 @@ printf '#include "../ps/table.h"\n' >"$tree/common/file.c"
 breaks layers '^common/file.c:1: .*without its folder'
 printf '#include <mpi.h>\n' >"$tree/ps/server.c"
 breaks layers '^ps/server.c:1: <mpi.h>'
+printf '#include "common/comm_mpi.h"\n' >"$tree/ps/server.c"
+breaks layers '^ps/server.c:1: common/comm_mpi.h'
 mkdir "$tree/util" && printf '\n' >"$tree/util/util.c"
 breaks layers '^util/util.c:1: .*has no layer'
 seq 1001 >"$tree/tools/long.c"
