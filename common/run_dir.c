@@ -95,6 +95,20 @@ weir_err_t weir_run_dir_acquire(const char *run, bool resume, weir_run_lock_t *l
     return WEIR_OK;
 }
 
+bool weir_run_dir_is_free(const char *run) {
+    char path[WEIR_PATH_MAX];
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = weir_path_join(path, sizeof path, run, "lock", NULL) == WEIR_OK
+                 ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
+                 : -1;
+    if (fd < 0) {
+        return false;
+    }
+    bool free_now = fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type == F_UNLCK;
+    (void)close(fd);
+    return free_now;
+}
+
 void weir_run_dir_release(const char *run, weir_run_lock_t *lock) {
     (void)run;
     if (lock->fd >= 0) {

@@ -2,15 +2,13 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/log.h"
+#include "common/run_dir.h"
 #include "proto/control_client.h"
 #include "proto/envelope.h"
 #include "tools/verbs.h"
 
 #include <argp.h>
-#include <errno.h>
 #include <jansson.h>
-#include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,12 +101,10 @@ static weir_err_t read_endpoint(const char *run, char *endpoint, size_t capacity
     const char *value = json_string_value(json_object_get(object, "endpoint"));
     const char *host = json_string_value(json_object_get(object, "host"));
     const char *port = value != NULL ? strrchr(value, ':') : NULL;
-    json_int_t pid = json_integer_value(json_object_get(object, "pid"));
     (void)gethostname(own, sizeof own - 1);
     if (err == WEIR_OK && (value == NULL || host == NULL || port == NULL)) {
         err = weir_errorf(error, WEIR_ERR_CORRUPT, "%s does not say where the job listens", path);
-    } else if (err == WEIR_OK && strcmp(host, own) == 0 && pid > 0 && pid <= INT_MAX &&
-               kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
+    } else if (err == WEIR_OK && weir_run_dir_is_free(run)) {
         err = weir_errorf(error, WEIR_ERR_NOT_FOUND, "no job is running in %s", run);
         weir_error_hint(error,
                         "the last one was killed; `weir train --run %s --resume` continues "

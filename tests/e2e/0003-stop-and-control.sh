@@ -48,6 +48,7 @@ for role in ps worker coordinator; do
   kill -9 "$victim"
   finish "1 2 3 4 5 6 9 10 12 137 143"
   [ "$(readlink run/checkpoints/latest)" = "$before" ] || [ -f run/checkpoints/latest/manifest.json ] || fail "latest is gone"
+  expect 8 dead-$role 'no job is running' weir ctl --run run status
   expect 0 after-$role 'ok' weir inspect run --verify
 done
 start run --resume
