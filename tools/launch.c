@@ -159,6 +159,20 @@ static void append_text(char *text, size_t capacity, const char *addition, bool 
     }
 }
 
+/* srun splits the file's lines at white space, knows no quotes, and replaces %t and %o. */
+static weir_err_t check_srun_words(const weir_launch_t *launch, weir_error_t *error) {
+    for (size_t i = 0; i < launch->argument_count; i++) {
+        const char *word = launch->arguments[i];
+        if (word[0] == '\0' || strpbrk(word, " \t\n\r'\"\\%#") != NULL) {
+            (void)weir_errorf(error, WEIR_ERR_UNSUPPORTED,
+                              "srun cannot be given the argument \"%.200s\"", word);
+            weir_error_hint(error, "names without spaces, quotes, %% and #; or --launcher mpirun");
+            return WEIR_ERR_UNSUPPORTED;
+        }
+    }
+    return WEIR_OK;
+}
+
 /* srun takes roles from a file: "0 program args", "1-2 program args". */
 static weir_err_t write_multi_prog(const weir_launch_t *launch, char *path, size_t capacity,
                                    weir_error_t *error) {
@@ -180,7 +194,11 @@ static weir_err_t write_multi_prog(const weir_launch_t *launch, char *path, size
     if (err == WEIR_OK && !fits) {
         err = weir_errorf(error, WEIR_ERR_INVALID, "the command line is too long for srun");
     }
-    int length = snprintf(path, capacity, "%s.srun", launch->run);
+    size_t size = strlen(launch->run); /* beside the run's folder, which is not there yet */
+    while (size > 1 && launch->run[size - 1] == '/') {
+        size--;
+    }
+    int length = snprintf(path, capacity, "%.*s.srun", (int)size, launch->run);
     if (err == WEIR_OK && (length < 0 || (size_t)length >= capacity)) {
         err = weir_errorf(error, WEIR_ERR_INVALID, "the run folder's name is too long");
     }
@@ -192,7 +210,10 @@ static weir_err_t write_multi_prog(const weir_launch_t *launch, char *path, size
 
 static weir_err_t build_srun(const weir_launch_t *launch, line_t *line, weir_error_t *error) {
     char path[WEIR_PATH_MAX];
-    weir_err_t err = write_multi_prog(launch, path, sizeof path, error);
+    weir_err_t err = check_srun_words(launch, error);
+    if (err == WEIR_OK) {
+        err = write_multi_prog(launch, path, sizeof path, error);
+    }
     if (err != WEIR_OK) {
         return err;
     }
