@@ -18,8 +18,8 @@ typedef struct {
  * process however that ends. Call: blocks. Threads: any. */
 WEIR_MUST_USE weir_err_t weir_run_dir_acquire(const char *run, bool resume, weir_run_lock_t *lock,
                                               weir_error_t *error);
-/* Whether RUN certainly belongs to no job: its lock can be looked at and nobody holds it. False when in
- * doubt. Call: local. Threads: any. */
+/* Whether RUN certainly belongs to no job: its lock can be looked at and nobody holds it. False
+ * when in doubt. Call: local. Threads: any. */
 bool weir_run_dir_is_free(const char *run);
 
 /* Accepts a lock that was never taken (fd -1). */

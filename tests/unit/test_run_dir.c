@@ -67,10 +67,12 @@ START_TEST(a_second_acquire_in_one_process_is_refused_and_release_frees) {
     weir_run_lock_t lock = {-1}, second = {-1};
     ck_assert_int_eq(weir_run_dir_acquire(run, false, &lock, NULL), WEIR_OK);
     ck_assert_int_eq(weir_run_dir_acquire(run, false, &second, NULL), WEIR_ERR_EXISTS);
+    ck_assert(!weir_run_dir_is_free(run));
     weir_run_dir_release(run, &second); /* never taken: nothing happens */
     ck_assert_int_eq(weir_run_dir_acquire(run, false, &second, NULL), WEIR_ERR_EXISTS);
     weir_run_dir_release(run, &lock);
     ck_assert_int_eq(lock.fd, -1);
+    ck_assert(weir_run_dir_is_free(run));
     ck_assert_int_eq(weir_run_dir_acquire(run, false, &second, NULL), WEIR_OK);
     weir_run_dir_release(run, &second);
 }
