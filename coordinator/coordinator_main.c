@@ -200,7 +200,8 @@ static weir_err_t create_coordinator(process_t *process, weir_error_t *error) {
                                           .workers = process->job.workers,
                                           .config_yaml = process->config_yaml,
                                           .silence_seconds = silence > 10.0 ? silence : 10.0,
-                                          .checkpoint_seconds = config->cluster.timeout,
+                                          /* before worker 0 gives up, so that it learns why */
+                                          .checkpoint_seconds = 0.9 * config->cluster.timeout,
                                           .leave_seconds = 10.0,
                                           .step = process->start_step};
     weir_coordinator_operations_t operations = {.send = send_message,

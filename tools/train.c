@@ -29,6 +29,7 @@ typedef struct {
     const char **sets; /* "key=value" */
     size_t set_count;
     bool resume, dry_run, best, json, validation;
+    char chosen[24]; /* weir eval: the step that `step` then is */
     weir_launcher_t launcher;
 } arguments_t;
 
@@ -342,6 +343,7 @@ static weir_err_t print_metrics(const char *run, bool as_json, weir_error_t *err
 static weir_err_t check_eval(arguments_t *arguments, char *config_path, size_t capacity,
                              weir_config_t *config, weir_error_t *error) {
     char where[WEIR_PATH_MAX], folder[WEIR_PATH_MAX], name[32] = "latest", *end = NULL;
+    uint64_t found = 0;
     weir_err_t err = weir_path_join(config_path, capacity, arguments->run, "config.yaml", error);
     if (err == WEIR_OK && !weir_file_exists(config_path)) {
         return weir_errorf(error, WEIR_ERR_NOT_FOUND, "%s is not the folder of a run",
@@ -370,7 +372,18 @@ static weir_err_t check_eval(arguments_t *arguments, char *config_path, size_t c
         return weir_errorf(error, WEIR_ERR_INVALID, "the run folder's name is too long");
     }
     err = weir_checkpoint_resolve(where, folder, sizeof folder, error);
-    return err == WEIR_OK ? check_data(config, error) : err;
+    if (err != WEIR_OK) {
+        return err;
+    }
+    /* By number from here on: a job that trains this run may move `latest` between two ranks. */
+    const char *slash = strrchr(folder, '/');
+    if (slash != NULL && weir_checkpoint_parse_step(slash + 1, &found)) {
+        (void)snprintf(arguments->chosen, sizeof arguments->chosen, "%llu",
+                       (unsigned long long)found);
+        arguments->step = arguments->chosen;
+        arguments->best = false;
+    }
+    return check_data(config, error);
 }
 
 int weir_verb_eval(int argc, char **argv) {

@@ -31,6 +31,10 @@ expect 0 status 'worker' weir ctl --run run status
 expect 0 status-json '"ranks"' weir ctl --run run status --json
 expect 0 checkpoint 'checkpoint' weir ctl --run run checkpoint
 [ -f run/checkpoints/latest/manifest.json ] || fail "ctl checkpoint saved nothing"
+expect 0 no-wait 'next step' weir ctl --run run checkpoint --no-wait
+[ "$(stat -c %a run/control.json)" = 600 ] || fail "control.json is not for its owner alone"
+expect 0 beside '"hr@10"' weir eval --run run --json
+kill -0 "$pid" || fail "an evaluation ended the job beside it"
 expect 7 second 'belongs to a job that is running' weir train --config config.yaml --run run --resume
 kill -INT "$pid"
 finish 12
@@ -53,5 +57,11 @@ for role in ps worker coordinator; do
 done
 start run --resume
 kill -TERM "$pid"
+finish 12
+start run --resume
+kill -HUP "$pid"
+finish 12
+start run --resume
+expect 0 stop-discard 'without saving' weir ctl --run run stop --no-save
 finish 12
 echo "ok"
