@@ -139,14 +139,14 @@ static void print_config(const weir_survey_t *survey, bool all) {
 }
 
 static void print_files(const weir_survey_t *survey) {
-    (void)printf("\n%-40s %10s  %-16s  %s\n", "file", "size", "xxh3",
-                 survey->verified ? "checksum" : "");
+    (void)printf("\n%-40s %10s  %s\n", "file", "size",
+                 survey->verified ? "xxh3              checksum" : "xxh3");
     for (size_t i = 0; i < survey->manifest.file_count; i++) {
         const weir_checkpoint_file_t *file = &survey->manifest.files[i];
         char size[32];
-        (void)printf("%-40s %10s  %016" PRIx64 "  %s\n", file->name,
+        (void)printf("%-40s %10s  %016" PRIx64 "%s\n", file->name,
                      weir_human_bytes((double)file->size, size), file->checksum,
-                     survey->verified ? "ok" : "");
+                     survey->verified ? "  ok" : "");
     }
     if (!survey->verified) {
         (void)printf("sizes are as the manifest says; --verify compares the checksums too\n");

@@ -13,6 +13,12 @@ expect 0 eval '"hr@10"' weir eval --run run --json
 expect 0 inspect '"item"' weir inspect run --json
 python3 -c 'import json,sys; json.load(open("inspect.log"))' || fail "inspect --json is not JSON"
 expect 0 verify 'ok' weir inspect run --verify
+python=$WEIR_SOURCE/.venv/bin/python
+[ -x "$python" ] || python=python3
+got=0
+"$python" "$WEIR_SOURCE/tests/interop/checkpoint_numbers.py" "$WEIR_BIN/weir" run >numbers.log 2>&1 || got=$?
+[ "$got" -eq 0 ] || [ "$got" -eq 77 ] || fail "another reader sees other numbers: $(cat numbers.log)"
+cat numbers.log
 expect 0 report 'report.html' weir report run
 grep -q '<svg' run/report.html || fail "the report has no curve"
 ! grep -Eq '(src|href)="https?:' run/report.html || fail "the report opens the network"
