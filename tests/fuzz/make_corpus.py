@@ -112,7 +112,26 @@ def make_server_frames():
     write("server", "count", frame(1, 1, 1, [5, 6], count=200))
 
 
+def make_frames():
+    """Headers without their checksum: the target puts it right."""
+
+    def header(**changes):
+        f = {"magic": b"WEIR", "version": 1, "type": 3, "flags": 0, "reserved": 0, "source": 1, "job": 42,
+             "step": 12000, "sequence": 0, "count": 10, "size": 2560, "checksum": 0x0123456789abcdef, **changes}
+        return struct.pack("<4sHHHHIQQIIQQQ", *f.values(), 0)
+
+    write("frame", "good", header())
+    write("frame", "other_job", header(job=7))
+    write("frame", "huge", header(size=1 << 63))
+    write("frame", "at_the_cap", header(size=1 << 32))
+    write("frame", "version_2", header(version=2))
+    write("frame", "type_0", header(type=0))
+    write("frame", "reserved", header(reserved=1))
+    write("frame", "short", header()[:40])
+
+
 make_tensor_files()
+make_frames()
 def field(number, value):
     """One field of a protobuf message: an integer, a double, bytes, or a text."""
     def varint(n):

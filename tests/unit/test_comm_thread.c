@@ -278,7 +278,7 @@ START_TEST(wake_ends_a_take_that_would_wait_for_ever) {
     start_pair(&pair);
     ck_assert_int_eq(pthread_create(&waker, NULL, wake_later, pair.threads[0]), 0);
     ck_assert_int_eq(
-        weir_comm_thread_take(pair.threads[0], PULL, INFINITY, &frame, &received, NULL), WEIR_OK);
+        weir_comm_thread_take(pair.threads[0], PULL, HUGE_VAL, &frame, &received, NULL), WEIR_OK);
     ck_assert(!received);
     (void)pthread_join(waker, NULL);
     stop_pair(&pair);
