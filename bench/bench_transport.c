@@ -273,7 +273,7 @@ static void report_trips(bench_t *bench, int hogs) {
 }
 
 int main(int argc, char **argv) {
-    bench_t bench = {.budget = argc > 1 ? atof(argv[1]) : 0.3};
+    bench_t bench = {.budget = argc > 1 ? strtod(argv[1], NULL) : 0.3};
     weir_error_t error = {0};
     if (weir_comm_mpi_init(&argc, &argv, &bench.comm, &error) != WEIR_OK) {
         (void)fprintf(stderr, "bench_transport: %s\n", error.message);

@@ -315,7 +315,7 @@ void weir_config_keys_format(const weir_config_key_t *key, const weir_config_t *
         break;
     case WEIR_KEY_REAL:
         memcpy(&real, place, sizeof real);
-        for (int digits = 1; digits <= 17; digits++) {
+        for (int digits = 6; digits <= 17; digits++) { /* 30, not 3e+01 */
             char text[40];
             (void)snprintf(text, sizeof text, "%.*g", digits, real);
             if (digits == 17 || strtod(text, NULL) == real) {

@@ -66,12 +66,19 @@ static void settle(weir_coordinator_t *coordinator, const char *failure) {
     weir_coordinator_end_save(coordinator);
 }
 
+static int compare_file_names(const void *a, const void *b) {
+    const weir_checkpoint_file_t *left = a, *right = b;
+    return strcmp(left->name, right->name);
+}
+
 static void publish(weir_coordinator_t *coordinator) {
     weir_save_t *save = &coordinator->save;
     weir_error_t error = {0};
     struct timespec now;
     (void)clock_gettime(CLOCK_REALTIME, &now);
     char *config = strdup(coordinator->options.config_yaml);
+    /* Reports come in any order; a manifest does not say in which. */
+    qsort(save->files, save->file_count, sizeof *save->files, compare_file_names);
     weir_manifest_t manifest = {.step = save->step,
                                 .epoch = save->epoch,
                                 .job = coordinator->options.job,

@@ -260,7 +260,7 @@ START_TEST(a_checkpoint_is_published_when_all_servers_and_worker_0_have_reported
     ck_assert_uint_eq(world.published, 1);
     ck_assert_uint_eq(world.published_step, 40);
     ck_assert_uint_eq(world.published_files, 3);
-    ck_assert_str_eq(world.first_file, "file-3");
+    ck_assert_str_eq(world.first_file, "file-1");
     ck_assert_str_eq(world.metrics, "{\"mrr\": 0.5}");
     ck_assert(world.best);
     ck_assert_uint_eq(count_sent("rank-3", DONE, &done), 1);
