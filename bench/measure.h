@@ -3,7 +3,6 @@
 #ifndef WEIR_BENCH_MEASURE_H
 #define WEIR_BENCH_MEASURE_H
 
-#include "common/clock.h"
 #include "common/real.h"
 
 #include <stddef.h>

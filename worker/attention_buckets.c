@@ -17,26 +17,33 @@ static uint64_t cell_begin(size_t cell) {
     return exponent >= 2 ? top + quarter * (top >> 2) : top + ((quarter << exponent) >> 2);
 }
 
+/* The largest distance from `low` to `high` in a bucket up to `bucket`, that of `low` being one. */
+static uint64_t last_distance(uint32_t bucket, uint64_t low, uint64_t high) {
+    if (weir_time_bucket_of_distance(high) <= bucket) {
+        return high;
+    }
+    while (high - low > 1) {
+        uint64_t middle = low + (high - low) / 2;
+        if (weir_time_bucket_of_distance(middle) <= bucket) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 void weir_bucket_cells_init(weir_bucket_cells_t *cells) {
     for (size_t cell = 0; cell < WEIR_BUCKET_CELLS; cell++) {
         uint64_t begin = cell_begin(cell);
-        uint64_t last = cell + 1 < WEIR_BUCKET_CELLS ? cell_begin(cell + 1) - 1 : UINT64_MAX;
+        uint64_t end = cell + 1 < WEIR_BUCKET_CELLS ? cell_begin(cell + 1) - 1 : UINT64_MAX;
         uint32_t bucket = weir_time_bucket_of_distance(begin);
+        uint64_t last = last_distance(bucket, begin, end > begin ? end : begin);
         cells->bucket[cell] = (uint8_t)bucket;
-        cells->last[cell] = UINT64_MAX;
-        if (last <= begin || weir_time_bucket_of_distance(last) == bucket) {
-            continue;
-        }
-        uint64_t low = begin, high = last; /* bucket of low is the cell's, of high the next */
-        while (high - low > 1) {
-            uint64_t middle = low + (high - low) / 2;
-            if (weir_time_bucket_of_distance(middle) == bucket) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        cells->last[cell] = low;
+        cells->last[cell] = last >= end ? UINT64_MAX : last;
+    }
+    for (uint32_t bucket = 0; bucket < 129; bucket++) {
+        cells->bucket_last[bucket] = last_distance(bucket, 0, UINT64_MAX);
     }
 }
 
@@ -57,6 +64,19 @@ static bool is_ascending(const int64_t *times, size_t count) {
     return true;
 }
 
+/* Queries whose times rise, none before the key: their buckets rise too, in few runs. */
+static void fill_ascending(const weir_bucket_cells_t *cells, const int64_t *queries, size_t count,
+                           int64_t time, uint8_t *out) {
+    size_t i = 0;
+    while (i < count) {
+        uint8_t bucket = pair_bucket(cells, queries[i], time);
+        uint64_t last = cells->bucket_last[bucket];
+        do {
+            out[i++] = bucket;
+        } while (i < count && (uint64_t)queries[i] - (uint64_t)time <= last);
+    }
+}
+
 void weir_buckets_fill(const weir_bucket_source_t *source, size_t first_query, size_t first_key,
                        size_t end_key, uint8_t *out) {
     const int64_t *queries = source->next_times + first_query;
@@ -65,15 +85,16 @@ void weir_buckets_fill(const weir_bucket_source_t *source, size_t first_query, s
     bool ascending = is_ascending(queries, count);
     for (size_t key = first_key; key < end_key; key++, out += source->panel) {
         int64_t time = source->times[key];
-        uint8_t first = pair_bucket(source->cells, queries[0], time);
         uint8_t last = pair_bucket(source->cells, queries[count - 1], time);
-        if (ascending && time <= queries[0] && first == last) {
-            memset(out, first, source->panel);
+        memset(out, last, source->panel);
+        if (ascending && time <= queries[0]) {
+            if (pair_bucket(source->cells, queries[0], time) != last) {
+                fill_ascending(source->cells, queries, count, time, out);
+            }
             continue;
         }
         for (size_t i = 0; i < count; i++) {
             out[i] = pair_bucket(source->cells, queries[i], time);
         }
-        memset(out + count, last, source->panel - count);
     }
 }

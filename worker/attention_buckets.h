@@ -14,6 +14,7 @@ enum { WEIR_BUCKET_CELLS = 4 * 64 };
 typedef struct {
     uint64_t last[WEIR_BUCKET_CELLS];  /* last distance of the first bucket in the cell */
     uint8_t bucket[WEIR_BUCKET_CELLS]; /* of the cell's first distance */
+    uint64_t bucket_last[129]; /* last distance of each bucket; of an empty one, of those below */
 } weir_bucket_cells_t;
 
 void weir_bucket_cells_init(weir_bucket_cells_t *cells);

@@ -121,24 +121,6 @@ static void multiply_tile(size_t rows, size_t width, size_t depth, const weir_re
     }
 }
 
-#if WEIR_LANES == 16
-#define LOW_LANES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define HIGH_LANES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#define NEXT_LANES 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
-#elif WEIR_LANES == 8
-#define LOW_LANES 0, 8, 1, 9, 2, 10, 3, 11
-#define HIGH_LANES 4, 12, 5, 13, 6, 14, 7, 15
-#define NEXT_LANES 1, 2, 3, 4, 5, 6, 7, 8
-#elif WEIR_LANES == 4
-#define LOW_LANES 0, 4, 1, 5
-#define HIGH_LANES 2, 6, 3, 7
-#define NEXT_LANES 1, 2, 3, 4
-#else
-#define LOW_LANES 0, 2
-#define HIGH_LANES 1, 3
-#define NEXT_LANES 1, 2
-#endif
-
 /* Lanes 1 .. of `a`, then lane 0 of `b`. */
 WEIR_INLINE vec_t shift_lanes(vec_t a, vec_t b) {
     return __builtin_shufflevector(a, b, NEXT_LANES);

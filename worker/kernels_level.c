@@ -245,106 +245,161 @@ static void adamw(const weir_adamw_t *step, const weir_real_t *gradient, weir_re
     }
 }
 
-/* Rows dotted at a time, and columns that a vector register set holds. */
-enum { DOT_ROWS = 4, HELD_VECTORS = 8 };
-
-WEIR_INLINE void dot_rows(const weir_real_t *vector, const weir_real_t *const *row, size_t rows,
-                          size_t width, weir_real_t *dots) {
+/* dots of LANES rows: one sum a row, then a tree over the rows' vectors that leaves row r in lane
+ * r. */
+WEIR_INLINE vec_t dot_rows(const weir_real_t *vector, const weir_real_t *const *row, size_t width) {
     size_t whole = width - width % LANES, rest = width % LANES;
-    vec_t sum[DOT_ROWS] = {{0}, {0}, {0}, {0}};
+    vec_t sum[WEIR_LANES];
+    WEIR_UNROLL
+    for (size_t r = 0; r < LANES; r++) {
+        sum[r] = (vec_t){0};
+    }
     for (size_t c = 0; c < whole; c += LANES) {
         vec_t x = load(vector + c);
         WEIR_UNROLL
-        for (size_t r = 0; r < rows; r++) {
+        for (size_t r = 0; r < LANES; r++) {
             sum[r] += x * load(row[r] + c);
         }
     }
     if (rest > 0) {
         vec_t x = load_part(vector + whole, rest);
         WEIR_UNROLL
-        for (size_t r = 0; r < rows; r++) {
+        for (size_t r = 0; r < LANES; r++) {
             sum[r] += x * load_part(row[r] + whole, rest);
         }
     }
-    WEIR_UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        dots[r] = sum_lanes(sum[r]);
-    }
+    return sum_rows(sum);
 }
 
 static void gather_dot(const weir_real_t *vector, const weir_real_t *rows, size_t width,
                        const uint32_t *indices, size_t count, weir_real_t *dots) {
-    size_t r = 0;
-    for (; r + DOT_ROWS <= count; r += DOT_ROWS) {
-        const weir_real_t *row[DOT_ROWS] = {
-            rows + indices[r] * width, rows + indices[r + 1] * width, rows + indices[r + 2] * width,
-            rows + indices[r + 3] * width};
-        dot_rows(vector, row, DOT_ROWS, width, dots + r);
-    }
-    for (; r < count; r++) {
-        const weir_real_t *row = rows + indices[r] * width;
-        dot_rows(vector, &row, 1, width, dots + r);
+    const weir_real_t *row[WEIR_LANES];
+    for (size_t first = 0; first < count; first += LANES) {
+        size_t left = count - first;
+        for (size_t r = 0; r < LANES; r++) {
+            row[r] = rows + indices[first + (r < left ? r : 0)] * width;
+        }
+        vec_t sums = dot_rows(vector, row, width);
+        if (left >= LANES) {
+            store(dots + first, sums);
+        } else {
+            store_part(dots + first, sums, left);
+        }
     }
 }
 
-/* vector[0 .. vectors * LANES) += sum of factors * rows, held in registers throughout. */
-WEIR_INLINE void gather_columns(const weir_real_t *factors, const weir_real_t *rows, size_t width,
-                                const uint32_t *indices, size_t count, size_t vectors,
-                                weir_real_t *vector) {
-    vec_t sum[HELD_VECTORS];
+/* Vectors of a row that one pass holds in registers. */
+enum { HELD_VECTORS = 4 };
+
+/* A slice of rows: `vectors` whole vectors and, behind them, `rest` < LANES numbers. */
+typedef struct {
+    const weir_real_t *factors;
+    const uint32_t *indices;
+    size_t count, width;
+    size_t rest;
+} slices_t;
+
+/* vector += sum of factors * rows. `vectors` and `part` (whether there is a rest) are constants. */
+WEIR_INLINE void gather_slice(const slices_t *slices, const weir_real_t *rows, size_t vectors,
+                              bool part, weir_real_t *vector) {
+    vec_t sum[HELD_VECTORS], last = {0};
     WEIR_UNROLL
     for (size_t c = 0; c < vectors; c++) {
         sum[c] = load(vector + c * LANES);
     }
-    for (size_t r = 0; r < count; r++) {
-        const weir_real_t *row = rows + indices[r] * width;
-        vec_t factor = splat(factors[r]);
+    if (part) {
+        last = load_part(vector + vectors * LANES, slices->rest);
+    }
+    for (size_t r = 0; r < slices->count; r++) {
+        const weir_real_t *row = rows + slices->indices[r] * slices->width;
+        vec_t factor = splat(slices->factors[r]);
         WEIR_UNROLL
         for (size_t c = 0; c < vectors; c++) {
             sum[c] += factor * load(row + c * LANES);
+        }
+        if (part) {
+            last += factor * load_part(row + vectors * LANES, slices->rest);
         }
     }
     WEIR_UNROLL
     for (size_t c = 0; c < vectors; c++) {
         store(vector + c * LANES, sum[c]);
     }
+    if (part) {
+        store_part(vector + vectors * LANES, last, slices->rest);
+    }
 }
+
+/* rows += factors * vector. */
+WEIR_INLINE void scatter_slice(const slices_t *slices, const weir_real_t *vector, size_t vectors,
+                               bool part, weir_real_t *rows) {
+    vec_t held[HELD_VECTORS], last = {0};
+    WEIR_UNROLL
+    for (size_t c = 0; c < vectors; c++) {
+        held[c] = load(vector + c * LANES);
+    }
+    if (part) {
+        last = load_part(vector + vectors * LANES, slices->rest);
+    }
+    for (size_t r = 0; r < slices->count; r++) {
+        weir_real_t *row = rows + slices->indices[r] * slices->width;
+        vec_t factor = splat(slices->factors[r]);
+        WEIR_UNROLL
+        for (size_t c = 0; c < vectors; c++) {
+            store(row + c * LANES, load(row + c * LANES) + factor * held[c]);
+        }
+        if (part) {
+            weir_real_t *end = row + vectors * LANES;
+            store_part(end, load_part(end, slices->rest) + factor * last, slices->rest);
+        }
+    }
+}
+
+/* Columns 0 .. of a row in slices of HELD_VECTORS vectors; the last one with what is left. */
+#define FOR_SLICES(slice, slices, fixed_rows, vector)                                              \
+    do {                                                                                           \
+        size_t column = 0;                                                                         \
+        for (; column + HELD_VECTORS * LANES <= (slices)->width; column += HELD_VECTORS * LANES) { \
+            slice(slices, (fixed_rows) + column, HELD_VECTORS, false, (vector) + column);          \
+        }                                                                                          \
+        bool part = (slices)->rest > 0;                                                            \
+        switch (((slices)->width - column) / LANES * 2 + (part ? 1 : 0)) {                         \
+        case 1:                                                                                    \
+            slice(slices, (fixed_rows) + column, 0, true, (vector) + column);                      \
+            break;                                                                                 \
+        case 2:                                                                                    \
+            slice(slices, (fixed_rows) + column, 1, false, (vector) + column);                     \
+            break;                                                                                 \
+        case 3:                                                                                    \
+            slice(slices, (fixed_rows) + column, 1, true, (vector) + column);                      \
+            break;                                                                                 \
+        case 4:                                                                                    \
+            slice(slices, (fixed_rows) + column, 2, false, (vector) + column);                     \
+            break;                                                                                 \
+        case 5:                                                                                    \
+            slice(slices, (fixed_rows) + column, 2, true, (vector) + column);                      \
+            break;                                                                                 \
+        case 6:                                                                                    \
+            slice(slices, (fixed_rows) + column, 3, false, (vector) + column);                     \
+            break;                                                                                 \
+        case 7:                                                                                    \
+            slice(slices, (fixed_rows) + column, 3, true, (vector) + column);                      \
+            break;                                                                                 \
+        default:                                                                                   \
+            break;                                                                                 \
+        }                                                                                          \
+    } while (0)
 
 static void gather_axpy(const weir_real_t *factors, const weir_real_t *rows, size_t width,
                         const uint32_t *indices, size_t count, weir_real_t *vector) {
-    size_t c = 0, rest = width % LANES;
-    for (; c + HELD_VECTORS * LANES <= width; c += HELD_VECTORS * LANES) {
-        gather_columns(factors, rows + c, width, indices, count, HELD_VECTORS, vector + c);
-    }
-    for (; c + 3 * LANES <= width; c += 3 * LANES) {
-        gather_columns(factors, rows + c, width, indices, count, 3, vector + c);
-    }
-    for (; c + LANES <= width; c += LANES) {
-        gather_columns(factors, rows + c, width, indices, count, 1, vector + c);
-    }
-    if (rest > 0) {
-        vec_t sum = load_part(vector + c, rest);
-        for (size_t r = 0; r < count; r++) {
-            sum += factors[r] * load_part(rows + indices[r] * width + c, rest);
-        }
-        store_part(vector + c, sum, rest);
-    }
+    slices_t slices = {factors, indices, count, width, width % LANES};
+    FOR_SLICES(gather_slice, &slices, rows, vector);
 }
 
 static void scatter_axpy(const weir_real_t *factors, const weir_real_t *vector, size_t width,
                          const uint32_t *indices, size_t count, weir_real_t *rows) {
-    size_t whole = width - width % LANES, rest = width % LANES;
-    vec_t last = rest > 0 ? load_part(vector + whole, rest) : (vec_t){0};
-    for (size_t r = 0; r < count; r++) {
-        weir_real_t *row = rows + indices[r] * width;
-        vec_t factor = splat(factors[r]);
-        for (size_t c = 0; c < whole; c += LANES) {
-            store(row + c, load(row + c) + factor * load(vector + c));
-        }
-        if (rest > 0) {
-            store_part(row + whole, load_part(row + whole, rest) + factor * last, rest);
-        }
-    }
+    slices_t slices = {factors, indices, count, width, width % LANES};
+    FOR_SLICES(scatter_slice, &slices, vector, rows);
 }
 
 static const weir_kernels_t level = {

@@ -58,12 +58,29 @@ WEIR_INLINE void store(weir_real_t *to, vec_t value) {
     *(unaligned_vec_t *)to = value;
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+/* All bits in the lanes below `count`, as masked loads and stores want them. */
+WEIR_INLINE __m256i mask_part(size_t count) {
+#ifdef WEIR_REAL_F64
+    __m256i lane = _mm256_set_epi64x(3, 2, 1, 0);
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)count), lane);
+#else
+    __m256i lane = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), lane);
+#endif
+}
+#endif
+
 /* The first `count` < LANES numbers, zeros behind them. */
 WEIR_INLINE vec_t load_part(const weir_real_t *from, size_t count) {
 #if defined(__AVX512F__) && !defined(WEIR_REAL_F64)
     return (vec_t)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), from);
 #elif defined(__AVX512F__)
     return (vec_t)_mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1u), from);
+#elif defined(__AVX2__) && defined(WEIR_REAL_F64)
+    return (vec_t)_mm256_maskload_pd(from, mask_part(count));
+#elif defined(__AVX2__)
+    return (vec_t)_mm256_maskload_ps(from, mask_part(count));
 #else
     vec_t value = {0};
     memcpy(&value, from, count * sizeof *from);
@@ -76,6 +93,10 @@ WEIR_INLINE void store_part(weir_real_t *to, vec_t value, size_t count) {
     _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1u), (__m512)value);
 #elif defined(__AVX512F__)
     _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1u), (__m512d)value);
+#elif defined(__AVX2__) && defined(WEIR_REAL_F64)
+    _mm256_maskstore_pd(to, mask_part(count), (__m256d)value);
+#elif defined(__AVX2__)
+    _mm256_maskstore_ps(to, mask_part(count), (__m256)value);
 #else
     memcpy(to, &value, count * sizeof *to);
 #endif
@@ -88,6 +109,56 @@ WEIR_INLINE vec_t splat(weir_real_t x) {
 
 WEIR_INLINE vec_t select_lanes(ivec_t mask, vec_t yes, vec_t no) {
     return (vec_t)((mask & (ivec_t)yes) | (~mask & (ivec_t)no));
+}
+
+/* Lanes of two vectors in turn: of their lower halves, of their upper halves; and one lane further.
+ */
+#if WEIR_LANES == 16
+#define LOW_LANES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_LANES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define NEXT_LANES 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
+#elif WEIR_LANES == 8
+#define LOW_LANES 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_LANES 4, 12, 5, 13, 6, 14, 7, 15
+#define NEXT_LANES 1, 2, 3, 4, 5, 6, 7, 8
+#elif WEIR_LANES == 4
+#define LOW_LANES 0, 4, 1, 5
+#define HIGH_LANES 2, 6, 3, 7
+#define NEXT_LANES 1, 2, 3, 4
+#else
+#define LOW_LANES 0, 2
+#define HIGH_LANES 1, 3
+#define NEXT_LANES 1, 2
+#endif
+
+/* Each lane half of two vectors' sums: a[l] + a[l + LANES / 2] in even lanes, those of b in odd
+ * ones. */
+WEIR_INLINE vec_t add_halves(vec_t a, vec_t b) {
+    return __builtin_shufflevector(a, b, LOW_LANES) + __builtin_shufflevector(a, b, HIGH_LANES);
+}
+
+/* Lane r of the result: sum of the lanes of row[r], r < LANES. Rows are used up. */
+WEIR_INLINE vec_t sum_rows(vec_t *row) {
+    WEIR_UNROLL
+    for (size_t r = 0; r < LANES / 2; r++) {
+        row[r] = add_halves(row[r], row[r + LANES / 2]);
+    }
+#if WEIR_LANES >= 4
+    WEIR_UNROLL
+    for (size_t r = 0; r < LANES / 4; r++) {
+        row[r] = add_halves(row[r], row[r + LANES / 4]);
+    }
+#endif
+#if WEIR_LANES >= 8
+    WEIR_UNROLL
+    for (size_t r = 0; r < LANES / 8; r++) {
+        row[r] = add_halves(row[r], row[r + LANES / 8]);
+    }
+#endif
+#if WEIR_LANES >= 16
+    row[0] = add_halves(row[0], row[1]);
+#endif
+    return row[0];
 }
 
 /* Sum of the lanes, halves first: a fixed tree. */
