@@ -63,8 +63,10 @@ static void draw_times(problem_t *p, bool hostile) {
     p->next_times = allocate(tokens, sizeof *p->next_times);
     for (size_t user = 0; user < p->batch.users; user++) {
         int64_t now = 978300000;
+        uint64_t widest = draw() % 2 == 0 ? 24 : 48; /* bits of the longest gap */
         for (size_t t = p->offsets[user]; t < p->offsets[user + 1]; t++) {
-            now += (int64_t)(draw() % 3 == 0 ? draw() % (1u << (draw() % 24)) : draw() % 2);
+            uint64_t gap = draw() % ((uint64_t)1 << (draw() % widest));
+            now += (int64_t)(draw() % 3 == 0 ? gap : draw() % 2);
             p->times[t] = now;
         }
         for (size_t t = p->offsets[user]; t < p->offsets[user + 1]; t++) {
