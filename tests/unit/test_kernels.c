@@ -88,7 +88,7 @@ static void check_exp(const weir_kernels_t *kernels) {
         }
     }
     ck_assert_msg(worst <= exp_tolerance, "exp of %s is off by %g", kernels->level, worst);
-    weir_real_t edge[4] = {-1e30f, 1e30f, NAN, 0}, result[4];
+    weir_real_t edge[4] = {(weir_real_t)-1e30, (weir_real_t)1e30, (weir_real_t)NAN, 0}, result[4];
     kernels->exp(edge, result, 4);
     ck_assert(result[0] >= 0 && (double)result[0] < 1.2e-38);
     ck_assert((double)result[1] > 2.6e38 || isinf((double)result[1]));
@@ -255,7 +255,8 @@ START_TEST(adamw_agrees_with_the_naive) {
 END_TEST
 
 START_TEST(the_first_step_of_adamw_is_the_sign_of_the_gradient) {
-    weir_real_t g[3] = {0.5, -3, 1e-3f}, w[3] = {1, 1, 1}, m[3] = {0}, v[3] = {0};
+    weir_real_t g[3] = {(weir_real_t)0.5, -3, (weir_real_t)1e-3}, w[3] = {1, 1, 1}, m[3] = {0},
+                v[3] = {0};
     weir_adamw_t adamw = weir_adamw_at(1, 0.1, 0.9, 0.98, 1e-8, 0.5);
     const weir_kernels_t *kernels = NULL;
     ck_assert_int_eq(weir_kernels_select(&kernels, NULL), WEIR_OK);
