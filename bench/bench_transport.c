@@ -4,6 +4,7 @@
  *
  *     mpirun -n 2 bench_transport [SECONDS]     about SECONDS (default 0.3) a measurement */
 #include "bench/measure.h"
+#include "common/clock.h"
 #include "common/comm_thread.h"
 
 #include <mpi.h>
