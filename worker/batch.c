@@ -18,6 +18,11 @@ typedef struct {
     uint32_t worker;      /* that computes it */
 } example_t;
 
+typedef struct {
+    double cost;
+    uint32_t place; /* in examples */
+} priced_t;
+
 struct weir_batch_reader {
     weir_dataset_t *dataset; /* not owned */
     uint32_t worker, workers;
@@ -33,7 +38,7 @@ struct weir_batch_reader {
     uint64_t order_epoch; /* of `order`; UINT64_MAX: none yet */
 
     example_t *examples; /* the global batch, in its order */
-    uint32_t *by_cost;   /* positions in examples, dearest first */
+    priced_t *by_cost;   /* of the global batch, dearest first */
     double *load;        /* per worker */
 
     weir_key_set_t *keys;
@@ -124,7 +129,7 @@ weir_err_t weir_batch_reader_create(const weir_config_t *config, weir_dataset_t 
 
     size_t users = created->batch_users;
     created->examples = calloc(users, sizeof(example_t));
-    created->by_cost = calloc(users, sizeof(uint32_t));
+    created->by_cost = calloc(users, sizeof(priced_t));
     created->load = calloc(workers, sizeof(double));
     created->offsets = calloc(users + 1, sizeof(size_t));
     created->users = calloc(users, sizeof(uint64_t));
@@ -191,12 +196,12 @@ static size_t choose_examples(weir_batch_reader_t *reader, uint64_t epoch, uint6
     size_t begin = (size_t)position * reader->batch_users;
     size_t end = begin + reader->batch_users;
     end = end < reader->eligible_count ? end : reader->eligible_count;
-    uint32_t token = 0;
+    uint64_t token = 0;
     for (size_t i = begin; i < end; i++) {
         example_t *example = &reader->examples[i - begin];
         (void)example_of_user(reader, reader->eligible[reader->order[i]], example);
-        example->first_token = token;
-        token += (uint32_t)example->length;
+        example->first_token = (uint32_t)token;
+        token += example->length;
     }
     reader->batch.global_tokens = token;
     return end - begin;
@@ -207,28 +212,32 @@ static double cost_of_example(const weir_batch_reader_t *reader, const example_t
     return length * (reader->token_cost + length);
 }
 
+/* Dearest first; equal ones as in the batch, so that the order is the same everywhere. */
+static int compare_priced(const void *left, const void *right) {
+    const priced_t *a = left, *b = right;
+    if (a->cost > b->cost || a->cost < b->cost) {
+        return a->cost < b->cost ? 1 : -1;
+    }
+    return (a->place > b->place) - (a->place < b->place);
+}
+
 /* Deal the users to the workers, dearest first, each to the least loaded: within 4/3 of the best
  * (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969). Equal for all workers. */
 static void deal_examples(weir_batch_reader_t *reader, size_t count) {
-    for (size_t i = 0; i < count; i++) { /* insertion: a batch has a few hundred users */
-        double cost = cost_of_example(reader, &reader->examples[i]);
-        size_t place = i;
-        while (place > 0 &&
-               cost_of_example(reader, &reader->examples[reader->by_cost[place - 1]]) < cost) {
-            reader->by_cost[place] = reader->by_cost[place - 1];
-            place--;
-        }
-        reader->by_cost[place] = (uint32_t)i;
+    for (size_t i = 0; i < count; i++) {
+        reader->by_cost[i] =
+            (priced_t){.cost = cost_of_example(reader, &reader->examples[i]), .place = (uint32_t)i};
     }
+    qsort(reader->by_cost, count, sizeof(priced_t), compare_priced);
     memset(reader->load, 0, reader->workers * sizeof(double));
     for (size_t i = 0; i < count; i++) {
-        example_t *example = &reader->examples[reader->by_cost[i]];
+        example_t *example = &reader->examples[reader->by_cost[i].place];
         uint32_t least = 0;
         for (uint32_t worker = 1; worker < reader->workers; worker++) {
             least = reader->load[worker] < reader->load[least] ? worker : least;
         }
         example->worker = least;
-        reader->load[least] += cost_of_example(reader, example);
+        reader->load[least] += reader->by_cost[i].cost;
     }
 }
 
@@ -352,6 +361,14 @@ weir_err_t weir_batch_read(weir_batch_reader_t *reader, uint64_t step,
     uint64_t per_epoch = weir_batch_steps_per_epoch(reader);
     uint64_t epoch = (step - 1) / per_epoch, position = (step - 1) % per_epoch;
     size_t count = choose_examples(reader, epoch, position);
+    if (reader->batch.global_tokens >= SHARED_TOKEN) {
+        weir_err_t err =
+            weir_errorf(error, WEIR_ERR_UNSUPPORTED,
+                        "the batch of step %llu has %llu tokens; they are numbered in 32 bits",
+                        (unsigned long long)step, (unsigned long long)reader->batch.global_tokens);
+        weir_error_hint(error, "a smaller train.batch_users makes fewer");
+        return err;
+    }
     deal_examples(reader, count);
     weir_err_t err = read_events(reader, count, error);
     if (err != WEIR_OK) {
