@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,13 +35,28 @@ static weir_err_t declare_group(weir_tensor_writer_t *writer, const weir_hstu_co
     return err;
 }
 
+static bool all_finite(const float *values, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (!isfinite(values[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static weir_err_t append_group(weir_tensor_writer_t *writer, const weir_hstu_config_t *config,
-                               const float *values, weir_error_t *error) {
+                               const group_t *group, weir_error_t *error) {
     weir_err_t err = WEIR_OK;
     for (size_t i = 0; i < weir_hstu_parameter_count(config) && err == WEIR_OK; i++) {
         weir_parameter_t parameter = weir_hstu_parameter(config, i);
-        err = weir_tensor_writer_append(writer, values + parameter.offset,
-                                        parameter.rows * parameter.cols * sizeof(float), error);
+        size_t count = parameter.rows * parameter.cols;
+        if (!all_finite(group->values + parameter.offset, count)) {
+            return weir_errorf(error, WEIR_ERR_INVALID,
+                               "tensor %s%s holds NaN or infinity: training has diverged",
+                               group->prefix, parameter.name);
+        }
+        err = weir_tensor_writer_append(writer, group->values + parameter.offset,
+                                        count * sizeof(float), error);
     }
     return err;
 }
@@ -66,6 +82,9 @@ static weir_err_t put_state(weir_tensor_writer_t *writer, const weir_trainer_sta
     }
     if (err == WEIR_OK) {
         err = put_text(writer, "best_value", error, "%.17g", state->best_value);
+    }
+    if (err == WEIR_OK) {
+        err = put_text(writer, "best_of", error, "%s", state->best_of);
     }
     if (err == WEIR_OK) {
         err = put_text(writer, "evaluations_since_best", error, "%" PRIu64,
@@ -103,7 +122,7 @@ static weir_err_t write_file(const char *folder, const char *name, const weir_hs
         err = weir_tensor_writer_begin(writer, error);
     }
     for (size_t i = 0; i < group_count && err == WEIR_OK; i++) {
-        err = append_group(writer, config, groups[i].values, error);
+        err = append_group(writer, config, &groups[i], error);
     }
     if (err == WEIR_OK) {
         (void)snprintf(file->name, sizeof file->name, "%s", name);
@@ -141,11 +160,9 @@ static weir_err_t load_group(const weir_tensor_file_t *file, const weir_hstu_con
             return err;
         }
         memcpy(values + parameter.offset, tensor->values, (size_t)tensor->bytes);
-        for (size_t k = 0; k < parameter.rows * parameter.cols; k++) {
-            if (!isfinite(values[parameter.offset + k])) {
-                return weir_errorf(error, WEIR_ERR_CORRUPT, "%s: tensor %s holds NaN or infinity",
-                                   weir_tensor_file_path(file), name);
-            }
+        if (!all_finite(values + parameter.offset, parameter.rows * parameter.cols)) {
+            return weir_errorf(error, WEIR_ERR_CORRUPT, "%s: tensor %s holds NaN or infinity",
+                               weir_tensor_file_path(file), name);
         }
     }
     return WEIR_OK;
@@ -178,6 +195,19 @@ static weir_err_t get_real(const weir_tensor_file_t *file, const char *key, doub
     return WEIR_OK;
 }
 
+/* An older file lacks it: their best is then not compared with any. */
+static weir_err_t get_best_of(const weir_tensor_file_t *file, weir_trainer_state_t *state,
+                              weir_error_t *error) {
+    const char *text = weir_tensor_file_metadata(file, "best_of");
+    size_t size = text != NULL ? strlen(text) : 0;
+    if (size >= sizeof state->best_of) {
+        return weir_errorf(error, WEIR_ERR_CORRUPT, "%s: metadata \"best_of\" is too long",
+                           weir_tensor_file_path(file));
+    }
+    memcpy(state->best_of, text != NULL ? text : "", size + 1);
+    return WEIR_OK;
+}
+
 static weir_err_t get_state(const weir_tensor_file_t *file, weir_trainer_state_t *state,
                             weir_error_t *error) {
     weir_err_t err = get_count(file, "step", &state->step, error);
@@ -186,6 +216,9 @@ static weir_err_t get_state(const weir_tensor_file_t *file, weir_trainer_state_t
     }
     if (err == WEIR_OK) {
         err = get_real(file, "best_value", &state->best_value, error);
+    }
+    if (err == WEIR_OK) {
+        err = get_best_of(file, state, error);
     }
     if (err == WEIR_OK) {
         err = get_count(file, "evaluations_since_best", &state->evaluations_since_best, error);

@@ -15,6 +15,7 @@ typedef struct {
     uint64_t step;      /* steps done */
     uint64_t best_step; /* of the best evaluation; 0: none yet */
     double best_value;  /* of eval.metric there */
+    char best_of[48];   /* which values best_value compares with: "validation ndcg@10" */
     uint64_t evaluations_since_best;
     double seconds; /* of training */
     uint64_t dataset_digest;
@@ -23,7 +24,7 @@ typedef struct {
 enum { WEIR_DENSE_FILES = 2 };
 
 /* Write both files into `folder`; parameters, m, v are flat buffers (weir_hstu_parameter_elements).
- */
+ * A value that is not finite is refused by name: load would not take it back. */
 WEIR_MUST_USE weir_err_t weir_dense_file_write(const char *folder, const weir_hstu_config_t *config,
                                                const float *parameters, const float *m,
                                                const float *v, const weir_trainer_state_t *state,

@@ -59,11 +59,11 @@ static weir_err_t trim_metrics(const char *path, uint64_t step, weir_error_t *er
     return err;
 }
 
-weir_err_t weir_run_log_open(const char *run, bool resume, uint64_t step, double seconds,
-                             weir_run_log_t **log, weir_error_t *error) {
+weir_err_t weir_run_log_open(const char *run, uint64_t step, double seconds, weir_run_log_t **log,
+                             weir_error_t *error) {
     char path[WEIR_PATH_MAX];
     weir_err_t err = weir_path_join(path, sizeof path, run, "metrics.jsonl", error);
-    if (err == WEIR_OK && resume) {
+    if (err == WEIR_OK) {
         err = trim_metrics(path, step, error);
     }
     if (err != WEIR_OK) {

@@ -13,11 +13,11 @@
 
 typedef struct weir_run_log weir_run_log_t;
 
-/* Open RUN/metrics.jsonl for appending. On a resume at `step`, lines of later steps are removed
- * first: they will be written again. `seconds`: training time before this start. */
-WEIR_MUST_USE weir_err_t weir_run_log_open(const char *run, bool resume, uint64_t step,
-                                           double seconds, weir_run_log_t **log,
-                                           weir_error_t *error);
+/* Open RUN/metrics.jsonl for appending, training being at `step`. Lines of later steps, and what is
+ * no line of ours, are removed first: those steps are done again, also by a run that starts from
+ * nothing because it had not saved yet. `seconds`: training time before this start. */
+WEIR_MUST_USE weir_err_t weir_run_log_open(const char *run, uint64_t step, double seconds,
+                                           weir_run_log_t **log, weir_error_t *error);
 void weir_run_log_close(weir_run_log_t *log);
 
 /* Training time of the run so far, earlier starts included. */

@@ -8,6 +8,7 @@
 #include "worker/evaluate.h"
 #include "worker/trainer_internal.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,31 @@ static weir_err_t create_parts(weir_trainer_t *trainer, weir_error_t *error) {
     return err;
 }
 
+/* Where training ends by its configuration; train.epochs or train.max_steps of 0 is no limit. */
+static uint64_t total_steps_of(const weir_config_t *config, uint64_t steps_per_epoch) {
+    uint64_t by_epochs = UINT64_MAX, limit = (uint64_t)config->train.max_steps;
+    if (config->train.epochs > 0) {
+        by_epochs = steps_per_epoch * (uint64_t)config->train.epochs; /* below 2^32 * 10^9 */
+    }
+    return limit > 0 && limit < by_epochs ? limit : by_epochs;
+}
+
+/* Values of another metric, or of another split, cannot be compared with what is to come. */
+static void forget_foreign_best(weir_trainer_t *trainer) {
+    char best_of[sizeof trainer->state.best_of];
+    weir_trainer_state_t *state = &trainer->state;
+    weir_trainer_name_best(trainer->options.config, best_of, sizeof best_of);
+    if (state->best_step > 0 && strcmp(state->best_of, best_of) != 0) {
+        if (trainer->worker == 0) {
+            weir_log(WEIR_LOG_INFO, "trainer", "the best is sought anew, by %s and not by %s",
+                     best_of, state->best_of);
+        }
+        state->best_step = state->evaluations_since_best = 0;
+        state->best_value = 0.0;
+    }
+    memcpy(state->best_of, best_of, sizeof best_of);
+}
+
 weir_err_t weir_trainer_create(const weir_trainer_options_t *options, weir_trainer_t **trainer,
                                weir_error_t *error) {
     weir_trainer_t *created = calloc(1, sizeof *created);
@@ -101,12 +127,9 @@ weir_err_t weir_trainer_create(const weir_trainer_options_t *options, weir_train
         weir_trainer_destroy(created);
         return err;
     }
-    uint64_t limit = (uint64_t)options->config->train.max_steps;
+    forget_foreign_best(created);
     created->steps_per_epoch = weir_batch_steps_per_epoch(created->reader);
-    created->total_steps = created->steps_per_epoch * (uint64_t)options->config->train.epochs;
-    if (limit > 0 && limit < created->total_steps) {
-        created->total_steps = limit;
-    }
+    created->total_steps = total_steps_of(options->config, created->steps_per_epoch);
     *trainer = created;
     return WEIR_OK;
 }
@@ -240,6 +263,14 @@ static uint32_t own_wishes(weir_trainer_t *trainer) {
     return wishes;
 }
 
+static weir_err_t report_divergence(const weir_trainer_t *trainer, weir_error_t *error) {
+    (void)weir_errorf(error, WEIR_ERR_INVALID,
+                      "the loss of step %llu is not a finite number: training has diverged",
+                      (unsigned long long)trainer->state.step);
+    weir_error_hint(error, "a smaller learning rate; checkpoints saved before are untouched");
+    return WEIR_ERR_INVALID;
+}
+
 /* Combine what all workers said of this step; their replicas must have been equal. */
 static weir_err_t agree(weir_trainer_t *trainer, const agreement_t *mine, weir_error_t *error) {
     weir_err_t err = weir_exchange_all_gather_finish(trainer->options.exchange, trainer->state.step,
@@ -253,6 +284,9 @@ static weir_err_t agree(weir_trainer_t *trainer, const agreement_t *mine, weir_e
                               (unsigned long long)trainer->state.step, trainer->worker, worker);
             weir_error_hint(error, "memory or network of one of the hosts is at fault; resume from "
                                    "the last checkpoint");
+        }
+        if (err == WEIR_OK && !isfinite(other->loss_sum)) {
+            err = report_divergence(trainer, error);
         }
         trainer->interval.loss_sum += other->loss_sum;
         trainer->interval.tokens += other->tokens;
@@ -316,7 +350,7 @@ static weir_err_t train_step(weir_trainer_t *trainer, bool *boundary, weir_error
 
 static weir_err_t open_log(weir_trainer_t *trainer, weir_error_t *error) {
     bool resumed = trainer->options.checkpoint != NULL;
-    weir_err_t err = weir_run_log_open(trainer->options.run, resumed, trainer->state.step,
+    weir_err_t err = weir_run_log_open(trainer->options.run, trainer->state.step,
                                        trainer->state.seconds, &trainer->log, error);
     if (err == WEIR_OK) {
         weir_run_start_t start = {
@@ -338,7 +372,7 @@ static weir_err_t open_log(weir_trainer_t *trainer, weir_error_t *error) {
 
 weir_err_t weir_trainer_run(weir_trainer_t *trainer, const char **reason, weir_error_t *error) {
     weir_err_t err = trainer->worker == 0 ? open_log(trainer, error) : WEIR_OK;
-    const char *ended = trainer->state.step >= trainer->total_steps ? "finished" : NULL;
+    const char *ended = weir_trainer_reason_to_end(trainer); /* a run that had ended stays so */
     uint64_t every = (uint64_t)trainer->options.config->train.log_every;
     weir_trainer_publish(trainer, WEIR_PHASE_TRAINING, 0.0, 0.0);
     weir_trainer_begin_interval(trainer);

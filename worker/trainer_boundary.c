@@ -23,6 +23,23 @@ bool weir_trainer_evaluates_after(const weir_trainer_t *trainer, uint64_t step) 
            step == trainer->total_steps;
 }
 
+static weir_split_t choosing_split(const weir_config_t *config) {
+    return config->eval.validation ? WEIR_SPLIT_VALIDATION : WEIR_SPLIT_TEST;
+}
+
+void weir_trainer_name_best(const weir_config_t *config, char *name, size_t capacity) {
+    (void)snprintf(name, capacity, "%s %s", weir_split_name(choosing_split(config)),
+                   config->eval.metric);
+}
+
+const char *weir_trainer_reason_to_end(const weir_trainer_t *trainer) {
+    uint64_t patience = (uint64_t)trainer->options.config->eval.patience;
+    if (trainer->state.step >= trainer->total_steps) {
+        return "finished";
+    }
+    return patience > 0 && trainer->state.evaluations_since_best >= patience ? "early_stop" : NULL;
+}
+
 /* ---- what is shown ---- */
 
 void weir_trainer_publish(weir_trainer_t *trainer, weir_phase_t phase, double loss, double rate) {
@@ -114,8 +131,8 @@ static weir_err_t evaluate(weir_trainer_t *trainer, bool *best, weir_error_t *er
             evaluate_split(trainer, WEIR_SPLIT_VALIDATION, &validation, &validation_seconds, error);
     }
     if (err == WEIR_OK) {
-        err = weir_metrics_value(config->eval.validation ? &validation : &test, config->eval.metric,
-                                 &value, error);
+        err = weir_metrics_value(choosing_split(config) == WEIR_SPLIT_TEST ? &test : &validation,
+                                 config->eval.metric, &value, error);
     }
     if (err != WEIR_OK) {
         return err;
@@ -129,6 +146,7 @@ static weir_err_t evaluate(weir_trainer_t *trainer, bool *best, weir_error_t *er
         trainer->state.evaluations_since_best++;
     }
     weir_metrics_to_json(&test, trainer->metrics, sizeof trainer->metrics);
+    trainer->metrics_step = trainer->state.step;
     if (trainer->log != NULL) {
         if (config->eval.validation) {
             weir_run_log_evaluation(trainer->log, trainer->state.step, epochs_done(trainer),
@@ -141,28 +159,45 @@ static weir_err_t evaluate(weir_trainer_t *trainer, bool *best, weir_error_t *er
     return WEIR_OK;
 }
 
-/* Worker 0's part of a checkpoint: ask, wait to be told where, write, report, wait for publication.
- */
-static weir_err_t save_by_coordinator(weir_trainer_t *trainer, const float *m, const float *v,
-                                      bool best, weir_error_t *error) {
+/* Wait to be told where the checkpoint of this step goes, or that it cannot be. */
+static weir_err_t wait_for_folder(weir_trainer_t *trainer, char *folder, size_t capacity,
+                                  weir_error_t *error) {
     weir_control_client_t *control = trainer->options.control;
     double timeout = trainer->options.config->cluster.timeout;
     double deadline = weir_clock_seconds() + timeout;
-    weir_checkpoint_file_t files[WEIR_DENSE_FILES] = {0};
     uint64_t step = trainer->state.step, begun = 0;
-    char folder[WEIR_PATH_MAX];
-    weir_err_t err = weir_control_client_request_checkpoint(
-        control, step, step / trainer->steps_per_epoch, best, trainer->metrics, error);
-    while (err == WEIR_OK &&
-           !(weir_control_client_take_begin(control, &begun, folder, sizeof folder) &&
-             begun == step)) {
+    for (;;) {
+        weir_error_t failure = {0};
+        if (weir_control_client_take_begin(control, &begun, folder, capacity) && begun == step) {
+            return WEIR_OK;
+        }
+        weir_err_t refused = weir_control_client_wait_published(control, step, 0.001, &failure);
+        if (refused != WEIR_OK && refused != WEIR_ERR_TIMEOUT) {
+            return weir_errorf(error, refused, "%s", failure.message);
+        }
         if (weir_clock_seconds() > deadline) {
             return weir_errorf(
                 error, WEIR_ERR_TIMEOUT,
                 "the coordinator did not begin the checkpoint of step %llu in %.0f s",
                 (unsigned long long)step, timeout);
         }
-        weir_clock_sleep(0.0005);
+    }
+}
+
+/* Worker 0's part of a checkpoint: ask, wait to be told where, write, report, wait for publication.
+ */
+static weir_err_t save_by_coordinator(weir_trainer_t *trainer, const float *m, const float *v,
+                                      bool best, weir_error_t *error) {
+    weir_control_client_t *control = trainer->options.control;
+    double timeout = trainer->options.config->cluster.timeout;
+    weir_checkpoint_file_t files[WEIR_DENSE_FILES] = {0};
+    uint64_t step = trainer->state.step;
+    char folder[WEIR_PATH_MAX];
+    const char *metrics = trainer->metrics_step == step ? trainer->metrics : "";
+    weir_err_t err = weir_control_client_request_checkpoint(
+        control, step, step / trainer->steps_per_epoch, best, metrics, error);
+    if (err == WEIR_OK) {
+        err = wait_for_folder(trainer, folder, sizeof folder, error);
     }
     if (err != WEIR_OK) {
         return err;
@@ -228,7 +263,7 @@ static weir_err_t save(weir_trainer_t *trainer, bool best, weir_error_t *error) 
 weir_err_t weir_trainer_handle_boundary(weir_trainer_t *trainer, const char **reason,
                                         weir_error_t *error) {
     const weir_config_t *config = trainer->options.config;
-    uint64_t step = trainer->state.step, patience = (uint64_t)config->eval.patience;
+    uint64_t step = trainer->state.step;
     bool best = false, stop = (trainer->wishes & WISH_STOP) != 0;
     weir_err_t err = WEIR_OK;
     weir_trainer_end_interval(trainer);
@@ -238,13 +273,7 @@ weir_err_t weir_trainer_handle_boundary(weir_trainer_t *trainer, const char **re
     if (err != WEIR_OK) {
         return err;
     }
-    if (stop) {
-        *reason = "stopped";
-    } else if (step >= trainer->total_steps) {
-        *reason = "finished";
-    } else if (patience > 0 && trainer->state.evaluations_since_best >= patience) {
-        *reason = "early_stop";
-    }
+    *reason = stop ? "stopped" : weir_trainer_reason_to_end(trainer);
     bool due = *reason != NULL || best || (trainer->wishes & WISH_CHECKPOINT) != 0 ||
                weir_trainer_is_multiple(step, (uint64_t)config->train.checkpoint_every);
     bool discard = stop && (trainer->wishes & WISH_DISCARD) != 0;

@@ -43,7 +43,8 @@ struct weir_trainer {
     uint64_t total_steps, steps_per_epoch;
     uint64_t checkpoint_step; /* of the last checkpoint published; UINT64_MAX: none */
     uint32_t wishes;          /* agreed, not yet followed */
-    char metrics[1024];       /* of the last evaluation, JSON; empty: none */
+    char metrics[1024];       /* of the evaluation of metrics_step, JSON */
+    uint64_t metrics_step;    /* 0: none in this start */
 
     const weir_train_batch_t *batch; /* read, its pull under way; NULL: none */
     size_t token_capacity, key_capacity;
@@ -59,6 +60,12 @@ void weir_trainer_end_interval(weir_trainer_t *trainer);
 
 /* What the next heartbeats say. */
 void weir_trainer_publish(weir_trainer_t *trainer, weir_phase_t phase, double loss, double rate);
+
+/* Which values compare: "validation ndcg@10". */
+void weir_trainer_name_best(const weir_config_t *config, char *name, size_t capacity);
+
+/* Why training ends at the step reached ("finished", "early_stop"); NULL: it goes on. */
+const char *weir_trainer_reason_to_end(const weir_trainer_t *trainer);
 
 /* Whether an evaluation is due after `step`; whether `step` is a multiple of `of` (never of 0). */
 bool weir_trainer_evaluates_after(const weir_trainer_t *trainer, uint64_t step);

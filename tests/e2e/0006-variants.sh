@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Every optimiser of the rows and both kinds of negatives learn, and none depends on the number of
+# servers by a bit.
+. "$WEIR_SOURCE/tests/e2e/lib.sh"
+make_data 120 90
+make_config
+short="--set train.epochs=3 --set train.log_every=1 --set eval.every_epochs=0"
+
+# The mean loss of the last four steps is below that of the first four.
+loss_falls() {
+  python3 - "$1" <<'PY' || fail "$1: the loss does not fall"
+import json, sys
+losses = [r["loss"] for r in map(json.loads, open(f"{sys.argv[1]}/metrics.jsonl")) if r["kind"] == "train"]
+assert len(losses) >= 8, losses
+assert sum(losses[-4:]) < sum(losses[:4]), losses
+PY
+}
+
+variant() { # variant NAME [settings...]: trains with one server and with two
+  local name=$1
+  shift
+  train "$name-1" 1 2 $short "$@"
+  train "$name-2" 2 2 $short "$@"
+  loss_falls "$name-1"
+  digest "$name-1" >"$name-1.digest"
+  digest "$name-2" >"$name-2.digest"
+  [ -s "$name-1.digest" ] || fail "$name: nothing to compare"
+  diff "$name-1.digest" "$name-2.digest" || fail "$name: two servers, another result"
+}
+
+variant adamw --set sparse.optimizer=adamw
+variant rowwise_adamw --set sparse.optimizer=rowwise_adamw
+variant adagrad --set sparse.optimizer=adagrad --set sparse.learning_rate=0.02
+variant rowwise_adagrad --set sparse.optimizer=rowwise_adagrad --set sparse.learning_rate=0.02
+variant sgd --set sparse.optimizer=sgd --set sparse.learning_rate=0.1
+variant shared --set loss.sharing=batch --set loss.negatives=64
+
+# Five optimisers, not one under five names.
+kinds=$(grep -h '^item/value ' {adamw,rowwise_adamw,adagrad,rowwise_adagrad,sgd}-1.digest | sort -u | wc -l)
+[ "$kinds" -eq 5 ] || fail "five optimisers made $kinds different tables"
+echo "ok"
