@@ -17,8 +17,6 @@ weir_err_t weir_comm_send(weir_comm_t *comm, weir_rank_t to, weir_frame_t frame,
     }
     frame.header.source = comm->rank;
     frame.header.job = comm->job;
-    frame.header.payload_checksum =
-        weir_frame_checksum(frame.payload, (size_t)frame.header.payload_size);
     return comm->operations->send(comm, to, frame, error);
 }
 

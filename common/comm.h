@@ -33,7 +33,7 @@ typedef struct weir_comm weir_comm_t;
 
 typedef struct {
     void (*destroy)(weir_comm_t *comm);
-    /* Takes over frame->payload in every case. */
+    /* Takes over the payload in every case; seals the frame, with the checksum of its payload. */
     weir_err_t (*send)(weir_comm_t *comm, weir_rank_t to, weir_frame_t frame, weir_error_t *error);
     weir_err_t (*poll)(weir_comm_t *comm, weir_frame_t *frame, bool *received, bool *progressed,
                        weir_error_t *error);

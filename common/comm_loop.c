@@ -40,6 +40,8 @@ static weir_err_t send_frame(weir_comm_t *comm, weir_rank_t to, weir_frame_t fra
         weir_buffer_release(frame.payload);
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to send a frame");
     }
+    frame.header.payload_checksum =
+        weir_frame_checksum(frame.payload, (size_t)frame.header.payload_size);
     weir_frame_encode_header(&frame.header, letter->header);
     letter->payload = frame.payload;
     (void)pthread_mutex_lock(&mailbox->mutex);

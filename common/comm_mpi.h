@@ -31,12 +31,12 @@ typedef struct {
 /* One queued frame. */
 typedef struct weir_comm_outgoing {
     struct weir_comm_outgoing *next;
+    weir_frame_t frame;
     uint8_t first[WEIR_FRAME_HEADER_SIZE + WEIR_FRAME_EAGER]; /* header, and a small payload */
     int first_size;
     bool first_started, first_done;
     MPI_Request first_request;
-    char *payload; /* NULL when it rides with the header */
-    weir_comm_pieces_t pieces;
+    weir_comm_pieces_t pieces; /* none when the payload rides with the header */
 } weir_comm_outgoing_t;
 
 /* Frames to one rank, in order. */

@@ -20,7 +20,7 @@ static weir_comm_outgoing_t *take_spare(weir_comm_mpi_t *mpi) {
 }
 
 static void release_outgoing(weir_comm_mpi_t *mpi, weir_comm_outgoing_t *out) {
-    weir_buffer_release(out->payload);
+    weir_buffer_release(out->frame.payload);
     if (mpi->spare_count < MAX_SPARE) {
         out->next = mpi->spare;
         mpi->spare = out;
@@ -33,29 +33,34 @@ static void release_outgoing(weir_comm_mpi_t *mpi, weir_comm_outgoing_t *out) {
 weir_err_t weir_comm_mpi_send(weir_comm_t *comm, weir_rank_t to, weir_frame_t frame,
                               weir_error_t *error) {
     weir_comm_mpi_t *mpi = weir_comm_mpi_of(comm);
-    size_t size = (size_t)frame.header.payload_size;
-    bool eager = size <= WEIR_FRAME_EAGER;
     weir_comm_outgoing_t *out = take_spare(mpi);
     if (out == NULL) {
         weir_buffer_release(frame.payload);
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to send a frame");
     }
     out->next = NULL;
-    out->payload = eager ? NULL : frame.payload;
-    out->pieces = (weir_comm_pieces_t){.size = eager ? 0 : size};
+    out->frame = frame;
+    out->pieces = (weir_comm_pieces_t){.size = 0};
     out->first_started = out->first_done = false;
-    out->first_size = WEIR_FRAME_HEADER_SIZE + (eager ? (int)size : 0);
-    weir_frame_encode_header(&frame.header, out->first);
-    if (eager && size > 0) {
-        memcpy(out->first + WEIR_FRAME_HEADER_SIZE, frame.payload, size);
-    }
-    if (eager) {
-        weir_buffer_release(frame.payload);
-    }
     *mpi->queues[to].last = out;
     mpi->queues[to].last = &out->next;
     mpi->unsent++;
     return WEIR_OK;
+}
+
+/* Make the first message. Only now, so that the checksum of one frame is taken while those before
+ * it are under way. */
+static void seal_frame(weir_comm_outgoing_t *out) {
+    size_t size = (size_t)out->frame.header.payload_size;
+    out->frame.header.payload_checksum = weir_frame_checksum(out->frame.payload, size);
+    weir_frame_encode_header(&out->frame.header, out->first);
+    out->first_size = WEIR_FRAME_HEADER_SIZE;
+    if (size > WEIR_FRAME_EAGER) {
+        out->pieces.size = size;
+    } else if (size > 0) {
+        memcpy(out->first + WEIR_FRAME_HEADER_SIZE, out->frame.payload, size);
+        out->first_size += (int)size;
+    }
 }
 
 /* Hand MPI what may be under way of one frame. */
@@ -64,6 +69,7 @@ static weir_err_t start_frame(weir_comm_mpi_t *mpi, weir_rank_t to, weir_comm_ou
     weir_comm_queue_t *queue = &mpi->queues[to];
     weir_err_t err = WEIR_OK;
     if (!out->first_started) {
+        seal_frame(out);
         err = weir_comm_mpi_check(MPI_Isend(out->first, out->first_size, MPI_BYTE, (int)to,
                                             WEIR_COMM_TAG_FRAME, mpi->communicator,
                                             &out->first_request),
@@ -74,7 +80,7 @@ static weir_err_t start_frame(weir_comm_mpi_t *mpi, weir_rank_t to, weir_comm_ou
     weir_comm_pieces_t *pieces = &out->pieces;
     while (err == WEIR_OK && pieces->started < pieces->size &&
            queue->pieces_in_flight < WEIR_COMM_PIECES_IN_FLIGHT) {
-        err = weir_comm_mpi_check(MPI_Isend(out->payload + pieces->started,
+        err = weir_comm_mpi_check(MPI_Isend((char *)out->frame.payload + pieces->started,
                                             (int)weir_comm_piece_size(pieces, pieces->started),
                                             MPI_BYTE, (int)to, WEIR_COMM_TAG_FRAME,
                                             mpi->communicator, weir_comm_next_request(pieces)),
@@ -158,7 +164,7 @@ void weir_comm_mpi_drop_sends(weir_comm_mpi_t *mpi) {
         for (weir_comm_outgoing_t *out = mpi->queues[to].first; out != NULL; out = next) {
             next = out->next;
             if (!out->first_started) {
-                weir_buffer_release(out->payload);
+                weir_buffer_release(out->frame.payload);
                 free(out);
             }
         }
