@@ -34,8 +34,9 @@ static size_t keep_lines(char *text, size_t size, uint64_t step) {
         size_t end = newline != NULL ? (size_t)(newline - text) + 1 : size;
         json_error_t ignored;
         json_t *line = newline == NULL ? NULL : json_loadb(text + begin, end - begin, 0, &ignored);
-        json_int_t line_step = json_integer_value(json_object_get(line, "step"));
-        if (line != NULL && line_step >= 0 && (uint64_t)line_step <= step) {
+        const json_t *of = json_object_get(line, "step"); /* NULL of what is no object */
+        if (json_is_integer(of) && json_integer_value(of) >= 0 &&
+            (uint64_t)json_integer_value(of) <= step) {
             memmove(text + kept, text + begin, end - begin);
             kept += end - begin;
         }
