@@ -31,7 +31,8 @@ WEIR_MUST_USE weir_err_t weir_dense_file_write(const char *folder, const weir_hs
                                                weir_checkpoint_file_t files[WEIR_DENSE_FILES],
                                                weir_error_t *error);
 
-/* Read them back. A tensor that is missing, of another shape, or not finite is refused by name. */
+/* Read them back. A tensor that is missing, of another shape, or not finite is refused by name; the
+ * buffers hold anything then, `state` is untouched. */
 WEIR_MUST_USE weir_err_t weir_dense_file_load(const char *folder, const weir_hstu_config_t *config,
                                               float *parameters, float *m, float *v,
                                               weir_trainer_state_t *state, weir_error_t *error);

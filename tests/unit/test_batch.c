@@ -1,96 +1,32 @@
 /* Batches over a small data folder that the test writes. */
-#include "common/file.h"
-#include "common/tensor_file.h"
+#include "tests/scratch.h"
 #include "tests/suite.h"
+#include "tests/unit/data_cases.h"
 #include "worker/batch.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* User u has u % 9 + 1 events; its k-th event is item (u * 7 + k * 3) % ITEMS + 1 at time 100 u +
- * 10 k. */
-enum { USERS = 50, ITEMS = 40, BATCH = 16 };
+enum { USERS = DATA_USERS, ITEMS = 40, BATCH = 16 };
 
-static char folder[64];
+static weir_scratch_t scratch;
 static weir_dataset_t *dataset;
-
-static size_t events_of_user(size_t user) {
-    return user % 9 + 1;
-}
 
 static int64_t item_of_event(size_t user, size_t k) {
     return (int64_t)((user * 7 + k * 3) % ITEMS) + 1;
 }
 
-static void write_events(const char *path) {
-    int64_t offsets[USERS + 1] = {0}, items[USERS * 9], times[USERS * 9];
-    float actions[USERS * 9];
-    size_t events = 0;
-    for (size_t user = 0; user < USERS; user++) {
-        for (size_t k = 0; k < events_of_user(user); k++, events++) {
-            items[events] = item_of_event(user, k);
-            times[events] = (int64_t)(100 * user + 10 * k);
-            actions[events] = 1.0f;
-        }
-        offsets[user + 1] = (int64_t)events;
-    }
-    weir_tensor_writer_t *writer = NULL;
-    const uint64_t users_shape[1] = {USERS + 1}, events_shape[1] = {events};
-    ck_assert_int_eq(weir_tensor_writer_create(path, &writer, NULL), WEIR_OK);
-    const char *metadata[][2] = {{"format", WEIR_DATASET_FORMAT},
-                                 {"version", WEIR_DATASET_VERSION},
-                                 {"num_users", "50"},
-                                 {"num_items", "40"},
-                                 {"source", "test"}};
-    for (size_t i = 0; i < sizeof metadata / sizeof metadata[0]; i++) {
-        ck_assert_int_eq(weir_tensor_writer_metadata(writer, metadata[i][0], metadata[i][1], NULL),
-                         WEIR_OK);
-    }
-    ck_assert_int_eq(
-        weir_tensor_writer_declare(writer, "offsets", WEIR_DTYPE_I64, 1, users_shape, NULL),
-        WEIR_OK);
-    ck_assert_int_eq(
-        weir_tensor_writer_declare(writer, "items", WEIR_DTYPE_I64, 1, events_shape, NULL),
-        WEIR_OK);
-    ck_assert_int_eq(
-        weir_tensor_writer_declare(writer, "times", WEIR_DTYPE_I64, 1, events_shape, NULL),
-        WEIR_OK);
-    ck_assert_int_eq(
-        weir_tensor_writer_declare(writer, "actions", WEIR_DTYPE_F32, 1, events_shape, NULL),
-        WEIR_OK);
-    ck_assert_int_eq(weir_tensor_writer_begin(writer, NULL), WEIR_OK);
-    ck_assert_int_eq(weir_tensor_writer_append(writer, offsets, sizeof offsets, NULL), WEIR_OK);
-    ck_assert_int_eq(weir_tensor_writer_append(writer, items, events * 8, NULL), WEIR_OK);
-    ck_assert_int_eq(weir_tensor_writer_append(writer, times, events * 8, NULL), WEIR_OK);
-    ck_assert_int_eq(weir_tensor_writer_append(writer, actions, events * 4, NULL), WEIR_OK);
-    ck_assert_int_eq(weir_tensor_writer_commit(writer, NULL, NULL, NULL), WEIR_OK);
-    weir_tensor_writer_destroy(writer);
-}
-
-/* Batches never look into the dictionary; it only has to be there. */
-static void write_dictionary(const char *path) {
-    weir_tensor_writer_t *writer = NULL;
-    ck_assert_int_eq(weir_tensor_writer_create(path, &writer, NULL), WEIR_OK);
-    ck_assert_int_eq(weir_tensor_writer_begin(writer, NULL), WEIR_OK);
-    ck_assert_int_eq(weir_tensor_writer_commit(writer, NULL, NULL, NULL), WEIR_OK);
-    weir_tensor_writer_destroy(writer);
-}
-
 static void open_data(void) {
-    char path[128];
     weir_error_t error = {0};
-    (void)snprintf(folder, sizeof folder, "/tmp/weir-test-batch-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    (void)snprintf(path, sizeof path, "%s/%s", folder, WEIR_DATASET_EVENTS);
-    write_events(path);
-    (void)snprintf(path, sizeof path, "%s/%s", folder, WEIR_DATASET_DICTIONARY);
-    write_dictionary(path);
-    ck_assert_msg(weir_dataset_open(folder, &dataset, &error) == WEIR_OK, "%s", error.message);
+    weir_scratch_init(&scratch);
+    data_write(scratch.path, ITEMS, item_of_event);
+    ck_assert_msg(weir_dataset_open(scratch.path, &dataset, &error) == WEIR_OK, "%s",
+                  error.message);
 }
 
 static void close_data(void) {
     weir_dataset_close(dataset);
-    ck_assert_int_eq(weir_file_remove_directory(folder, NULL), WEIR_OK);
+    weir_scratch_fini(&scratch);
 }
 
 static weir_config_t config_of(bool validation, int64_t sharing) {
@@ -130,7 +66,7 @@ START_TEST(an_epoch_shows_every_user_with_enough_events_once) {
         for (size_t b = 0; b < batch->sequence.users; b++) {
             size_t user = (size_t)batch->users[b];
             size_t first = batch->sequence.offsets[b], last = batch->sequence.offsets[b + 1] - 1;
-            size_t target = events_of_user(user) - (_i == 1 ? 3 : 2);
+            size_t target = data_events_of_user(user) - (_i == 1 ? 3 : 2);
             seen[user]++;
             ck_assert_uint_eq(batch->keys[batch->target_rows[last]],
                               (weir_key_t)item_of_event(user, target));
@@ -141,7 +77,7 @@ START_TEST(an_epoch_shows_every_user_with_enough_events_once) {
         }
     }
     for (size_t user = 0; user < USERS; user++) {
-        ck_assert_uint_eq(seen[user], events_of_user(user) >= needed ? 1 : 0);
+        ck_assert_uint_eq(seen[user], data_events_of_user(user) >= needed ? 1 : 0);
     }
     weir_batch_reader_destroy(reader);
 }

@@ -1,0 +1,344 @@
+/* Evaluation as a job does it, workers and servers in threads over the in-process transport,
+ * against ranks counted by plain loops, one user and one item at a time. */
+#include "common/comm.h"
+#include "ps/server.h"
+#include "tests/scratch.h"
+#include "tests/suite.h"
+#include "tests/unit/data_cases.h"
+#include "worker/evaluate.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+enum { SMALL = 40, LARGE = 65536 + 3000, DIM = 8, MAX_PS = 2, MAX_WORKERS = 3, TIMEOUT = 60 };
+
+static size_t catalogue; /* of the data written last */
+
+static int64_t item_of_event(size_t user, size_t k) {
+    return (int64_t)((user * 7 + k * 3) % SMALL * (catalogue / SMALL)) + 1 +
+           (int64_t)(k % (catalogue / SMALL));
+}
+
+static const weir_hstu_config_t model = {.embedding_dim = DIM,
+                                         .blocks = 1,
+                                         .heads = 2,
+                                         .dqk = 4,
+                                         .dv = 4,
+                                         .max_sequence_length = 5,
+                                         .attention_length = 7,
+                                         .position_bias = true,
+                                         .time_bias = true};
+
+typedef struct {
+    weir_scratch_t scratch;
+    weir_config_t config;
+    weir_dataset_t *dataset;
+    weir_table_schema_t schema;
+    float *parameters;
+} sample_t;
+
+static void make_sample(sample_t *sample, size_t items, double sigma) {
+    weir_error_t error = {0};
+    catalogue = items;
+    weir_scratch_init(&sample->scratch);
+    data_write(sample->scratch.path, items, item_of_event);
+    ck_assert_msg(weir_dataset_open(sample->scratch.path, &sample->dataset, &error) == WEIR_OK,
+                  "%s", error.message);
+    weir_config_defaults(&sample->config);
+    sample->config.model.embedding_dim = DIM;
+    sample->config.model.max_sequence_length = (int64_t)model.max_sequence_length;
+    sample->config.eval.batch_users = 7; /* batches with a rest */
+    sample->schema = (weir_table_schema_t){.name = "item",
+                                           .dim = DIM,
+                                           .optimizer = WEIR_OPTIMIZER_SGD,
+                                           .learning_rate = 0.1,
+                                           .epsilon = 1e-8,
+                                           .initial_sigma = sigma,
+                                           .seed = 11};
+    sample->parameters = calloc(weir_hstu_parameter_elements(&model), sizeof(float));
+    ck_assert_ptr_nonnull(sample->parameters);
+    weir_hstu_initialise(&model, 5, sample->parameters);
+}
+
+static void end_sample(sample_t *sample) {
+    free(sample->parameters);
+    weir_dataset_close(sample->dataset);
+    weir_scratch_fini(&sample->scratch);
+}
+
+static weir_table_t *make_table(const sample_t *sample) {
+    weir_table_t *table = NULL;
+    ck_assert_int_eq(weir_table_create(&sample->schema, &table, NULL), WEIR_OK);
+    return table;
+}
+
+/* ---- the plain way ---- */
+
+/* The encoding of a user's last token before event `target`. */
+static void encode_user(const sample_t *sample, const weir_table_t *table, size_t user,
+                        size_t target, weir_hstu_t *hstu, float encoded[DIM]) {
+    size_t length = target < model.max_sequence_length ? target : model.max_sequence_length;
+    size_t offsets[2] = {0, length};
+    int64_t times[DATA_MAX_EVENTS], next_times[DATA_MAX_EVENTS];
+    float inputs[DATA_MAX_EVENTS * DIM], outputs[DATA_MAX_EVENTS * DIM];
+    for (size_t i = 0; i < length; i++) {
+        size_t event = target - length + i;
+        weir_key_t key = (weir_key_t)item_of_event(user, event);
+        weir_table_peek(table, &key, 1, inputs + i * DIM);
+        times[i] = data_time_of_event(user, event);
+        next_times[i] = data_time_of_event(user, event + 1);
+    }
+    weir_sequence_batch_t batch = {
+        .users = 1, .tokens = length, .offsets = offsets, .times = times, .next_times = next_times};
+    weir_forward_mode_t mode = {.train = false};
+    ck_assert_int_eq(
+        weir_hstu_forward(hstu, sample->parameters, &batch, inputs, mode, outputs, NULL), WEIR_OK);
+    memcpy(encoded, outputs + (length - 1) * DIM, DIM * sizeof(float));
+}
+
+static bool in_history(size_t user, size_t target, int64_t item) {
+    size_t length = target < model.max_sequence_length ? target : model.max_sequence_length;
+    for (size_t event = target - length; event < target; event++) {
+        if (item_of_event(user, event) == item) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static float score_item(const weir_table_t *table, const float encoded[DIM], int64_t item) {
+    float row[DIM], score = 0.0f;
+    weir_key_t key = (weir_key_t)item;
+    weir_table_peek(table, &key, 1, row);
+    weir_rank_normalise(row, 1, DIM);
+    weir_rank_target_scores(encoded, row, 1, DIM, &score);
+    return score;
+}
+
+static weir_metrics_t rank_plainly(const sample_t *sample, size_t holdout) {
+    weir_metrics_t metrics = {0};
+    weir_hstu_t *hstu = NULL;
+    weir_table_t *table = make_table(sample);
+    ck_assert_int_eq(weir_hstu_create(&model, &hstu, NULL), WEIR_OK);
+    for (size_t user = 0; user < DATA_USERS; user++) {
+        float encoded[DIM];
+        if (data_events_of_user(user) < holdout + 2) {
+            continue;
+        }
+        size_t target = data_events_of_user(user) - 1 - holdout;
+        int64_t wanted = item_of_event(user, target);
+        encode_user(sample, table, user, target, hstu, encoded);
+        float wanted_score = score_item(table, encoded, wanted);
+        uint64_t rank = 1;
+        for (int64_t item = 1; item <= (int64_t)catalogue; item++) {
+            rank += item != wanted && !in_history(user, target, item) &&
+                    score_item(table, encoded, item) >= wanted_score;
+        }
+        weir_metrics_add(&metrics, rank);
+    }
+    weir_hstu_destroy(hstu);
+    weir_table_destroy(table);
+    return metrics;
+}
+
+/* ---- the job's way ---- */
+
+typedef struct {
+    const sample_t *sample;
+    weir_comm_t *comm;
+    uint32_t index, ps, workers;
+    weir_split_t split;
+    atomic_bool *over;
+    weir_comm_thread_t *thread;
+    weir_metrics_t metrics;
+    uint64_t born; /* rows that the server stores in the end */
+    weir_err_t err;
+    weir_error_t error;
+} member_t;
+
+static weir_err_t post_answer(void *argument, weir_rank_t to, weir_frame_t frame,
+                              weir_error_t *error) {
+    return weir_comm_thread_post(((member_t *)argument)->thread, to, frame, error);
+}
+
+static weir_err_t serve(member_t *member) {
+    weir_table_t *table = NULL;
+    weir_server_t *server = NULL;
+    weir_server_options_t options = {.index = member->index,
+                                     .ps = member->ps,
+                                     .first_worker_rank = member->ps,
+                                     .workers = member->workers,
+                                     .send = post_answer,
+                                     .argument = member};
+    weir_err_t err = weir_table_create(&member->sample->schema, &table, &member->error);
+    if (err == WEIR_OK) {
+        err = weir_server_create(&options, table, &server, &member->error);
+    }
+    while (err == WEIR_OK && !atomic_load(member->over)) {
+        weir_frame_t frame;
+        bool received = false;
+        err = weir_comm_thread_take(member->thread, 1u << WEIR_FRAME_PEEK_REQ, 0.01, &frame,
+                                    &received, &member->error);
+        if (err == WEIR_OK && received) {
+            err = weir_server_handle(server, frame, &member->error);
+        }
+    }
+    member->born = table != NULL ? weir_table_rows(table) : UINT64_MAX;
+    weir_server_destroy(server);
+    weir_table_destroy(table);
+    return err;
+}
+
+static weir_err_t work(member_t *member) {
+    weir_evaluate_parts_t parts = {.config = &member->sample->config,
+                                   .dataset = member->sample->dataset};
+    weir_ps_client_options_t client = {
+        .comm_thread = member->thread, .ps = member->ps, .dim = DIM, .timeout = TIMEOUT};
+    weir_exchange_options_t exchange = {.comm_thread = member->thread,
+                                        .first_worker_rank = member->ps,
+                                        .worker = member->index,
+                                        .workers = member->workers,
+                                        .timeout = TIMEOUT};
+    weir_err_t err = weir_hstu_create(&model, &parts.hstu, &member->error);
+    if (err == WEIR_OK) {
+        err = weir_ps_client_create(&client, &parts.client, &member->error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_exchange_create(&exchange, &parts.exchange, &member->error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_evaluate(&parts, member->sample->parameters, member->split, 0, 1,
+                            &member->metrics, &member->error);
+    }
+    weir_exchange_destroy(parts.exchange);
+    weir_ps_client_destroy(parts.client);
+    weir_hstu_destroy(parts.hstu);
+    return err;
+}
+
+static void *run_member(void *argument) {
+    member_t *member = argument;
+    bool server = member->over != NULL;
+    member->err = server ? serve(member) : work(member);
+    return NULL;
+}
+
+/* Evaluate with P servers and W workers; the metrics of all workers are the same bits. */
+static weir_metrics_t evaluate_together(const sample_t *sample, uint32_t ps, uint32_t workers,
+                                        weir_split_t split) {
+    weir_comm_t *comms[MAX_PS + MAX_WORKERS];
+    pthread_t threads[MAX_PS + MAX_WORKERS];
+    member_t members[MAX_PS + MAX_WORKERS];
+    atomic_bool over = false;
+    uint32_t ranks = ps + workers;
+    ck_assert_int_eq(weir_comm_loop_create(ranks, comms, NULL), WEIR_OK);
+    for (uint32_t i = 0; i < ranks; i++) {
+        members[i] = (member_t){.sample = sample,
+                                .comm = comms[i],
+                                .index = i < ps ? i : i - ps,
+                                .ps = ps,
+                                .workers = workers,
+                                .split = split,
+                                .over = i < ps ? &over : NULL};
+        weir_comm_thread_options_t options = {.comm = comms[i], .control_fd = -1};
+        ck_assert_int_eq(weir_comm_thread_start(&options, &members[i].thread, NULL), WEIR_OK);
+    }
+    for (uint32_t i = 0; i < ranks; i++) {
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, run_member, &members[i]), 0);
+    }
+    for (uint32_t i = ps; i < ranks; i++) { /* servers serve until the workers are done */
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    }
+    atomic_store(&over, true);
+    for (uint32_t i = 0; i < ps; i++) {
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    }
+    for (uint32_t i = 0; i < ranks; i++) {
+        ck_assert_int_eq(weir_comm_thread_stop(members[i].thread, 5.0, NULL), WEIR_OK);
+    }
+    for (uint32_t i = 0; i < ranks; i++) {
+        weir_comm_destroy(comms[i]);
+        ck_assert_msg(members[i].err == WEIR_OK, "rank %u: %s", i, members[i].error.message);
+        if (i >= ps) {
+            ck_assert_mem_eq(&members[i].metrics, &members[ps].metrics, sizeof(weir_metrics_t));
+        } else {
+            ck_assert_uint_eq(members[i].born, 0); /* to look is not to train */
+        }
+    }
+    return members[ps].metrics;
+}
+
+static void check_equal(const weir_metrics_t *got, const weir_metrics_t *expected) {
+    ck_assert_uint_eq(got->users, expected->users);
+    ck_assert_double_eq_tol(got->mrr, expected->mrr, 1e-6);
+    for (size_t k = 0; k < WEIR_METRIC_CUTOFFS; k++) {
+        ck_assert_double_eq_tol(got->hr[k], expected->hr[k], 1e-9);
+        ck_assert_double_eq_tol(got->ndcg[k], expected->ndcg[k], 1e-6);
+    }
+}
+
+START_TEST(ranks_are_those_of_plain_loops_for_any_workers_and_servers) {
+    sample_t sample;
+    make_sample(&sample, SMALL, 0.5);
+    for (size_t holdout = 0; holdout < 2; holdout++) {
+        weir_metrics_t expected = rank_plainly(&sample, holdout);
+        ck_assert(expected.hr[1] > 0.0 && expected.hr[1] < (double)expected.users);
+        for (uint32_t workers = 1; workers <= MAX_WORKERS; workers++) {
+            for (uint32_t ps = 1; ps <= MAX_PS; ps++) {
+                weir_metrics_t got = evaluate_together(
+                    &sample, ps, workers, holdout == 1 ? WEIR_SPLIT_VALIDATION : WEIR_SPLIT_TEST);
+                check_equal(&got, &expected);
+            }
+        }
+    }
+    end_sample(&sample);
+}
+END_TEST
+
+START_TEST(a_catalogue_of_more_than_one_piece_is_ranked_whole) {
+    sample_t sample;
+    make_sample(&sample, LARGE, 0.5);
+    weir_metrics_t expected = rank_plainly(&sample, 0);
+    weir_metrics_t got = evaluate_together(&sample, 2, 2, WEIR_SPLIT_TEST);
+    check_equal(&got, &expected);
+    end_sample(&sample);
+}
+END_TEST
+
+/* All rows are zero, all scores are equal: a target ranks behind all that is not its history. */
+START_TEST(ties_count_against_us) {
+    sample_t sample;
+    make_sample(&sample, SMALL, 0.0);
+    weir_metrics_t expected = {0};
+    for (size_t user = 0; user < DATA_USERS; user++) {
+        if (data_events_of_user(user) < 2) {
+            continue;
+        }
+        size_t target = data_events_of_user(user) - 1;
+        uint64_t rank = 0;
+        for (int64_t item = 1; item <= SMALL; item++) {
+            rank += item == item_of_event(user, target) || !in_history(user, target, item);
+        }
+        weir_metrics_add(&expected, rank);
+    }
+    weir_metrics_t got = evaluate_together(&sample, 1, 2, WEIR_SPLIT_TEST);
+    check_equal(&got, &expected);
+    ck_assert(got.hr[1] <= 0.0 && got.hr[2] >= (double)got.users);
+    end_sample(&sample);
+}
+END_TEST
+
+static Suite *suite(void) {
+    Suite *s = suite_create("evaluate");
+    TCase *t = tcase_create("evaluate");
+    tcase_set_timeout(t, 240);
+    tcase_add_test(t, ranks_are_those_of_plain_loops_for_any_workers_and_servers);
+    tcase_add_test(t, a_catalogue_of_more_than_one_piece_is_ranked_whole);
+    tcase_add_test(t, ties_count_against_us);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+WEIR_TEST_MAIN(suite())
