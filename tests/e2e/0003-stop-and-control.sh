@@ -9,6 +9,7 @@ long="--set train.epochs=100000 --set eval.every_epochs=0 --set train.log_every=
 start() { # start RUN: train in the background, wait for the first line of progress
   local run=$1
   shift
+  rm -f "$run.log" # lines of an earlier start are no sign of this one
   setsid weir train --config config.yaml --run "$run" --ps 2 --workers 2 $long "$@" >"$run.log" 2>&1 </dev/null &
   pid=$!
   for _ in $(seq 300); do
