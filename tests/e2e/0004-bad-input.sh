@@ -56,13 +56,15 @@ t 7 run-exists 'resume' weir train --config config.yaml --run run
 t 8 no-run 'nothing' weir eval --run nothing
 t 8 no-step 'step' weir eval --run run --step 77
 python3 - <<'PY' &
-import socket, time
-s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0); s.bind(("0.0.0.0", 18765)); s.listen(); time.sleep(40)
+import os, socket, time
+s = socket.socket(); s.bind(("0.0.0.0", 0)); s.listen()
+open("held.tmp", "w").write(str(s.getsockname()[1])); os.rename("held.tmp", "held")
+time.sleep(900)
 PY
 holder=$!
-sleep 0.5
-expect_port() { got=0; timeout 60 weir train --config config.yaml --run port --set cluster.port=18765 >port.log 2>&1 </dev/null || got=$?; [ "$got" -ne 0 ] || fail "a used port was taken"; grep -q 18765 port.log || fail "port: no sentence"; }
-expect_port
+for _ in $(seq 600); do [ ! -f held ] || break; sleep 0.1; done
+port=$(cat held) || fail "no port to hold"
+t 7 port "$port" weir train --config config.yaml --run port --set cluster.port="$port"
 kill "$holder"
 
 # jobs put together by hand
@@ -85,20 +87,20 @@ latest=$(readlink -f run/checkpoints/latest)
 for file in "$latest"/*; do
   cp "$file" saved
   printf 'x' | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") / 2)) conv=notrunc 2>/dev/null
-  got=0; timeout 60 weir inspect run --verify >verify.log 2>&1 || got=$?
+  got=0; timeout -k 5 180 weir inspect run --verify >verify.log 2>&1 || got=$?
   [ "$got" -eq 4 ] || fail "a flipped byte in $(basename "$file") was not seen (status $got)"
   grep -q "$(basename "$file")" verify.log || fail "the damaged file is not named"
   cp saved "$file"
 done
 truncate -s 100 "$latest/dense.safetensors"
-got=0; timeout 60 weir train --config config.yaml --run run --resume --set train.max_steps=8 >resume.log 2>&1 </dev/null || got=$?
+got=0; timeout -k 5 180 weir train --config config.yaml --run run --resume --set train.max_steps=8 >resume.log 2>&1 </dev/null || got=$?
 [ "$got" -ne 0 ] || fail "resumed from a damaged checkpoint"
 grep -q 'dense.safetensors' resume.log || fail "resume: the damaged file is not named"
 [ "$(readlink -f run/checkpoints/latest)" = "$latest" ] || fail "latest moved"
 
 # a full disk
 if [ "$(id -u)" -eq 0 ] && mkdir -p small && mount -t tmpfs -o size=200k tmpfs small 2>/dev/null; then
-  got=0; timeout 60 weir train --config config.yaml --run small/run --set train.max_steps=4 >full.log 2>&1 </dev/null || got=$?
+  got=0; timeout -k 5 180 weir train --config config.yaml --run small/run --set train.max_steps=4 >full.log 2>&1 </dev/null || got=$?
   weir synth --out small/data --users 5000 --items 1000 --seed 1 >full-synth.log 2>&1 && synth=0 || synth=$?
   umount small
   [ "$got" -ne 0 ] || fail "a full disk ended with success"

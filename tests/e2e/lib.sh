@@ -8,11 +8,40 @@ WEIR_PYTHON=python3
 export PATH="$WEIR_BIN:$PATH" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
 scratch=$(mktemp -d)
+
+# Processes of the test that work in the scratch folder: lines "PID NAME".
+left_behind() {
+  local process name
+  for process in /proc/[0-9]*; do
+    case "$(readlink "$process/cwd" 2>/dev/null)" in
+      "$scratch" | "$scratch"/*)
+        name=$(cat "$process/comm" 2>/dev/null) || continue
+        case "$name" in
+          weir* | mpirun | orterun | orted | python3) echo "${process#/proc/} $name" ;;
+        esac
+        ;;
+    esac
+  done
+}
+
+# A test that passes leaves no process behind; one that fails takes its own with it.
 cleanup() {
-  local status=$?
+  local status=$? processes=""
+  if [ "$status" -eq 0 ]; then
+    for _ in $(seq 300); do
+      processes=$(left_behind)
+      [ -n "$processes" ] || break
+      sleep 0.1
+    done
+    [ -z "$processes" ] || { echo "FAILED: left behind: $processes" >&2; status=1; }
+  fi
   [ "$status" -eq 0 ] || { echo "--- scratch folder: $scratch"; tail -n 40 "$scratch"/*.log 2>/dev/null || true; }
   [ -z "${pid:-}" ] || kill -9 "$pid" 2>/dev/null || true # its job goes with it
+  left_behind | while read -r process _; do kill -9 "$process" 2>/dev/null || true; done
+  cd /
+  ! mountpoint -q "$scratch/small" 2>/dev/null || umount "$scratch/small" || true
   rm -rf "$scratch"
+  exit "$status"
 }
 trap cleanup EXIT
 cd "$scratch"
@@ -22,12 +51,15 @@ fail() {
   exit 1
 }
 
-# expect STATUS NAME PATTERN COMMAND...: the command ends with STATUS within a minute, and its output
-# holds PATTERN (grep -E). The output is left in NAME.log.
+# Limits are for what hangs: far above what anything takes, also on a busy machine or under
+# sanitizers.
+
+# expect STATUS NAME PATTERN COMMAND...: the command ends with STATUS, and its output holds PATTERN
+# (grep -E). The output is left in NAME.log.
 expect() {
   local status=$1 name=$2 pattern=$3 got=0
   shift 3
-  timeout -k 5 60 "$@" >"$name.log" 2>&1 </dev/null || got=$?
+  timeout -k 5 180 "$@" >"$name.log" 2>&1 </dev/null || got=$?
   [ "$got" -eq "$status" ] || fail "$name: exit status $got, expected $status: $*"
   grep -Eq -- "$pattern" "$name.log" || fail "$name: no line matches '$pattern'"
 }
@@ -43,7 +75,7 @@ model: {embedding_dim: 16, blocks: 2, heads: 1, dqk: 16, dv: 16, max_sequence_le
 loss: {negatives: 16}
 train: {batch_users: 32, epochs: 6, log_every: 2, seed: 3}
 eval: {every_epochs: 3, batch_users: 32}
-cluster: {timeout: 30}
+cluster: {timeout: 60}
 YAML
 }
 
@@ -51,7 +83,7 @@ YAML
 train() {
   local run=$1 ps=$2 workers=$3
   shift 3
-  timeout -k 5 120 weir train --config config.yaml --run "$run" --ps "$ps" --workers "$workers" "$@" \
+  timeout -k 5 300 weir train --config config.yaml --run "$run" --ps "$ps" --workers "$workers" "$@" \
     >"${run//\//-}.log" 2>&1 </dev/null || fail "train $run: status $?: $(tail -n 20 "${run//\//-}.log")"
 }
 
