@@ -63,6 +63,8 @@ typedef struct {
     const int64_t *next_times;     /* T: time of the next event; of the target, for a user's last */
     const uint32_t *global_tokens; /* T: the token's number in the global batch (all workers): the
                                       coordinate of dropout and negatives; NULL: row number */
+    const weir_real_t *user_rows;  /* B x D: added to the input of each token of the user; NULL:
+                                      the model has no embedding of users */
 } weir_sequence_batch_t;
 
 typedef struct {
@@ -100,6 +102,11 @@ WEIR_MUST_USE weir_err_t weir_hstu_backward(weir_hstu_t *hstu, const weir_real_t
                                             const weir_real_t *d_encoded, weir_real_t *d_items,
                                             weir_real_t *d_parameters, weir_gradient_ready_t ready,
                                             void *argument, weir_error_t *error);
+
+/* Gradient of the batch's user_rows, of the last backward: for each user the sum over its tokens,
+ * in their order. `d_user_rows` B x D, overwritten. The batch's offsets are still those of the
+ * forward. Call: local, after backward and before the next forward. */
+void weir_hstu_user_gradients(const weir_hstu_t *hstu, weir_real_t *d_user_rows);
 
 /* Time bucket of a difference in seconds (docs/model.md): compared with a table of integers. 0 ..
  * 128. */

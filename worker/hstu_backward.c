@@ -107,7 +107,8 @@ static void differentiate_layer(weir_hstu_t *hstu, const weir_real_t *parameters
                                        tokens, dim, true, hstu->d_stream);
 }
 
-/* Through Dropout(sqrt(D) * E + P). Positions are summed in the order of the users. */
+/* Through Dropout(sqrt(D) * E + U + P): d_stream becomes the gradient of the sum. Positions are
+ * summed in the order of the users. */
 static void finish_stream(weir_hstu_t *hstu, weir_real_t *d_items, weir_real_t *d_positions) {
     const weir_sequence_batch_t *batch = &hstu->batch;
     size_t dim = hstu->config.embedding_dim;
@@ -119,6 +120,19 @@ static void finish_stream(weir_hstu_t *hstu, weir_real_t *d_items, weir_real_t *
         for (size_t i = begin; i < end; i++) {
             d_positions[i - begin] += hstu->d_stream[i];
             d_items[i] = scale * hstu->d_stream[i];
+        }
+    }
+}
+
+void weir_hstu_user_gradients(const weir_hstu_t *hstu, weir_real_t *d_user_rows) {
+    const weir_sequence_batch_t *batch = &hstu->batch;
+    size_t dim = hstu->config.embedding_dim;
+    memset(d_user_rows, 0, batch->users * dim * sizeof *d_user_rows);
+    for (size_t u = 0; u < batch->users; u++) {
+        for (size_t t = batch->offsets[u]; t < batch->offsets[u + 1]; t++) {
+            for (size_t d = 0; d < dim; d++) {
+                d_user_rows[u * dim + d] += hstu->d_stream[t * dim + d];
+            }
         }
     }
 }

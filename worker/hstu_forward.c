@@ -36,7 +36,7 @@ static weir_err_t check_batch(const weir_hstu_config_t *config, const weir_seque
     return WEIR_OK;
 }
 
-/* stream = Dropout(sqrt(D) * E + P) */
+/* stream = Dropout(sqrt(D) * E + U + P) */
 static void embed(weir_hstu_t *hstu, const weir_real_t *parameters, const weir_real_t *items) {
     const weir_sequence_batch_t *batch = &hstu->batch;
     size_t dim = hstu->config.embedding_dim;
@@ -45,6 +45,14 @@ static void embed(weir_hstu_t *hstu, const weir_real_t *parameters, const weir_r
         size_t begin = batch->offsets[u] * dim, end = batch->offsets[u + 1] * dim;
         for (size_t i = begin; i < end; i++) {
             hstu->stream[i] = scale * items[i] + parameters[i - begin];
+        }
+    }
+    for (size_t u = 0; u < batch->users && batch->user_rows != NULL; u++) {
+        const weir_real_t *row = batch->user_rows + u * dim;
+        for (size_t t = batch->offsets[u]; t < batch->offsets[u + 1]; t++) {
+            for (size_t d = 0; d < dim; d++) {
+                hstu->stream[t * dim + d] += row[d];
+            }
         }
     }
     weir_hstu_drop(hstu, WEIR_HSTU_SITE_INPUT, hstu->config.input_dropout, dim, hstu->stream);

@@ -43,6 +43,8 @@ static void allocate(hstu_case_t *c, size_t users, size_t tokens) {
     c->d_parameters = case_allocate(elements, real);
     c->table = case_allocate(HSTU_CASE_ROWS * dim, real);
     c->d_table = case_allocate(HSTU_CASE_ROWS * dim, real);
+    c->user_rows = case_allocate(users * dim, real);
+    c->d_user_rows = case_allocate(users * dim, real);
     c->items = case_allocate(tokens * dim, real);
     c->d_items = case_allocate(tokens * dim, real);
     c->encoded = case_allocate(tokens * dim, real);
@@ -74,6 +76,7 @@ hstu_case_t *hstu_case_create(const weir_hstu_config_t *config, uint64_t seed,
     /* Larger than initial values, so that no gradient is too small to test. */
     case_fill(&rng, c->parameters, weir_hstu_parameter_elements(config), 0.3);
     case_fill(&rng, c->table, HSTU_CASE_ROWS * config->embedding_dim, 0.3);
+    case_fill(&rng, c->user_rows, users * config->embedding_dim, 0.3);
     c->loss_batch = (weir_loss_batch_t){.tokens = tokens,
                                         .rows = HSTU_CASE_ROWS,
                                         .dim = config->embedding_dim,
@@ -88,9 +91,10 @@ hstu_case_t *hstu_case_create(const weir_hstu_config_t *config, uint64_t seed,
 }
 
 void hstu_case_destroy(hstu_case_t *c) {
-    void *blocks[] = {c->offsets, c->times,     c->next_times, c->global_tokens, c->item_rows,
-                      c->targets, c->negatives, c->parameters, c->table,         c->items,
-                      c->encoded, c->d_encoded, c->d_items,    c->d_parameters,  c->d_table};
+    void *blocks[] = {c->offsets,   c->times,      c->next_times, c->global_tokens, c->item_rows,
+                      c->targets,   c->negatives,  c->parameters, c->table,         c->items,
+                      c->encoded,   c->d_encoded,  c->d_items,    c->d_parameters,  c->d_table,
+                      c->user_rows, c->d_user_rows};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         free(blocks[i]);
     }
@@ -102,6 +106,7 @@ void hstu_case_destroy(hstu_case_t *c) {
 void hstu_case_encode(hstu_case_t *c) {
     size_t dim = c->config.embedding_dim;
     weir_error_t error = {0};
+    c->batch.user_rows = c->embeds_users ? c->user_rows : NULL;
     for (size_t t = 0; t < c->batch.tokens; t++) {
         memcpy(c->items + t * dim, c->table + c->item_rows[t] * dim, dim * sizeof(weir_real_t));
     }
@@ -128,5 +133,6 @@ void hstu_case_step(hstu_case_t *c) {
             c->d_table[c->item_rows[t] * dim + d] += c->d_items[t * dim + d];
         }
     }
+    weir_hstu_user_gradients(c->hstu, c->d_user_rows);
     c->value = sum * c->loss_batch.scale;
 }

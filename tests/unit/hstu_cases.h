@@ -15,17 +15,19 @@ typedef struct {
     weir_forward_mode_t mode;
     weir_loss_batch_t loss_batch;
     bool shared; /* negatives of the batch, not of every token */
+    bool embeds_users;
 
     size_t *offsets;
     int64_t *times, *next_times;
     uint32_t *global_tokens, *item_rows, *targets, *negatives;
     weir_real_t *parameters, *table; /* table: HSTU_CASE_ROWS x D */
+    weir_real_t *user_rows;          /* B x D, in use when embeds_users */
 
     weir_hstu_t *hstu;
     weir_loss_t *loss;
     double value;                                       /* scale * loss_sum */
     weir_real_t *items, *encoded, *d_encoded, *d_items; /* T x D */
-    weir_real_t *d_parameters, *d_table;
+    weir_real_t *d_parameters, *d_table, *d_user_rows;
 } hstu_case_t;
 
 /* Users with `lengths` events each (`users` of them). Ends the test when something fails. */
@@ -35,7 +37,8 @@ void hstu_case_destroy(hstu_case_t *c);
 
 /* Sets `encoded`. */
 void hstu_case_encode(hstu_case_t *c);
-/* Encode, loss and gradients at the present parameters and table: value, d_parameters, d_table. */
+/* Encode, loss and gradients at the present parameters and table: value, d_parameters, d_table and
+ * d_user_rows. */
 void hstu_case_step(hstu_case_t *c);
 
 #endif

@@ -92,6 +92,34 @@ START_TEST(an_event_does_not_see_those_after_it) {
 }
 END_TEST
 
+/* sqrt(D) (E + U / sqrt(D)) is sqrt(D) E + U: the row of a user stands beside its items, not
+ * scaled.
+ */
+START_TEST(a_users_row_is_added_to_the_input_of_each_of_its_tokens) {
+    hstu_case_t *c = hstu_case_create(&small, 8, ragged, USERS);
+    size_t count = c->batch.tokens * 18;
+    weir_real_t *with = case_allocate(count, sizeof *with);
+    hstu_case_encode(c);
+    memcpy(with, c->encoded, count * sizeof *with);
+    c->embeds_users = true;
+    hstu_case_encode(c);
+    ck_assert_double_ge(case_error(with, c->encoded, count), 1e-2);
+    memcpy(with, c->encoded, count * sizeof *with);
+    for (size_t u = 0; u < USERS; u++) {
+        for (size_t i = c->offsets[u] * 18; i < c->offsets[u + 1] * 18; i++) {
+            c->items[i] += (weir_real_t)((double)c->user_rows[u * 18 + i % 18] / sqrt(18.0));
+        }
+    }
+    c->batch.user_rows = NULL;
+    ck_assert_int_eq(
+        weir_hstu_forward(c->hstu, c->parameters, &c->batch, c->items, c->mode, c->encoded, NULL),
+        WEIR_OK);
+    ck_assert_double_le(case_error(with, c->encoded, count), rounding);
+    hstu_case_destroy(c);
+    free(with);
+}
+END_TEST
+
 START_TEST(dropout_changes_with_the_step_and_is_off_in_evaluation) {
     hstu_case_t *c = hstu_case_create(&small, 5, ragged, USERS);
     weir_hstu_config_t plain = small;
@@ -235,6 +263,7 @@ static Suite *suite(void) {
     tcase_add_test(t, the_same_step_gives_the_same_bits);
     tcase_add_test(t, a_user_does_not_depend_on_the_others_in_the_batch);
     tcase_add_test(t, an_event_does_not_see_those_after_it);
+    tcase_add_test(t, a_users_row_is_added_to_the_input_of_each_of_its_tokens);
     tcase_add_test(t, dropout_changes_with_the_step_and_is_off_in_evaluation);
     tcase_add_test(t, gradients_are_announced_when_final_last_layer_first);
     tcase_add_test(t, a_bias_that_is_off_has_no_effect_and_no_gradient);

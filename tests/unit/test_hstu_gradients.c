@@ -47,18 +47,25 @@ static void check_slopes(hstu_case_t *c, weir_real_t *x, const weir_real_t *grad
 static void check_all(hstu_case_t *c) {
     size_t elements = weir_hstu_parameter_elements(&c->config);
     size_t cells = HSTU_CASE_ROWS * c->config.embedding_dim;
+    size_t user_cells = c->batch.users * c->config.embedding_dim;
     weir_real_t *gradient = case_allocate(elements, sizeof *gradient);
     weir_real_t *d_table = case_allocate(cells, sizeof *d_table);
+    weir_real_t *d_user_rows = case_allocate(user_cells, sizeof *d_user_rows);
     hstu_case_step(c);
     memcpy(gradient, c->d_parameters, elements * sizeof *gradient);
     memcpy(d_table, c->d_table, cells * sizeof *d_table);
+    memcpy(d_user_rows, c->d_user_rows, user_cells * sizeof *d_user_rows);
     for (size_t i = 0; i < weir_hstu_parameter_count(&c->config); i++) {
         weir_parameter_t p = weir_hstu_parameter(&c->config, i);
         check_slopes(c, c->parameters + p.offset, gradient + p.offset, p.rows * p.cols, p.name);
     }
     check_slopes(c, c->table, d_table, cells, "item table");
+    if (c->embeds_users) {
+        check_slopes(c, c->user_rows, d_user_rows, user_cells, "user table");
+    }
     free(gradient);
     free(d_table);
+    free(d_user_rows);
 }
 
 static void check_config(const weir_hstu_config_t *config, uint64_t seed, bool shared) {
@@ -110,6 +117,14 @@ START_TEST(gradients_are_slopes_with_one_head_and_odd_widths) {
 }
 END_TEST
 
+START_TEST(gradients_are_slopes_with_users_embedded) {
+    hstu_case_t *c = hstu_case_create(&small, 7, ragged, sizeof ragged / sizeof *ragged);
+    c->embeds_users = true;
+    check_all(c);
+    hstu_case_destroy(c);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("hstu_gradients");
     TCase *t = tcase_create("hstu_gradients");
@@ -120,6 +135,7 @@ static Suite *suite(void) {
     tcase_add_test(t, gradients_are_slopes_with_the_position_bias_alone);
     tcase_add_test(t, gradients_are_slopes_with_the_time_bias_alone);
     tcase_add_test(t, gradients_are_slopes_with_one_head_and_odd_widths);
+    tcase_add_test(t, gradients_are_slopes_with_users_embedded);
     suite_add_tcase(s, t);
     return s;
 }
