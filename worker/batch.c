@@ -23,9 +23,20 @@ typedef struct {
     uint32_t place; /* in examples */
 } priced_t;
 
+/* One batch that the reader has given out, with its arrays. */
+typedef struct {
+    size_t token_capacity, key_capacity;
+    size_t *offsets; /* batch_users + 1 */
+    uint64_t *users; /* batch_users */
+    int64_t *times, *next_times;
+    uint32_t *global_tokens, *item_rows, *target_rows, *negative_rows;
+    weir_key_t *keys;
+    weir_train_batch_t batch;
+} buffer_t;
+
 struct weir_batch_reader {
     weir_dataset_t *dataset; /* not owned */
-    uint32_t worker, workers;
+    uint32_t worker, workers, alive;
     uint64_t seed;
     size_t max_length, negatives, batch_users, holdout;
     bool shared;
@@ -42,12 +53,10 @@ struct weir_batch_reader {
     double *load;        /* per worker */
 
     weir_key_set_t *keys;
-    size_t token_capacity;
-    size_t *offsets; /* batch_users + 1 */
-    uint64_t *users;
-    int64_t *times, *next_times, *items, *targets, *draws;
-    uint32_t *global_tokens, *item_rows, *target_rows, *negative_rows;
-    weir_train_batch_t batch;
+    size_t token_capacity; /* of items and targets, of one batch */
+    int64_t *items, *targets, *draws;
+    buffer_t *buffers; /* alive of them, used in turn */
+    uint64_t reads;
 };
 
 /* Flops of a token outside attention over flops of a (query, key) pair, from the model's widths:
@@ -106,17 +115,36 @@ static weir_err_t find_eligible(weir_batch_reader_t *reader, weir_error_t *error
     return WEIR_OK;
 }
 
-weir_err_t weir_batch_reader_create(const weir_config_t *config, weir_dataset_t *dataset,
-                                    uint32_t worker, uint32_t workers, weir_batch_reader_t **reader,
-                                    weir_error_t *error) {
-    weir_err_t err = WEIR_OK;
+static weir_err_t create_buffers(weir_batch_reader_t *reader, weir_error_t *error) {
+    size_t users = reader->batch_users;
+    reader->examples = calloc(users, sizeof(example_t));
+    reader->by_cost = calloc(users, sizeof(priced_t));
+    reader->load = calloc(reader->workers, sizeof(double));
+    reader->draws = calloc(reader->negatives + 4, sizeof(int64_t));
+    reader->buffers = calloc(reader->alive, sizeof(buffer_t));
+    bool enough = reader->examples != NULL && reader->by_cost != NULL && reader->load != NULL &&
+                  reader->draws != NULL && reader->buffers != NULL;
+    for (uint32_t i = 0; i < reader->alive && enough; i++) {
+        reader->buffers[i].offsets = calloc(users + 1, sizeof(size_t));
+        reader->buffers[i].users = calloc(users, sizeof(uint64_t));
+        enough = reader->buffers[i].offsets != NULL && reader->buffers[i].users != NULL;
+    }
+    return enough ? WEIR_OK
+                  : weir_errorf(error, WEIR_ERR_MEMORY, "no memory for %u batches of %zu users",
+                                reader->alive, users);
+}
+
+weir_err_t weir_batch_reader_create(const weir_config_t *config,
+                                    const weir_batch_reader_options_t *options,
+                                    weir_batch_reader_t **reader, weir_error_t *error) {
     weir_batch_reader_t *created = calloc(1, sizeof *created);
     if (created == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for a batch reader");
     }
-    created->dataset = dataset;
-    created->worker = worker;
-    created->workers = workers;
+    created->dataset = options->dataset;
+    created->worker = options->worker;
+    created->workers = options->workers;
+    created->alive = options->alive > 0 ? options->alive : 1;
     created->seed = (uint64_t)config->train.seed;
     created->max_length = (size_t)config->model.max_sequence_length;
     created->negatives = (size_t)config->loss.negatives;
@@ -124,57 +152,52 @@ weir_err_t weir_batch_reader_create(const weir_config_t *config, weir_dataset_t 
     created->batch_users = (size_t)config->train.batch_users;
     created->holdout = config->eval.validation ? 2 : 1;
     created->token_cost = cost_of_token(config);
-    created->catalogue = weir_dataset_items(dataset);
+    created->catalogue = weir_dataset_items(options->dataset);
     created->order_epoch = UINT64_MAX;
-
-    size_t users = created->batch_users;
-    created->examples = calloc(users, sizeof(example_t));
-    created->by_cost = calloc(users, sizeof(priced_t));
-    created->load = calloc(workers, sizeof(double));
-    created->offsets = calloc(users + 1, sizeof(size_t));
-    created->users = calloc(users, sizeof(uint64_t));
-    created->draws = calloc(created->negatives + 4, sizeof(int64_t));
-    if (created->examples == NULL || created->by_cost == NULL || created->load == NULL ||
-        created->offsets == NULL || created->users == NULL || created->draws == NULL) {
-        err = weir_errorf(error, WEIR_ERR_MEMORY, "no memory for a batch of %zu users", users);
-        goto out;
+    weir_err_t err = create_buffers(created, error);
+    if (err == WEIR_OK) {
+        err = find_eligible(created, error);
     }
-    err = find_eligible(created, error);
-    if (err != WEIR_OK) {
-        goto out;
+    if (err == WEIR_OK) {
+        err = weir_key_set_create(created->catalogue, &created->keys, error);
     }
-    err = weir_key_set_create(created->catalogue, &created->keys, error);
     if (err != WEIR_OK) {
-        goto out;
+        weir_batch_reader_destroy(created);
+        return err;
     }
     *reader = created;
-    created = NULL;
-out:
-    weir_batch_reader_destroy(created);
-    return err;
+    return WEIR_OK;
+}
+
+static void release_buffer(buffer_t *buffer) {
+    free(buffer->offsets);
+    free(buffer->users);
+    free(buffer->times);
+    free(buffer->next_times);
+    free(buffer->global_tokens);
+    free(buffer->item_rows);
+    free(buffer->target_rows);
+    free(buffer->negative_rows);
+    free(buffer->keys);
 }
 
 void weir_batch_reader_destroy(weir_batch_reader_t *reader) {
     if (reader == NULL) {
         return;
     }
+    for (uint32_t i = 0; reader->buffers != NULL && i < reader->alive; i++) {
+        release_buffer(&reader->buffers[i]);
+    }
     weir_key_set_destroy(reader->keys);
+    free(reader->buffers);
     free(reader->eligible);
     free(reader->order);
     free(reader->examples);
     free(reader->by_cost);
     free(reader->load);
-    free(reader->offsets);
-    free(reader->users);
     free(reader->draws);
-    free(reader->times);
-    free(reader->next_times);
     free(reader->items);
     free(reader->targets);
-    free(reader->global_tokens);
-    free(reader->item_rows);
-    free(reader->target_rows);
-    free(reader->negative_rows);
     free(reader);
 }
 
@@ -186,8 +209,10 @@ uint64_t weir_batch_users_per_epoch(const weir_batch_reader_t *reader) {
     return reader->eligible_count;
 }
 
-/* The global batch of a position in an epoch: which users, in which order. Returns how many. */
-static size_t choose_examples(weir_batch_reader_t *reader, uint64_t epoch, uint64_t position) {
+/* The global batch of a position in an epoch: which users, in which order. Returns how many, and
+ * their tokens. */
+static size_t choose_examples(weir_batch_reader_t *reader, uint64_t epoch, uint64_t position,
+                              uint64_t *tokens) {
     if (reader->order_epoch != epoch) {
         weir_rng_permutation(reader->seed, WEIR_STREAM_SHUFFLE, epoch, reader->order,
                              reader->eligible_count);
@@ -203,7 +228,7 @@ static size_t choose_examples(weir_batch_reader_t *reader, uint64_t epoch, uint6
         example->first_token = (uint32_t)token;
         token += example->length;
     }
-    reader->batch.global_tokens = token;
+    *tokens = token;
     return end - begin;
 }
 
@@ -251,33 +276,38 @@ static bool grow(void *array, size_t count, size_t size) {
     return grown != NULL;
 }
 
-static weir_err_t reserve_tokens(weir_batch_reader_t *reader, size_t tokens, weir_error_t *error) {
-    if (tokens <= reader->token_capacity) {
-        return WEIR_OK;
+static weir_err_t reserve_tokens(weir_batch_reader_t *reader, buffer_t *buffer, size_t tokens,
+                                 weir_error_t *error) {
+    bool enough = true;
+    if (tokens > reader->token_capacity) {
+        enough = grow(&reader->items, tokens, sizeof(int64_t)) &&
+                 grow(&reader->targets, tokens, sizeof(int64_t));
+        reader->token_capacity = enough ? tokens : reader->token_capacity;
     }
-    size_t negatives = reader->shared ? reader->negatives : tokens * reader->negatives;
-    if (!grow(&reader->times, tokens, sizeof(int64_t)) ||
-        !grow(&reader->next_times, tokens, sizeof(int64_t)) ||
-        !grow(&reader->items, tokens, sizeof(int64_t)) ||
-        !grow(&reader->targets, tokens, sizeof(int64_t)) ||
-        !grow(&reader->global_tokens, tokens, sizeof(uint32_t)) ||
-        !grow(&reader->item_rows, tokens, sizeof(uint32_t)) ||
-        !grow(&reader->target_rows, tokens, sizeof(uint32_t)) ||
-        !grow(&reader->negative_rows, negatives, sizeof(uint32_t))) {
-        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for a batch of %zu tokens", tokens);
+    if (enough && tokens > buffer->token_capacity) {
+        size_t negatives = reader->shared ? reader->negatives : tokens * reader->negatives;
+        enough = grow(&buffer->times, tokens, sizeof(int64_t)) &&
+                 grow(&buffer->next_times, tokens, sizeof(int64_t)) &&
+                 grow(&buffer->global_tokens, tokens, sizeof(uint32_t)) &&
+                 grow(&buffer->item_rows, tokens, sizeof(uint32_t)) &&
+                 grow(&buffer->target_rows, tokens, sizeof(uint32_t)) &&
+                 grow(&buffer->negative_rows, negatives, sizeof(uint32_t));
+        buffer->token_capacity = enough ? tokens : buffer->token_capacity;
     }
-    reader->token_capacity = tokens;
-    return WEIR_OK;
+    return enough
+               ? WEIR_OK
+               : weir_errorf(error, WEIR_ERR_MEMORY, "no memory for a batch of %zu tokens", tokens);
 }
 
 /* Copy this worker's users' histories. */
-static weir_err_t read_events(weir_batch_reader_t *reader, size_t count, weir_error_t *error) {
-    weir_sequence_batch_t *sequence = &reader->batch.sequence;
+static weir_err_t read_events(weir_batch_reader_t *reader, buffer_t *buffer, size_t count,
+                              weir_error_t *error) {
+    weir_sequence_batch_t *sequence = &buffer->batch.sequence;
     size_t users = 0, tokens = 0;
     for (size_t i = 0; i < count; i++) {
         tokens += reader->examples[i].worker == reader->worker ? reader->examples[i].length : 0;
     }
-    weir_err_t err = reserve_tokens(reader, tokens, error);
+    weir_err_t err = reserve_tokens(reader, buffer, tokens, error);
     if (err != WEIR_OK) {
         return err;
     }
@@ -291,22 +321,22 @@ static weir_err_t read_events(weir_batch_reader_t *reader, size_t count, weir_er
         size_t bytes = example->length * sizeof(int64_t);
         memcpy(reader->items + tokens, events.items + example->first, bytes);
         memcpy(reader->targets + tokens, events.items + example->first + 1, bytes);
-        memcpy(reader->times + tokens, events.times + example->first, bytes);
-        memcpy(reader->next_times + tokens, events.times + example->first + 1, bytes);
+        memcpy(buffer->times + tokens, events.times + example->first, bytes);
+        memcpy(buffer->next_times + tokens, events.times + example->first + 1, bytes);
         for (size_t j = 0; j < example->length; j++) {
-            reader->global_tokens[tokens + j] = example->first_token + (uint32_t)j;
+            buffer->global_tokens[tokens + j] = example->first_token + (uint32_t)j;
         }
-        reader->offsets[users] = tokens;
-        reader->users[users++] = example->user;
+        buffer->offsets[users] = tokens;
+        buffer->users[users++] = example->user;
         tokens += example->length;
     }
-    reader->offsets[users] = tokens;
+    buffer->offsets[users] = tokens;
     *sequence = (weir_sequence_batch_t){.users = users,
                                         .tokens = tokens,
-                                        .offsets = reader->offsets,
-                                        .times = reader->times,
-                                        .next_times = reader->next_times,
-                                        .global_tokens = reader->global_tokens};
+                                        .offsets = buffer->offsets,
+                                        .times = buffer->times,
+                                        .next_times = buffer->next_times,
+                                        .global_tokens = buffer->global_tokens};
     return WEIR_OK;
 }
 
@@ -335,56 +365,77 @@ static void draw_negatives(const weir_batch_reader_t *reader, uint64_t step, uin
     }
 }
 
-static weir_err_t number_rows(weir_batch_reader_t *reader, uint64_t step, weir_error_t *error) {
-    size_t tokens = reader->batch.sequence.tokens, negatives = reader->negatives;
+/* The distinct keys live in the key set, which the next batch needs: a batch has its own copy. */
+static weir_err_t keep_keys(weir_batch_reader_t *reader, buffer_t *buffer, weir_error_t *error) {
+    size_t count = 0;
+    const weir_key_t *keys = weir_key_set_keys(reader->keys, &count);
+    if (count > buffer->key_capacity) {
+        size_t capacity = count + count / 10;
+        if (!grow(&buffer->keys, capacity, sizeof *buffer->keys)) {
+            return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for %zu keys of a batch", count);
+        }
+        buffer->key_capacity = capacity;
+    }
+    if (count > 0) {
+        memcpy(buffer->keys, keys, count * sizeof *keys);
+    }
+    buffer->batch.keys = buffer->keys;
+    buffer->batch.key_count = count;
+    return WEIR_OK;
+}
+
+static weir_err_t number_rows(weir_batch_reader_t *reader, buffer_t *buffer, uint64_t step,
+                              weir_error_t *error) {
+    size_t tokens = buffer->batch.sequence.tokens, negatives = reader->negatives;
     size_t drawn = reader->shared ? negatives : tokens * negatives;
     weir_err_t err = weir_key_set_begin(reader->keys, 2 * tokens + drawn, error);
     if (err != WEIR_OK) {
         return err;
     }
-    weir_key_set_rows(reader->keys, reader->items, tokens, reader->item_rows);
-    weir_key_set_rows(reader->keys, reader->targets, tokens, reader->target_rows);
+    weir_key_set_rows(reader->keys, reader->items, tokens, buffer->item_rows);
+    weir_key_set_rows(reader->keys, reader->targets, tokens, buffer->target_rows);
     if (reader->shared && tokens > 0) {
         draw_negatives(reader, step, SHARED_TOKEN);
-        weir_key_set_rows(reader->keys, reader->draws, negatives, reader->negative_rows);
+        weir_key_set_rows(reader->keys, reader->draws, negatives, buffer->negative_rows);
     }
     for (size_t i = 0; i < tokens && !reader->shared; i++) {
-        draw_negatives(reader, step, reader->global_tokens[i]);
+        draw_negatives(reader, step, buffer->global_tokens[i]);
         weir_key_set_rows(reader->keys, reader->draws, negatives,
-                          reader->negative_rows + i * negatives);
+                          buffer->negative_rows + i * negatives);
     }
-    return WEIR_OK;
+    return keep_keys(reader, buffer, error);
 }
 
 weir_err_t weir_batch_read(weir_batch_reader_t *reader, uint64_t step,
                            const weir_train_batch_t **batch, weir_error_t *error) {
-    uint64_t per_epoch = weir_batch_steps_per_epoch(reader);
+    uint64_t per_epoch = weir_batch_steps_per_epoch(reader), tokens = 0;
     uint64_t epoch = (step - 1) / per_epoch, position = (step - 1) % per_epoch;
-    size_t count = choose_examples(reader, epoch, position);
-    if (reader->batch.global_tokens >= SHARED_TOKEN) {
+    size_t count = choose_examples(reader, epoch, position, &tokens);
+    if (tokens >= SHARED_TOKEN) {
         weir_err_t err =
             weir_errorf(error, WEIR_ERR_UNSUPPORTED,
                         "the batch of step %llu has %llu tokens; they are numbered in 32 bits",
-                        (unsigned long long)step, (unsigned long long)reader->batch.global_tokens);
+                        (unsigned long long)step, (unsigned long long)tokens);
         weir_error_hint(error, "a smaller train.batch_users makes fewer");
         return err;
     }
+    buffer_t *buffer = &reader->buffers[reader->reads++ % reader->alive];
     deal_examples(reader, count);
-    weir_err_t err = read_events(reader, count, error);
+    weir_err_t err = read_events(reader, buffer, count, error);
     if (err != WEIR_OK) {
         return err;
     }
-    err = number_rows(reader, step, error);
+    err = number_rows(reader, buffer, step, error);
     if (err != WEIR_OK) {
         return err;
     }
-    reader->batch.users = reader->users;
-    reader->batch.item_rows = reader->item_rows;
-    reader->batch.target_rows = reader->target_rows;
-    reader->batch.negative_rows = reader->negative_rows;
-    reader->batch.keys = weir_key_set_keys(reader->keys, &reader->batch.key_count);
-    reader->batch.step = step;
-    reader->batch.epoch = epoch;
-    *batch = &reader->batch;
+    buffer->batch.users = buffer->users;
+    buffer->batch.item_rows = buffer->item_rows;
+    buffer->batch.target_rows = buffer->target_rows;
+    buffer->batch.negative_rows = buffer->negative_rows;
+    buffer->batch.global_tokens = tokens;
+    buffer->batch.step = step;
+    buffer->batch.epoch = epoch;
+    *batch = &buffer->batch;
     return WEIR_OK;
 }

@@ -16,11 +16,11 @@
 
 typedef struct {
     weir_sequence_batch_t sequence; /* B, T, offsets, times, next_times, global_tokens */
-    const uint64_t *users;          /* B: user numbers in the data */
+    const uint64_t *users;          /* B: user numbers in the data, distinct */
     const uint32_t *item_rows;      /* T: row of each event's item */
     const uint32_t *target_rows;    /* T: row of the next event's item */
     const uint32_t *negative_rows;  /* T x R, or R */
-    const weir_key_t *keys;         /* U distinct keys, in order of first use */
+    const weir_key_t *keys;         /* U distinct keys of items, in order of first use */
     size_t key_count;               /* U */
     uint64_t global_tokens;         /* T over all workers */
     uint64_t step, epoch;           /* step counts from 1; epoch from 0 */
@@ -28,9 +28,14 @@ typedef struct {
 
 typedef struct weir_batch_reader weir_batch_reader_t;
 
+typedef struct {
+    weir_dataset_t *dataset; /* not owned */
+    uint32_t worker, workers;
+    uint32_t alive; /* batches that are valid at a time, 1 or more */
+} weir_batch_reader_options_t;
+
 WEIR_MUST_USE weir_err_t weir_batch_reader_create(const weir_config_t *config,
-                                                  weir_dataset_t *dataset /* not owned */,
-                                                  uint32_t worker, uint32_t workers,
+                                                  const weir_batch_reader_options_t *options,
                                                   weir_batch_reader_t **reader,
                                                   weir_error_t *error);
 void weir_batch_reader_destroy(weir_batch_reader_t *reader);
@@ -41,8 +46,8 @@ uint64_t weir_batch_steps_per_epoch(const weir_batch_reader_t *reader);
 /* Users with enough events to be trained on. */
 uint64_t weir_batch_users_per_epoch(const weir_batch_reader_t *reader);
 
-/* This worker's part of the batch of `step`; valid until the next call. May be empty (T = 0, and
- * then U = 0) when there are fewer users than workers. */
+/* This worker's part of the batch of `step`; valid until it has been called `alive` times more. May
+ * be empty (T = 0, and then U = 0) when there are fewer users than workers. */
 WEIR_MUST_USE weir_err_t weir_batch_read(weir_batch_reader_t *reader, uint64_t step,
                                          const weir_train_batch_t **batch, weir_error_t *error);
 

@@ -70,8 +70,11 @@ static weir_err_t create_parts(weir_trainer_t *trainer, weir_error_t *error) {
                                 trainer->options.exchange, &trainer->dense, error);
     }
     if (err == WEIR_OK) {
-        err = weir_batch_reader_create(config, trainer->options.dataset, trainer->worker,
-                                       trainer->workers, &trainer->reader, error);
+        weir_batch_reader_options_t options = {.dataset = trainer->options.dataset,
+                                               .worker = trainer->worker,
+                                               .workers = trainer->workers,
+                                               .alive = 1};
+        err = weir_batch_reader_create(config, &options, &trainer->reader, error);
     }
     return err;
 }

@@ -42,12 +42,13 @@ static weir_config_t config_of(bool validation, int64_t sharing) {
 }
 
 static weir_batch_reader_t *reader_of(const weir_config_t *config, uint32_t worker,
-                                      uint32_t workers) {
+                                      uint32_t workers, uint32_t alive) {
+    weir_batch_reader_options_t options = {
+        .dataset = dataset, .worker = worker, .workers = workers, .alive = alive};
     weir_batch_reader_t *reader = NULL;
     weir_error_t error = {0};
-    ck_assert_msg(weir_batch_reader_create(config, dataset, worker, workers, &reader, &error) ==
-                      WEIR_OK,
-                  "%s", error.message);
+    ck_assert_msg(weir_batch_reader_create(config, &options, &reader, &error) == WEIR_OK, "%s",
+                  error.message);
     return reader;
 }
 
@@ -59,7 +60,7 @@ static const weir_train_batch_t *read_step(weir_batch_reader_t *reader, uint64_t
 
 START_TEST(an_epoch_shows_every_user_with_enough_events_once) {
     weir_config_t config = config_of(_i == 1, WEIR_NEGATIVES_TOKEN);
-    weir_batch_reader_t *reader = reader_of(&config, 0, 1);
+    weir_batch_reader_t *reader = reader_of(&config, 0, 1, 1);
     size_t needed = _i == 1 ? 4 : 3, seen[USERS] = {0};
     for (uint64_t step = 1; step <= weir_batch_steps_per_epoch(reader); step++) {
         const weir_train_batch_t *batch = read_step(reader, step);
@@ -95,11 +96,11 @@ static size_t row_of_token(const weir_train_batch_t *part, uint32_t token) {
 
 START_TEST(the_parts_of_three_workers_make_the_batch_of_one) {
     weir_config_t config = config_of(false, _i);
-    weir_batch_reader_t *one = reader_of(&config, 0, 1), *parts[3];
+    weir_batch_reader_t *one = reader_of(&config, 0, 1, 1), *parts[3];
     const weir_train_batch_t *of_part[3];
     size_t negatives = (size_t)config.loss.negatives;
     for (uint32_t w = 0; w < 3; w++) {
-        parts[w] = reader_of(&config, w, 3);
+        parts[w] = reader_of(&config, w, 3, 1);
     }
     for (uint64_t step = 1; step <= 7; step++) { /* into the third epoch */
         const weir_train_batch_t *whole = read_step(one, step);
@@ -141,18 +142,69 @@ START_TEST(the_parts_of_three_workers_make_the_batch_of_one) {
 }
 END_TEST
 
+static void check_same(const weir_train_batch_t *a, const weir_train_batch_t *b, size_t drawn) {
+    size_t users = a->sequence.users, tokens = a->sequence.tokens;
+    ck_assert_uint_eq(a->step, b->step);
+    ck_assert_uint_eq(users, b->sequence.users);
+    ck_assert_uint_eq(tokens, b->sequence.tokens);
+    ck_assert_uint_eq(a->global_tokens, b->global_tokens);
+    ck_assert_uint_eq(a->key_count, b->key_count);
+    ck_assert_mem_eq(a->users, b->users, users * sizeof *a->users);
+    ck_assert_mem_eq(a->keys, b->keys, a->key_count * sizeof *a->keys);
+    ck_assert_mem_eq(a->item_rows, b->item_rows, tokens * sizeof(uint32_t));
+    ck_assert_mem_eq(a->target_rows, b->target_rows, tokens * sizeof(uint32_t));
+    ck_assert_mem_eq(a->negative_rows, b->negative_rows, tokens * drawn * sizeof(uint32_t));
+    ck_assert_mem_eq(a->sequence.offsets, b->sequence.offsets, (users + 1) * sizeof(size_t));
+    ck_assert_mem_eq(a->sequence.times, b->sequence.times, tokens * sizeof(int64_t));
+    ck_assert_mem_eq(a->sequence.next_times, b->sequence.next_times, tokens * sizeof(int64_t));
+    ck_assert_mem_eq(a->sequence.global_tokens, b->sequence.global_tokens,
+                     tokens * sizeof(uint32_t));
+}
+
+/* Each is compared when `alive` - 1 later ones have been read: into other epochs, too. */
+START_TEST(as_many_batches_as_asked_for_are_alive) {
+    enum { ALIVE = 4, STEPS = 12 };
+    weir_config_t config = config_of(false, WEIR_NEGATIVES_TOKEN);
+    weir_batch_reader_t *ring = reader_of(&config, 1, 2, ALIVE);
+    weir_batch_reader_t *alone = reader_of(&config, 1, 2, 1);
+    const weir_train_batch_t *batches[STEPS];
+    for (uint64_t step = 1; step <= STEPS; step++) {
+        batches[step - 1] = read_step(ring, step);
+        if (step >= ALIVE) {
+            uint64_t oldest = step - ALIVE + 1;
+            check_same(batches[oldest - 1], read_step(alone, oldest),
+                       (size_t)config.loss.negatives);
+        }
+    }
+    weir_batch_reader_destroy(ring);
+    weir_batch_reader_destroy(alone);
+}
+END_TEST
+
+/* They are the keys of a pull, which must be distinct. */
+START_TEST(no_user_is_twice_in_a_batch) {
+    weir_config_t config = config_of(false, WEIR_NEGATIVES_TOKEN);
+    weir_batch_reader_t *reader = reader_of(&config, 0, 1, 1);
+    for (uint64_t step = 1; step <= 9; step++) {
+        const weir_train_batch_t *batch = read_step(reader, step);
+        size_t seen[USERS] = {0};
+        for (size_t b = 0; b < batch->sequence.users; b++) {
+            ck_assert_uint_eq(seen[batch->users[b]]++, 0);
+        }
+    }
+    weir_batch_reader_destroy(reader);
+}
+END_TEST
+
 START_TEST(epochs_are_shuffled_and_steps_repeat_exactly) {
     weir_config_t config = config_of(false, WEIR_NEGATIVES_TOKEN);
-    weir_batch_reader_t *reader = reader_of(&config, 0, 1), *again = reader_of(&config, 0, 1);
+    weir_batch_reader_t *reader = reader_of(&config, 0, 1, 1), *again = reader_of(&config, 0, 1, 1);
     uint64_t per_epoch = weir_batch_steps_per_epoch(reader);
     uint64_t first[BATCH];
     memcpy(first, read_step(reader, 1)->users, sizeof first);
     ck_assert_int_ne(memcmp(first, read_step(reader, 1 + per_epoch)->users, sizeof first), 0);
     /* A reader that comes later, as after a resume, sees the same step. */
-    const weir_train_batch_t *a = read_step(reader, 6), *b = read_step(again, 6);
-    ck_assert_uint_eq(a->sequence.tokens, b->sequence.tokens);
-    ck_assert_uint_eq(a->key_count, b->key_count);
-    ck_assert_int_eq(memcmp(a->keys, b->keys, a->key_count * sizeof(weir_key_t)), 0);
+    check_same(read_step(reader, 6), read_step(again, 6), (size_t)config.loss.negatives);
     weir_batch_reader_destroy(reader);
     weir_batch_reader_destroy(again);
 }
@@ -163,7 +215,7 @@ START_TEST(more_workers_than_users_leaves_some_with_nothing) {
     config.train.batch_users = 2;
     size_t empty = 0;
     for (uint32_t w = 0; w < 5; w++) {
-        weir_batch_reader_t *reader = reader_of(&config, w, 5);
+        weir_batch_reader_t *reader = reader_of(&config, w, 5, 1);
         const weir_train_batch_t *batch = read_step(reader, 1);
         empty += batch->sequence.tokens == 0 ? 1 : 0;
         ck_assert(batch->sequence.tokens > 0 || batch->key_count == 0);
@@ -179,6 +231,8 @@ static Suite *suite(void) {
     tcase_add_unchecked_fixture(t, open_data, close_data);
     tcase_add_loop_test(t, an_epoch_shows_every_user_with_enough_events_once, 0, 2);
     tcase_add_loop_test(t, the_parts_of_three_workers_make_the_batch_of_one, 0, 2);
+    tcase_add_test(t, as_many_batches_as_asked_for_are_alive);
+    tcase_add_test(t, no_user_is_twice_in_a_batch);
     tcase_add_test(t, epochs_are_shuffled_and_steps_repeat_exactly);
     tcase_add_test(t, more_workers_than_users_leaves_some_with_nothing);
     suite_add_tcase(s, t);
