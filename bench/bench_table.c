@@ -1,18 +1,19 @@
-/* How fast does one core find keys, gather rows and update them, and how fast do rows go through
+/* How fast does one core gather rows, pull them and update them, and how fast do rows go through
  * client and server?
  *
- *   bench_table [KEYS]        finds at KEYS / 10 and KEYS keys; default 10,000,000
+ *   bench_table [ROWS]        rows of the table; default 2,000,000
  *
  * Each answer is verified first, then timed: median of the repeats, one JSON line. Single-core
  * rates are per second of the thread's own CPU time, so that neighbours on a shared machine cost
- * less noise; rows through client and server are per second on the clock. Gather and update print
- * their fraction of a limit measured in the same run: a plain loop over random rows of the same
- * size in huge pages, prefetched, copied out (gather) or read and written (update). */
+ * less noise; rows through client and server are per second on the clock. Each prints its fraction
+ * of a limit measured in the same run: a plain loop over random rows of the same size in huge
+ * pages, prefetched, copied out (gather, pull) or read and written (update). Finds alone:
+ * bench_index. */
 #include "common/clock.h"
 #include "common/rng.h"
 #include "common/version.h"
+#include "ps/arena.h"
 #include "ps/client.h"
-#include "ps/index.h"
 #include "ps/server.h"
 
 #include <pthread.h>
@@ -26,8 +27,8 @@ enum {
     REPEATS = 7,
     PROBES = 1 << 20, /* keys of one timed pass */
     BATCH = 4096,     /* keys of one call: what a worker's part of a step may be */
-    DIM = 64,
-    TABLE_ROWS = 2000000,
+    DIM = 64,         /* of rows through client and server */
+    MAX_DIM = 256,
     SERVERS = 2,
     STEPS = 60
 };
@@ -73,93 +74,45 @@ static weir_key_t key_of(uint32_t row) {
     return (weir_key_t)row * 0x9E3779B97F4A7C15ull; /* odd factor: distinct */
 }
 
-/* ---- finds ---- */
+/* ---- gather, pull and update of one table ---- */
 
-static double time_finds(const weir_index_t *index, const weir_key_t *keys, uint32_t *rows) {
-    double seconds[REPEATS];
-    for (int repeat = 0; repeat < REPEATS; repeat++) {
-        double begin = core_seconds();
-        for (size_t i = 0; i < PROBES; i += BATCH) {
-            weir_index_find(index, keys + i, BATCH, rows + i);
-        }
-        seconds[repeat] = core_seconds() - begin;
-    }
-    return PROBES / median(seconds);
-}
-
-static void bench_finds(uint32_t count) {
-    weir_arena_t arena = {0};
-    weir_index_t index;
-    weir_key_t *hits = allocate(PROBES, sizeof *hits), *misses = allocate(PROBES, sizeof *misses);
-    uint32_t *rows = allocate(PROBES, sizeof *rows), *wanted = allocate(PROBES, sizeof *wanted);
-    check(weir_index_init(&index, &arena), "out of memory");
-    double begin = core_seconds();
-    for (uint32_t row = 0; row < count; row++) {
-        check(weir_index_reserve(&index, key_of(row)), "out of memory");
-        weir_index_insert(&index, key_of(row), row);
-    }
-    double insert_seconds = core_seconds() - begin;
-    for (uint32_t i = 0; i < PROBES; i++) {
-        wanted[i] = draw_below(i, 0, count);
-        hits[i] = key_of(wanted[i]);
-        misses[i] = key_of(count + i);
-    }
-    weir_index_find(&index, hits, PROBES, rows);
-    check(memcmp(rows, wanted, PROBES * sizeof *rows) == 0, "a find is wrong");
-    weir_index_find(&index, misses, PROBES, rows);
-    for (uint32_t i = 0; i < PROBES; i++) {
-        check(rows[i] == WEIR_INDEX_NONE, "a miss was found");
-    }
-    double hit_rate = time_finds(&index, hits, rows);
-    double miss_rate = time_finds(&index, misses, rows);
-    (void)printf("{\"bench\": \"table_find\", \"version\": \"%s\", \"keys\": %u, \"batch\": %d, "
-                 "\"hits_per_second\": %.4g, \"misses_per_second\": %.4g, "
-                 "\"inserts_per_second\": %.4g, \"bytes_per_key\": %.4g}\n",
-                 WEIR_VERSION, count, BATCH, hit_rate, miss_rate, count / insert_seconds,
-                 (double)arena.in_use / count);
-    weir_index_fini(&index);
-    weir_arena_fini(&arena);
-    weir_arena_unmap(hits, PROBES * sizeof *hits);
-    weir_arena_unmap(misses, PROBES * sizeof *misses);
-    weir_arena_unmap(rows, PROBES * sizeof *rows);
-    weir_arena_unmap(wanted, PROBES * sizeof *wanted);
-}
-
-/* ---- gather and update of one table ---- */
-
-static weir_table_t *create_table(weir_optimizer_kind_t optimizer) {
-    weir_table_schema_t schema = {.name = "item",
-                                  .dim = DIM,
-                                  .optimizer = optimizer,
-                                  .learning_rate = 1e-3,
-                                  .beta1 = 0.9,
-                                  .beta2 = 0.98,
-                                  .epsilon = 1e-8,
-                                  .initial_sigma = 0.02,
-                                  .seed = 1};
+static weir_table_t *create_table(weir_optimizer_kind_t optimizer, uint32_t dim) {
+    weir_table_options_t options = {.row = {.name = "item",
+                                            .seed = 1,
+                                            .segment_count = 1,
+                                            .segments = {{.dim = dim,
+                                                          .initial_scale = 0.02,
+                                                          .optimizer = {.kind = optimizer,
+                                                                        .learning_rate = 1e-3,
+                                                                        .beta1 = 0.9,
+                                                                        .beta2 = 0.98,
+                                                                        .epsilon = 1e-8}}}}};
     weir_table_t *table = NULL;
-    check(weir_table_create(&schema, &table, &error) == WEIR_OK, "create:");
+    check(weir_table_create(&options, &table, &error) == WEIR_OK, "create:");
     return table;
 }
 
-static void fill_table(weir_table_t *table, uint32_t rows) {
-    weir_row_layout_t layout = weir_row_layout(weir_table_schema(table));
-    float *record = calloc(layout.floats, sizeof *record);
+static void fill_table(weir_table_t *table, uint32_t rows, uint32_t dim) {
+    float *record = calloc(weir_table_layout(table)->record_bytes, 1);
     check(record != NULL, "out of memory");
-    for (uint32_t row = 0; row < rows; row++) {
-        record[0] = (float)row;
-        record[DIM - 1] = -(float)row;
-        check(weir_table_restore(table, key_of(row), record, 1, 1, &error) == WEIR_OK, "restore:");
+    for (uint32_t number = 0; number < rows; number++) {
+        record[0] = (float)number;
+        record[dim - 1] = -(float)number;
+        weir_table_row_t row = {
+            .key = key_of(number), .record = record, .last_step = 1, .count = 1};
+        check(weir_table_restore(table, &row, &error) == WEIR_OK, "restore:");
     }
+    check(weir_table_end_restore(table, &error) == WEIR_OK, "restore:");
     free(record);
 }
 
 /* Rows a second that this core copies out of random places, or (`update`) reads and writes there.
  */
-static double measure_limit(size_t row_bytes, bool update, const uint32_t *order, char *out) {
+static double measure_limit(uint32_t table_rows, size_t row_bytes, bool update,
+                            const uint32_t *order, char *out) {
     enum { AHEAD = 24 };
-    char *rows = allocate(TABLE_ROWS, row_bytes);
-    memset(rows, 1, TABLE_ROWS * row_bytes);
+    char *rows = allocate(table_rows, row_bytes);
+    memset(rows, 1, table_rows * row_bytes);
     double seconds[REPEATS];
     for (int repeat = 0; repeat < REPEATS; repeat++) {
         double begin = core_seconds();
@@ -181,59 +134,95 @@ static double measure_limit(size_t row_bytes, bool update, const uint32_t *order
         }
         seconds[repeat] = core_seconds() - begin;
     }
-    weir_arena_unmap(rows, TABLE_ROWS * row_bytes);
+    weir_arena_unmap(rows, table_rows * row_bytes);
     return PROBES / median(seconds);
 }
 
-static void bench_rows(void) {
-    weir_table_t *table = create_table(WEIR_OPTIMIZER_ROWWISE_ADAGRAD);
-    uint32_t *order = allocate(PROBES, sizeof *order);
-    weir_key_t *keys = allocate(PROBES, sizeof *keys);
-    weir_row_handle_t *handles = allocate(PROBES, sizeof *handles);
-    float *values = allocate((size_t)BATCH * DIM, sizeof *values);
-    double pulls[REPEATS], updates[REPEATS];
-    fill_table(table, TABLE_ROWS);
-    for (uint32_t i = 0; i < PROBES; i++) {
-        order[i] = draw_below(i, 1, TABLE_ROWS);
-        keys[i] = key_of(order[i]);
-    }
-    for (size_t i = 0; i < PROBES; i += BATCH) {
-        weir_err_t err = weir_table_pull(table, keys + i, BATCH, handles + i, values, &error);
-        check(err == WEIR_OK, "pull:");
-        for (size_t j = 0; j < BATCH; j++) {
-            check(values[j * DIM] == (float)order[i + j] &&
-                      values[j * DIM + DIM - 1] == -(float)order[i + j],
-                  "a row is wrong");
-        }
-    }
+typedef struct {
+    weir_table_t *table;
+    uint32_t dim;
+    const weir_key_t *keys;
+    weir_row_handle_t *handles;
+    float *values;
+} rows_t;
+
+typedef void (*operation_t)(const rows_t *rows, size_t begin);
+
+static void gather(const rows_t *rows, size_t begin) {
+    weir_table_gather(rows->table, rows->keys + begin, rows->handles + begin, BATCH, 1,
+                      rows->values);
+}
+
+static void pull(const rows_t *rows, size_t begin) {
+    check(weir_table_pull(rows->table, rows->keys + begin, BATCH, 1, rows->handles + begin,
+                          rows->values, &error) == WEIR_OK,
+          "pull:");
+}
+
+static void update(const rows_t *rows, size_t begin) {
+    weir_table_applied_t applied = weir_table_apply(rows->table, rows->keys + begin,
+                                                    rows->handles + begin, rows->values, BATCH, 2);
+    check(applied.updated == BATCH, "not finite");
+}
+
+static double measure(const rows_t *rows, operation_t operation) {
+    double seconds[REPEATS];
     for (int repeat = 0; repeat < REPEATS; repeat++) {
         double begin = core_seconds();
         for (size_t i = 0; i < PROBES; i += BATCH) {
-            check(weir_table_pull(table, keys + i, BATCH, handles + i, values, &error) == WEIR_OK,
-                  "pull:");
+            operation(rows, i);
         }
-        pulls[repeat] = core_seconds() - begin;
-        begin = core_seconds();
-        for (size_t i = 0; i < PROBES; i += BATCH) {
-            check(weir_table_apply(table, handles + i, values, BATCH, 2) == 0, "not finite");
-        }
-        updates[repeat] = core_seconds() - begin;
+        seconds[repeat] = core_seconds() - begin;
     }
-    size_t record_bytes = (DIM + 1) * sizeof(float);
-    double pull_rate = PROBES / median(pulls), update_rate = PROBES / median(updates);
-    double gather_limit = measure_limit(DIM * sizeof(float), false, order, (char *)values);
-    double update_limit = measure_limit(record_bytes, true, order, (char *)values);
-    (void)printf("{\"bench\": \"table_rows\", \"version\": \"%s\", \"rows\": %d, \"dim\": %d, "
-                 "\"pulls_per_second\": %.4g, \"random_rows_per_second\": %.4g, "
+    return PROBES / median(seconds);
+}
+
+static void verify(const rows_t *rows, operation_t operation, const uint32_t *order) {
+    for (size_t i = 0; i < PROBES; i += BATCH) {
+        operation(rows, i);
+        for (size_t j = 0; j < BATCH; j++) {
+            const float *row = rows->values + j * rows->dim;
+            check(row[0] == (float)order[i + j] && row[rows->dim - 1] == -(float)order[i + j],
+                  "a row is wrong");
+        }
+    }
+}
+
+static void bench_rows(uint32_t table_rows, uint32_t dim) {
+    weir_table_t *table = create_table(WEIR_OPTIMIZER_ROWWISE_ADAGRAD, dim);
+    uint32_t *order = allocate(PROBES, sizeof *order);
+    weir_key_t *keys = allocate(PROBES, sizeof *keys);
+    weir_row_handle_t *handles = allocate(PROBES, sizeof *handles);
+    float *values = allocate((size_t)BATCH * (dim + 1), sizeof *values);
+    rows_t rows = {table, dim, keys, handles, values};
+    fill_table(table, table_rows, dim);
+    for (uint32_t i = 0; i < PROBES; i++) {
+        order[i] = draw_below(i, 1, table_rows);
+        keys[i] = key_of(order[i]);
+    }
+    verify(&rows, pull, order);
+    verify(&rows, gather, order);
+    size_t value_bytes = dim * sizeof(float), record_bytes = (dim + 1) * sizeof(float);
+    double gathers = measure(&rows, gather), pulls = measure(&rows, pull);
+    double gather_limit = measure_limit(table_rows, value_bytes, false, order, (char *)values);
+    double updates = measure(&rows, update);
+    double update_limit = measure_limit(table_rows, record_bytes, true, order, (char *)values);
+    weir_table_stats_t stats = weir_table_stats(table);
+    (void)printf("{\"bench\": \"table_rows\", \"version\": \"%s\", \"rows\": %u, \"dim\": %u, "
+                 "\"gathers_per_second\": %.4g, \"pulls_per_second\": %.4g, "
+                 "\"random_rows_per_second\": %.4g, \"gather_fraction\": %.3f, "
                  "\"pull_fraction\": %.3f, \"rowwise_adagrad_updates_per_second\": %.4g, "
-                 "\"random_updates_per_second\": %.4g, \"update_fraction\": %.3f}\n",
-                 WEIR_VERSION, TABLE_ROWS, DIM, pull_rate, gather_limit, pull_rate / gather_limit,
-                 update_rate, update_limit, update_rate / update_limit);
+                 "\"update_gigabytes_per_second\": %.4g, \"random_updates_per_second\": %.4g, "
+                 "\"update_fraction\": %.3f, \"index_bytes_per_row\": %.4g}\n",
+                 WEIR_VERSION, table_rows, dim, gathers, pulls, gather_limit,
+                 gathers / gather_limit, pulls / gather_limit, updates,
+                 1e-9 * updates * (double)(2 * record_bytes + value_bytes), update_limit,
+                 updates / update_limit, (double)stats.index_bytes / table_rows);
     weir_table_destroy(table);
     weir_arena_unmap(order, PROBES * sizeof *order);
     weir_arena_unmap(keys, PROBES * sizeof *keys);
     weir_arena_unmap(handles, PROBES * sizeof *handles);
-    weir_arena_unmap(values, (size_t)BATCH * DIM * sizeof *values);
+    weir_arena_unmap(values, (size_t)BATCH * (dim + 1) * sizeof *values);
 }
 
 /* ---- through client and server, in threads ---- */
@@ -260,7 +249,7 @@ static void *run_server(void *argument) {
                                      .workers = 1,
                                      .send = post_answer,
                                      .argument = mine};
-    weir_err_t err = weir_server_create(&options, mine->table, &server, &failure);
+    weir_err_t err = weir_server_create(&options, &mine->table, 1, &server, &failure);
     const uint32_t types =
         1u << WEIR_FRAME_PULL_REQ | 1u << WEIR_FRAME_PUSH_REQ | 1u << WEIR_FRAME_PEEK_REQ;
     while (err == WEIR_OK && !atomic_load(mine->over)) {
@@ -291,12 +280,13 @@ static double run_steps(weir_ps_client_t *client, weir_table_t *oracle) {
             keys[i] = key_of((step % 10) * BATCH + i);
         }
         double begin = weir_clock_seconds();
-        check(weir_ps_client_pull_begin(client, step, keys, BATCH, &error) == WEIR_OK &&
-                  weir_ps_client_pull_finish(client, values, &error) == WEIR_OK &&
-                  weir_ps_client_push(client, gradients, &error) == WEIR_OK,
+        weir_ps_keys_t wanted = {keys, BATCH};
+        check(weir_ps_client_pull_begin(client, step, &wanted, &error) == WEIR_OK &&
+                  weir_ps_client_pull_finish(client, &values, &error) == WEIR_OK &&
+                  weir_ps_client_push(client, (const float *const *)&gradients, &error) == WEIR_OK,
               "step:");
         seconds += step > 20 ? weir_clock_seconds() - begin : 0.0; /* rows and buffers are there */
-        weir_table_peek(oracle, keys, BATCH, expected);
+        check(weir_table_peek(oracle, keys, BATCH, step, expected, &error) == WEIR_OK, "peek:");
         check(memcmp(values, expected, (size_t)BATCH * DIM * sizeof *values) == 0,
               "rows through the servers are wrong");
     }
@@ -313,7 +303,7 @@ static void bench_protocol(void) {
     server_t servers[SERVERS];
     pthread_t applying[SERVERS];
     atomic_bool over = false;
-    weir_table_t *oracle = create_table(WEIR_OPTIMIZER_SGD);
+    weir_table_t *oracle = create_table(WEIR_OPTIMIZER_SGD, DIM);
     check(weir_comm_loop_create(SERVERS + 1, comms, &error) == WEIR_OK, "transport:");
     for (weir_rank_t rank = 0; rank <= SERVERS; rank++) {
         weir_comm_thread_options_t options = {.comm = comms[rank], .control_fd = -1};
@@ -323,11 +313,14 @@ static void bench_protocol(void) {
         servers[s] = (server_t){.thread = threads[s],
                                 .index = s,
                                 .over = &over,
-                                .table = create_table(WEIR_OPTIMIZER_SGD)};
+                                .table = create_table(WEIR_OPTIMIZER_SGD, DIM)};
         check(pthread_create(&applying[s], NULL, run_server, &servers[s]) == 0, "no thread");
     }
-    weir_ps_client_options_t options = {
-        .comm_thread = threads[SERVERS], .ps = SERVERS, .dim = DIM, .timeout = 60.0};
+    weir_ps_client_options_t options = {.comm_thread = threads[SERVERS],
+                                        .ps = SERVERS,
+                                        .tables = weir_table_schema(oracle),
+                                        .table_count = 1,
+                                        .timeout = 60.0};
     weir_ps_client_t *client = NULL;
     check(weir_ps_client_create(&options, &client, &error) == WEIR_OK, "client:");
     double seconds = run_steps(client, oracle);
@@ -351,14 +344,14 @@ static void bench_protocol(void) {
 }
 
 int main(int argc, char **argv) {
-    unsigned long keys = argc > 1 ? strtoul(argv[1], NULL, 10) : 10000000ul;
-    if (keys < 10 || keys > 1000000000ul || argc > 2) {
-        (void)fprintf(stderr, "usage: bench_table [KEYS], 10 to 1000000000\n");
+    unsigned long rows = argc > 1 ? strtoul(argv[1], NULL, 10) : 2000000ul;
+    if (rows < 10000 || rows > 16000000ul || argc > 2) {
+        (void)fprintf(stderr, "usage: bench_table [ROWS], 10000 to 16000000\n");
         return EXIT_FAILURE;
     }
-    bench_finds((uint32_t)keys / 10);
-    bench_finds((uint32_t)keys);
-    bench_rows();
+    for (uint32_t dim = 32; dim <= MAX_DIM; dim *= 2) {
+        bench_rows((uint32_t)rows, dim);
+    }
     bench_protocol();
     return EXIT_SUCCESS;
 }

@@ -24,6 +24,38 @@ typedef enum {
     WEIR_OPTIMIZER_ROWWISE_ADAMW,
     WEIR_OPTIMIZER_COUNT
 } weir_optimizer_kind_t;
+typedef enum {
+    WEIR_PRECISION_F32,
+    WEIR_PRECISION_BF16,
+    WEIR_PRECISION_F16,
+    WEIR_PRECISION_INT8,
+    WEIR_PRECISION_SPLIT_BF16,
+    WEIR_PRECISION_COUNT
+} weir_precision_t;
+typedef enum {
+    WEIR_ADMISSION_ALL,
+    WEIR_ADMISSION_PROBABILITY,
+    WEIR_ADMISSION_FREQUENCY,
+    WEIR_ADMISSION_COUNT
+} weir_admission_kind_t;
+typedef enum {
+    WEIR_INITIALIZER_TRUNCATED_NORMAL, /* at two sigma */
+    WEIR_INITIALIZER_UNIFORM,          /* in [-scale, scale) */
+    WEIR_INITIALIZER_CONSTANT,
+    WEIR_INITIALIZER_COUNT
+} weir_initializer_t;
+typedef enum {
+    WEIR_EVICTION_LRU, /* least recently used rows first */
+    WEIR_EVICTION_LFU, /* least often updated rows first */
+    WEIR_EVICTION_COUNT
+} weir_eviction_kind_t;
+/* What a pull may miss of the steps before it (docs/files/ps-frames.md). */
+typedef enum {
+    WEIR_CONSISTENCY_BSP,
+    WEIR_CONSISTENCY_SSP,
+    WEIR_CONSISTENCY_ASP,
+    WEIR_CONSISTENCY_COUNT
+} weir_consistency_t;
 
 /* Names match the keys: model.embedding_dim is model.embedding_dim. */
 typedef struct {

@@ -19,6 +19,9 @@ typedef enum {
 
 struct weir_ps_client {
     weir_ps_client_options_t options;
+    weir_row_schema_t schema;
+    weir_row_layout_t layout;
+    uint64_t **first; /* ps of them: bits of the rows that came ahead; NULL: none */
     phase_t phase;
     uint64_t step;        /* of the last pull */
     uint64_t pushed_step; /* of the last push; 0: none */
@@ -36,20 +39,24 @@ weir_err_t weir_ps_client_create(const weir_ps_client_options_t *options, weir_p
         return weir_errorf(error, WEIR_ERR_INVALID, "there must be 1 to %d servers, not %u",
                            WEIR_SLOT_COUNT, options->ps);
     }
-    if (options->dim < 1 || options->dim > 65536 || !(options->timeout > 0.0)) {
-        return weir_errorf(error, WEIR_ERR_INVALID,
-                           "a client needs a dimension in 1 .. 65536 and a timeout above 0");
+    if (options->table_count != 1 || !(options->timeout > 0.0)) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "a client needs a table and a timeout above 0");
     }
     weir_ps_client_t *made = calloc(1, sizeof *made);
     if (made == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a client");
     }
     made->options = *options;
+    made->schema = options->tables[0];
+    made->options.tables = &made->schema;
+    made->layout = weir_row_layout(&made->schema);
+    made->first = calloc(options->ps, sizeof *made->first);
     made->answered = calloc(options->ps, sizeof *made->answered);
     made->sent = calloc(options->ps, sizeof *made->sent);
     made->arrived = calloc(options->ps, sizeof *made->arrived);
-    if (made->answered == NULL || made->sent == NULL || made->arrived == NULL ||
-        !weir_split_init(&made->pull, options->ps) || !weir_split_init(&made->peek, options->ps)) {
+    if (made->first == NULL || made->answered == NULL || made->sent == NULL ||
+        made->arrived == NULL || !weir_split_init(&made->pull, options->ps) ||
+        !weir_split_init(&made->peek, options->ps)) {
         weir_ps_client_destroy(made);
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a client");
     }
@@ -63,6 +70,10 @@ void weir_ps_client_destroy(weir_ps_client_t *client) {
     }
     weir_split_fini(&client->pull);
     weir_split_fini(&client->peek);
+    for (uint32_t s = 0; client->first != NULL && s < client->options.ps; s++) {
+        free(client->first[s]);
+    }
+    free(client->first);
     free(client->answered);
     free(client->sent);
     free(client->arrived);
@@ -74,7 +85,7 @@ weir_ps_client_counters_t weir_ps_client_counters(const weir_ps_client_t *client
 }
 
 static size_t row_bytes(const weir_ps_client_t *client) {
-    return client->options.dim * sizeof(float);
+    return client->layout.value_bytes;
 }
 
 /* ---- sending ---- */
@@ -98,13 +109,19 @@ static weir_err_t post(weir_ps_client_t *client, uint32_t server, weir_frame_t f
 static weir_err_t post_keys(weir_ps_client_t *client, const weir_split_t *split, uint32_t server,
                             const weir_key_t *keys, size_t begin, weir_frame_t frame,
                             weir_error_t *error) {
-    size_t count = frame.header.count;
-    weir_err_t err = acquire_payload(&frame, count * sizeof *keys, error);
+    size_t count = frame.header.count, head = 0;
+    if (frame.header.type == WEIR_FRAME_PULL_REQ && count > 0) {
+        head = 1;
+    }
+    weir_err_t err = acquire_payload(&frame, (head + count) * sizeof *keys, error);
     if (err != WEIR_OK) {
         return err;
     }
     const uint32_t *positions = weir_split_part(split, server) + begin;
     weir_key_t *payload = frame.payload;
+    if (head == 1) {
+        *payload++ = count;
+    }
     for (size_t i = 0; i < count; i++) {
         payload[i] = keys[positions[i]];
     }
@@ -112,7 +129,9 @@ static weir_err_t post_keys(weir_ps_client_t *client, const weir_split_t *split,
 }
 
 weir_err_t weir_ps_client_pull_begin(weir_ps_client_t *client, uint64_t step,
-                                     const weir_key_t *keys, size_t count, weir_error_t *error) {
+                                     const weir_ps_keys_t *tables, weir_error_t *error) {
+    const weir_key_t *keys = tables[0].keys;
+    size_t count = tables[0].count;
     if (client->phase != IDLE) {
         return weir_errorf(error, WEIR_ERR_INVALID,
                            "the pull of step %llu has not been finished and pushed",
@@ -144,12 +163,13 @@ weir_err_t weir_ps_client_pull_begin(weir_ps_client_t *client, uint64_t step,
     return err;
 }
 
-weir_err_t weir_ps_client_push(weir_ps_client_t *client, const float *gradients,
+weir_err_t weir_ps_client_push(weir_ps_client_t *client, const float *const *tables,
                                weir_error_t *error) {
+    const float *gradients = tables[0];
     if (client->phase != PULLED) {
         return weir_errorf(error, WEIR_ERR_INVALID, "a push follows a finished pull");
     }
-    size_t dim = client->options.dim;
+    size_t dim = client->layout.dim, bytes = dim * sizeof(float);
     client->phase = IDLE;
     client->pushed_step = client->step;
     for (uint32_t server = 0; server < client->options.ps; server++) {
@@ -158,19 +178,19 @@ weir_err_t weir_ps_client_push(weir_ps_client_t *client, const float *gradients,
         weir_frame_t frame = {.header = {.type = WEIR_FRAME_PUSH_REQ,
                                          .step = client->step,
                                          .count = (uint32_t)count}};
-        weir_err_t err = acquire_payload(&frame, count * row_bytes(client), error);
+        weir_err_t err = acquire_payload(&frame, count * bytes, error);
         if (err != WEIR_OK) {
             return err;
         }
         float *payload = frame.payload;
         for (size_t i = 0; i < count; i++) {
-            memcpy(payload + i * dim, gradients + positions[i] * dim, row_bytes(client));
+            memcpy(payload + i * dim, gradients + positions[i] * dim, bytes);
         }
         err = post(client, server, frame, error);
         if (err != WEIR_OK) {
             return err;
         }
-        client->counters.bytes_pushed += count * row_bytes(client);
+        client->counters.bytes_pushed += count * bytes;
     }
     return WEIR_OK;
 }
@@ -212,7 +232,7 @@ static weir_err_t check_reply(const weir_ps_client_t *client, const weir_frame_h
         return weir_errorf(error, WEIR_ERR_PEER, "rank %u sent a %s but is no server",
                            header->source, weir_frame_type_name((weir_frame_type_t)header->type));
     }
-    if (header->payload_size != (uint64_t)header->count * row_bytes(client)) {
+    if (header->flags != 1 && header->payload_size != (uint64_t)header->count * row_bytes(client)) {
         return weir_errorf(
             error, WEIR_ERR_PEER, "rank %u sent a %s of %u rows in %llu bytes, where a row has %zu",
             header->source, weir_frame_type_name((weir_frame_type_t)header->type), header->count,
@@ -223,10 +243,11 @@ static weir_err_t check_reply(const weir_ps_client_t *client, const weir_frame_h
 
 /* Rows of a reply to their places: the caller's positions. */
 static void scatter_rows(const weir_ps_client_t *client, const uint32_t *positions, size_t count,
-                         const float *rows, float *values) {
-    size_t dim = client->options.dim;
+                         const void *rows, float *values) {
+    size_t dim = client->layout.dim;
     for (size_t i = 0; i < count; i++) {
-        memcpy(values + positions[i] * dim, rows + i * dim, row_bytes(client));
+        weir_row_decode(&client->schema, &client->layout,
+                        (const char *)rows + i * row_bytes(client), 1, values + positions[i] * dim);
     }
 }
 
@@ -238,8 +259,18 @@ static weir_err_t accept_pull(weir_ps_client_t *client, const weir_frame_t *fram
     if (err != WEIR_OK) {
         return err;
     }
-    size_t count = weir_split_count(&client->pull, server);
-    if (client->answered[server] || header->step != client->step || header->count != count) {
+    size_t count = weir_split_count(&client->pull, server), rows = 0;
+    size_t words = header->flags == 1 ? (count + 63) / 64 : 0;
+    const uint64_t *bits = header->flags == 1 ? frame->payload : client->first[server];
+    bool wanted = header->flags == 1;
+    if (header->payload_size < words * 8) {
+        bits = NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        rows += header->flags == 0 || (bits != NULL && (bits[i / 64] >> i % 64 & 1) == wanted);
+    }
+    if (client->answered[server] || header->step != client->step || header->count != rows ||
+        header->payload_size != words * 8 + rows * row_bytes(client)) {
         return weir_errorf(error, WEIR_ERR_PEER,
                            "rank %u answered the pull of step %llu (%zu keys) with %u rows of step "
                            "%llu%s",
@@ -247,18 +278,45 @@ static weir_err_t accept_pull(weir_ps_client_t *client, const weir_frame_t *fram
                            (unsigned long long)header->step,
                            client->answered[server] ? ", a second time" : "");
     }
-    client->answered[server] = true;
+    const char *from = (const char *)frame->payload + words * 8;
+    const uint32_t *positions = weir_split_part(&client->pull, server);
+    for (size_t i = 0; i < count; i++) {
+        if (header->flags == 0 || (bits[i / 64] >> i % 64 & 1) == wanted) {
+            scatter_rows(client, positions + i, 1, from, values);
+            from += row_bytes(client);
+        }
+    }
     client->counters.bytes_pulled += header->payload_size;
-    scatter_rows(client, weir_split_part(&client->pull, server), count, frame->payload, values);
+    client->answered[server] = header->flags != 1;
+    free(client->first[server]);
+    client->first[server] = NULL;
+    if (header->flags == 1) {
+        client->counters.rows_early += rows;
+        client->first[server] = malloc(words * 8);
+        if (client->first[server] == NULL) {
+            return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory");
+        }
+        memcpy(client->first[server], bits, words * 8);
+    }
     return WEIR_OK;
 }
 
-weir_err_t weir_ps_client_pull_finish(weir_ps_client_t *client, float *values,
+static bool is_answered(const weir_ps_client_t *client) {
+    for (uint32_t server = 0; server < client->options.ps; server++) {
+        if (!client->answered[server]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+weir_err_t weir_ps_client_pull_finish(weir_ps_client_t *client, float *const *tables,
                                       weir_error_t *error) {
+    float *values = tables[0];
     if (client->phase != PULLING) {
         return weir_errorf(error, WEIR_ERR_INVALID, "no pull is under way");
     }
-    for (uint32_t left = client->options.ps; left > 0; left--) {
+    while (!is_answered(client)) {
         weir_frame_t frame;
         bool received;
         weir_err_t err = take_reply(client, WEIR_FRAME_PULL_REP, &frame, &received, error);
@@ -353,8 +411,9 @@ static weir_err_t take_peeks(weir_ps_client_t *client, const weir_key_t *keys, f
     return WEIR_OK;
 }
 
-weir_err_t weir_ps_client_peek(weir_ps_client_t *client, const weir_key_t *keys, size_t count,
-                               float *values, weir_error_t *error) {
+weir_err_t weir_ps_client_peek(weir_ps_client_t *client, uint32_t table, const weir_key_t *keys,
+                               size_t count, float *values, weir_error_t *error) {
+    (void)table;
     size_t under_way = 0;
     weir_err_t err = weir_split_keys(&client->peek, keys, count, error);
     client->peeks++;

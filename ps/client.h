@@ -1,9 +1,11 @@
 /* The worker's side of the parameter servers.
  *
- * A client belongs to one worker and one table. A pull for step t names distinct keys; it is split
- * by owner (slot ranges), sent, and answered in the caller's order. The push of step t carries
- * gradients alone, in the same order. begin sends and returns; finish waits, so that the transfer
- * hides behind computation. One pull is under way at a time: begin, finish, push, begin, ..
+ * A client belongs to one worker and all tables of the model. A pull for step t names distinct keys
+ * of each table; it is split by owner (slot ranges) and sent as one message a server, and answered
+ * in the caller's order. The push of step t carries gradients alone, in the same order. begin sends
+ * and returns; finish waits, so that the transfer hides behind computation. Up to `ahead` + 1 pulls
+ * are under way: steps follow each other, and finish and push are of the oldest. With ahead = 1:
+ * begin 1, begin 2, finish 1, push 1, begin 3, finish 2, push 2, ..
  *
  * An answer that does not fit its request, or none within the timeout, is an error that names the
  * server's rank; after an error the step cannot be completed and the client is only destroyed. */
@@ -13,6 +15,7 @@
 #include "common/comm_thread.h"
 #include "common/error.h"
 #include "common/hash.h"
+#include "ps/row.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -23,7 +26,9 @@ typedef struct {
     weir_comm_thread_t *comm_thread; /* not owned */
     weir_rank_t first_ps_rank;       /* servers are the ranks first .. first + ps - 1 */
     uint32_t ps;                     /* P */
-    uint32_t dim;                    /* D of the table */
+    const weir_row_schema_t *tables; /* table_count of them; copied */
+    uint32_t table_count;            /* K, 1 to WEIR_MODEL_MAX_TABLES */
+    uint32_t ahead;                  /* pulls that may be sent beyond the one in use; to 64 */
     double timeout;                  /* seconds a wait for the next answer may last */
 } weir_ps_client_options_t;
 
@@ -31,28 +36,39 @@ WEIR_MUST_USE weir_err_t weir_ps_client_create(const weir_ps_client_options_t *o
                                                weir_ps_client_t **client, weir_error_t *error);
 void weir_ps_client_destroy(weir_ps_client_t *client);
 
-/* Send the pull of `step` (1, 2, ...): `keys` distinct, read before it returns. Every server gets a
- * request, an empty one too: the step's barrier counts them. Call: blocks while the ring of posts
- * is full. Threads: compute, as for all that follow. */
+/* The keys of one table in a pull. */
+typedef struct {
+    const weir_key_t *keys; /* count of them, distinct */
+    size_t count;
+} weir_ps_keys_t;
+
+/* Send the pull of `step` (after that of step - 1): `keys`, one for each table, is read before it
+ * returns. Every server gets a request, an empty one too: the step's barrier counts them. Errors:
+ * INVALID when ahead + 1 pulls are under way. Call: blocks while the ring of posts is full.
+ * Threads: compute, as for all that follow. */
 WEIR_MUST_USE weir_err_t weir_ps_client_pull_begin(weir_ps_client_t *client, uint64_t step,
-                                                   const weir_key_t *keys, size_t count,
-                                                   weir_error_t *error);
-/* `values`: count x dim, in the order of keys. Call: blocks. */
-WEIR_MUST_USE weir_err_t weir_ps_client_pull_finish(weir_ps_client_t *client, float *values,
+                                                   const weir_ps_keys_t *keys, weir_error_t *error);
+
+/* Wait for the oldest pull that is not finished. `values`, one for each table: count x dim floats,
+ * in the order of its keys. Call: blocks. */
+WEIR_MUST_USE weir_err_t weir_ps_client_pull_finish(weir_ps_client_t *client, float *const *values,
                                                     weir_error_t *error);
 
-/* Send the gradients of the last pull: count x dim in the same order. Does not wait. */
-WEIR_MUST_USE weir_err_t weir_ps_client_push(weir_ps_client_t *client, const float *gradients,
-                                             weir_error_t *error);
+/* Send the gradients of the oldest pull, which has been finished: for each table count x dim in the
+ * same order. Does not wait. */
+WEIR_MUST_USE weir_err_t weir_ps_client_push(weir_ps_client_t *client,
+                                             const float *const *gradients, weir_error_t *error);
 
-/* Values of any keys, repeated or not, outside the step protocol; no row is born. They are those
- * after the step that this client pushed last: a server that still waits for other workers' pushes
- * of it answers when it has applied it. Sent in pieces. Call: blocks. */
-WEIR_MUST_USE weir_err_t weir_ps_client_peek(weir_ps_client_t *client, const weir_key_t *keys,
-                                             size_t count, float *values, weir_error_t *error);
+/* Values of any keys of a table, repeated or not, outside the step protocol; no row is born. They
+ * are those after the step that this client pushed last: a server that still waits for other
+ * workers' pushes of it answers when it has applied it. Sent in pieces. Call: blocks. */
+WEIR_MUST_USE weir_err_t weir_ps_client_peek(weir_ps_client_t *client, uint32_t table,
+                                             const weir_key_t *keys, size_t count, float *values,
+                                             weir_error_t *error);
 
 typedef struct {
     uint64_t keys_pulled, bytes_pulled, bytes_pushed;
+    uint64_t rows_early;   /* rows answered before the step before theirs was applied */
     double seconds_waited; /* in pull_finish and peek */
 } weir_ps_client_counters_t;
 weir_ps_client_counters_t weir_ps_client_counters(const weir_ps_client_t *client);

@@ -12,7 +12,6 @@
 /* Which bits of the hash do what: the upper 14 are the slot, equal for many keys of a server and so
  * not used here; 38..49 choose the sub-table; the lower 32, as a fraction, the group; 0..7 tag. */
 enum {
-    SUBTABLE_SHIFT = 64 - WEIR_SLOT_BITS - WEIR_INDEX_SUBTABLE_BITS,
     ENTRIES = WEIR_INDEX_GROUP_ENTRIES,
     ENTRY_MASK = (1 << ENTRIES) - 1,
     OVERFLOW_TAG = 14, /* tags[14] counts keys that went past this group; 255 stays 255 */
@@ -84,8 +83,8 @@ static uint32_t match_tags(const weir_index_group_t *group, uint8_t tag) {
 #endif
 }
 
-static uint32_t subtable_of(uint64_t hash) {
-    return (uint32_t)(hash >> SUBTABLE_SHIFT) & (WEIR_INDEX_SUBTABLES - 1);
+static uint32_t subtable_of(const weir_index_t *index, uint64_t hash) {
+    return (uint32_t)((hash >> (64 - WEIR_SLOT_BITS - index->cell_bits)) - index->first_cell);
 }
 
 static uint32_t position_of(uint64_t hash, uint32_t group_count) {
@@ -97,12 +96,18 @@ static uint32_t limit_of(uint32_t group_count) {
     return (uint32_t)((uint64_t)group_count * ENTRIES * 7 / 8);
 }
 
-bool weir_index_init(weir_index_t *index, weir_arena_t *arena) {
-    weir_index_subtable_t *subtables = calloc(WEIR_INDEX_SUBTABLES, sizeof *subtables);
+bool weir_index_init(weir_index_t *index, weir_arena_t *arena, weir_slot_t first_slot,
+                     weir_slot_t end_slot, uint32_t cell_bits) {
+    uint32_t cells = (end_slot - first_slot) << cell_bits;
+    weir_index_subtable_t *subtables = calloc(cells, sizeof *subtables);
     if (subtables == NULL) {
         return false;
     }
-    *index = (weir_index_t){.arena = arena, .subtables = subtables};
+    *index = (weir_index_t){.arena = arena,
+                            .subtables = subtables,
+                            .cells = cells,
+                            .cell_bits = cell_bits,
+                            .first_cell = (uint64_t)first_slot << cell_bits};
     return true;
 }
 
@@ -110,7 +115,7 @@ void weir_index_fini(weir_index_t *index) {
     if (index->subtables == NULL) {
         return;
     }
-    for (size_t i = 0; i < WEIR_INDEX_SUBTABLES; i++) {
+    for (size_t i = 0; i < index->cells; i++) {
         weir_arena_release(index->arena, index->subtables[i].groups,
                            index->subtables[i].group_count * sizeof(weir_index_group_t));
     }
@@ -122,7 +127,7 @@ static void locate_keys(const weir_index_t *index, const weir_key_t *keys, size_
                         probe_t *probes) {
     for (size_t i = 0; i < count; i++) {
         uint64_t hash = weir_hash64(keys[i]);
-        uint32_t number = subtable_of(hash);
+        uint32_t number = subtable_of(index, hash);
         const weir_index_subtable_t *subtable = &index->subtables[number];
         uint32_t position = position_of(hash, subtable->group_count);
         const weir_index_group_t *group =
@@ -229,29 +234,75 @@ static bool grow_subtable(weir_index_t *index, weir_index_subtable_t *subtable) 
 }
 
 bool weir_index_reserve(weir_index_t *index, weir_key_t key) {
-    weir_index_subtable_t *subtable = &index->subtables[subtable_of(weir_hash64(key))];
+    weir_index_subtable_t *subtable = &index->subtables[subtable_of(index, weir_hash64(key))];
     return subtable->used < limit_of(subtable->group_count) || grow_subtable(index, subtable);
 }
 
 void weir_index_insert(weir_index_t *index, weir_key_t key, uint32_t row) {
     uint64_t hash = weir_hash64(key);
-    weir_index_subtable_t *subtable = &index->subtables[subtable_of(hash)];
+    weir_index_subtable_t *subtable = &index->subtables[subtable_of(index, hash)];
     WEIR_ASSERT(subtable->used < limit_of(subtable->group_count));
     insert_hash(subtable->groups, subtable->group_count, hash, key, row);
     subtable->used++;
     index->entries++;
 }
 
-void weir_index_visit(const weir_index_t *index,
-                      void (*visit)(void *argument, weir_key_t key, uint32_t row), void *argument) {
-    for (size_t s = 0; s < WEIR_INDEX_SUBTABLES; s++) {
-        const weir_index_subtable_t *subtable = &index->subtables[s];
-        for (uint32_t i = 0; i < subtable->group_count; i++) {
-            const weir_index_group_t *group = &subtable->groups[i];
-            for (uint32_t full = ~match_tags(group, 0) & ENTRY_MASK; full != 0; full &= full - 1) {
-                uint32_t entry = (uint32_t)__builtin_ctz(full);
-                visit(argument, key_at(group, entry), row_at(group, entry));
+uint32_t weir_index_remove(weir_index_t *index, weir_key_t key) {
+    uint64_t hash = weir_hash64(key);
+    weir_index_subtable_t *subtable = &index->subtables[subtable_of(index, hash)];
+    if (subtable->group_count == 0) {
+        return WEIR_INDEX_NONE;
+    }
+    uint32_t position = position_of(hash, subtable->group_count), home = position;
+    for (uint32_t probed = 0; probed < subtable->group_count; probed++) {
+        weir_index_group_t *group = &subtable->groups[position];
+        for (uint32_t mask = match_tags(group, tag_of(hash)); mask != 0; mask &= mask - 1) {
+            uint32_t entry = (uint32_t)__builtin_ctz(mask);
+            if (key_at(group, entry) == key) {
+                uint32_t row = row_at(group, entry);
+                group->tags[entry] = 0;
+                for (; home != position; home = home + 1 == subtable->group_count ? 0 : home + 1) {
+                    uint8_t *count = &subtable->groups[home].tags[OVERFLOW_TAG];
+                    *count = *count < UINT8_MAX ? (uint8_t)(*count - 1) : *count;
+                }
+                subtable->used--;
+                index->entries--;
+                return row;
             }
+        }
+        if (group->tags[OVERFLOW_TAG] == 0) {
+            break;
+        }
+        position = position + 1 == subtable->group_count ? 0 : position + 1;
+    }
+    return WEIR_INDEX_NONE;
+}
+
+uint32_t weir_index_cells(const weir_index_t *index) {
+    return index->cells;
+}
+
+uint32_t weir_index_cell_of(const weir_index_t *index, weir_key_t key) {
+    return subtable_of(index, weir_hash64(key));
+}
+
+size_t weir_index_cell_entries(const weir_index_t *index, uint32_t cell) {
+    return index->subtables[cell].used;
+}
+
+uint64_t weir_index_bytes(const weir_index_t *index) {
+    return index->cells * sizeof(weir_index_subtable_t) + index->arena->in_use;
+}
+
+void weir_index_visit_cell(const weir_index_t *index, uint32_t cell,
+                           void (*visit)(void *argument, weir_key_t key, uint32_t row),
+                           void *argument) {
+    const weir_index_subtable_t *subtable = &index->subtables[cell];
+    for (uint32_t i = 0; i < subtable->group_count; i++) {
+        const weir_index_group_t *group = &subtable->groups[i];
+        for (uint32_t full = ~match_tags(group, 0) & ENTRY_MASK; full != 0; full &= full - 1) {
+            uint32_t entry = (uint32_t)__builtin_ctz(full);
+            visit(argument, key_at(group, entry), row_at(group, entry));
         }
     }
 }

@@ -18,11 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum {
-    WEIR_INDEX_SUBTABLE_BITS = 12,
-    WEIR_INDEX_SUBTABLES = 1 << WEIR_INDEX_SUBTABLE_BITS,
-    WEIR_INDEX_GROUP_ENTRIES = 14
-};
+enum { WEIR_INDEX_GROUP_ENTRIES = 14 };
 
 /* No row: the answer of a find that misses. */
 #define WEIR_INDEX_NONE UINT32_MAX
@@ -36,13 +32,16 @@ typedef struct {
 } weir_index_subtable_t;
 
 typedef struct {
-    weir_arena_t *arena; /* not owned */
-    weir_index_subtable_t *subtables;
+    weir_arena_t *arena;              /* not owned */
+    weir_index_subtable_t *subtables; /* cells of them */
+    uint32_t cells, cell_bits;
+    uint64_t first_cell;
     uint64_t entries;
 } weir_index_t;
 
 /* false: out of memory. */
-bool weir_index_init(weir_index_t *index, weir_arena_t *arena);
+bool weir_index_init(weir_index_t *index, weir_arena_t *arena, weir_slot_t first_slot,
+                     weir_slot_t end_slot, uint32_t cell_bits);
 void weir_index_fini(weir_index_t *index);
 
 /* rows[i] = row of keys[i] or WEIR_INDEX_NONE. Memory latency is hidden across the batch: cost is
@@ -56,8 +55,13 @@ bool weir_index_reserve(weir_index_t *index, weir_key_t key);
 /* Insert a key that is not there, after reserve(key). */
 void weir_index_insert(weir_index_t *index, weir_key_t key, uint32_t row);
 
-/* Call `visit` for every entry, in no order that means anything. */
-void weir_index_visit(const weir_index_t *index,
-                      void (*visit)(void *argument, weir_key_t key, uint32_t row), void *argument);
+uint32_t weir_index_remove(weir_index_t *index, weir_key_t key);
+uint32_t weir_index_cells(const weir_index_t *index);
+uint32_t weir_index_cell_of(const weir_index_t *index, weir_key_t key);
+size_t weir_index_cell_entries(const weir_index_t *index, uint32_t cell);
+uint64_t weir_index_bytes(const weir_index_t *index);
+void weir_index_visit_cell(const weir_index_t *index, uint32_t cell,
+                           void (*visit)(void *argument, weir_key_t key, uint32_t row),
+                           void *argument);
 
 #endif

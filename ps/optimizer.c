@@ -44,75 +44,76 @@ INLINE bool all_finite(const float *gradient, size_t count) {
     return largest < 0x7F800000u;
 }
 
-INLINE void update_sgd(const weir_optimizer_t *o, float *restrict record,
+INLINE void update_sgd(const weir_optimizer_t *o, float *restrict value, float *restrict state,
                        const float *restrict gradient, weir_bias_correction_t correction) {
     (void)correction;
+    (void)state;
     const float rate = o->learning_rate, decay = o->decay;
     for (size_t i = 0; i < o->dim; i++) {
-        record[i] = record[i] * decay - rate * gradient[i];
+        value[i] = value[i] * decay - rate * gradient[i];
     }
 }
 
-INLINE void update_adagrad(const weir_optimizer_t *o, float *restrict record,
+INLINE void update_adagrad(const weir_optimizer_t *o, float *restrict value, float *restrict state,
                            const float *restrict gradient, weir_bias_correction_t correction) {
     (void)correction;
     const float rate = o->learning_rate, decay = o->decay, epsilon = o->epsilon;
     const size_t dim = o->dim;
-    float *restrict sum = record + dim;
+    float *restrict sum = state;
     for (size_t i = 0; i < dim; i++) {
         float g = gradient[i];
         float s = sum[i] + g * g;
         sum[i] = s;
-        record[i] = record[i] * decay - rate * g / (sqrtf(s) + epsilon);
+        value[i] = value[i] * decay - rate * g / (sqrtf(s) + epsilon);
     }
 }
 
-INLINE void update_rowwise_adagrad(const weir_optimizer_t *o, float *restrict record,
-                                   const float *restrict gradient,
+INLINE void update_rowwise_adagrad(const weir_optimizer_t *o, float *restrict value,
+                                   float *restrict state, const float *restrict gradient,
                                    weir_bias_correction_t correction) {
     (void)correction;
     const size_t dim = o->dim;
-    const float s = record[dim] + mean_square(gradient, dim);
+    const float s = state[0] + mean_square(gradient, dim);
     const float rate = o->learning_rate, decay = o->decay;
     const float scale = rate / (sqrtf(s) + o->epsilon);
-    record[dim] = s;
+    state[0] = s;
     for (size_t i = 0; i < dim; i++) {
-        record[i] = record[i] * decay - scale * gradient[i];
+        value[i] = value[i] * decay - scale * gradient[i];
     }
 }
 
-INLINE void update_adamw(const weir_optimizer_t *o, float *restrict record,
+INLINE void update_adamw(const weir_optimizer_t *o, float *restrict value, float *restrict state,
                          const float *restrict gradient, weir_bias_correction_t correction) {
     const float beta1 = o->beta1, rest1 = o->one_minus_beta1;
     const float beta2 = o->beta2, rest2 = o->one_minus_beta2;
     const float decay = o->decay, epsilon = o->epsilon;
     const float step_size = correction.step_size, inverse_root = correction.inverse_root;
     const size_t dim = o->dim;
-    float *restrict first = record + dim;
-    float *restrict second = record + 2 * dim;
+    float *restrict first = state;
+    float *restrict second = state + dim;
     for (size_t i = 0; i < dim; i++) {
         float g = gradient[i];
         float m = beta1 * first[i] + rest1 * g;
         float v = beta2 * second[i] + rest2 * (g * g);
         first[i] = m;
         second[i] = v;
-        record[i] = record[i] * decay - step_size * m / (sqrtf(v) * inverse_root + epsilon);
+        value[i] = value[i] * decay - step_size * m / (sqrtf(v) * inverse_root + epsilon);
     }
 }
 
-INLINE void update_rowwise_adamw(const weir_optimizer_t *o, float *restrict record,
-                                 const float *restrict gradient,
+INLINE void update_rowwise_adamw(const weir_optimizer_t *o, float *restrict value,
+                                 float *restrict state, const float *restrict gradient,
                                  weir_bias_correction_t correction) {
     const float beta1 = o->beta1, rest1 = o->one_minus_beta1, decay = o->decay;
     const size_t dim = o->dim;
-    float *restrict first = record + dim;
-    const float v = o->beta2 * record[2 * dim] + o->one_minus_beta2 * mean_square(gradient, dim);
+    float *restrict first = state;
+    const float v = o->beta2 * state[dim] + o->one_minus_beta2 * mean_square(gradient, dim);
     const float scale = correction.step_size / (sqrtf(v) * correction.inverse_root + o->epsilon);
-    record[2 * dim] = v;
+    state[dim] = v;
     for (size_t i = 0; i < dim; i++) {
         float m = beta1 * first[i] + rest1 * gradient[i];
         first[i] = m;
-        record[i] = record[i] * decay - scale * m;
+        value[i] = value[i] * decay - scale * m;
     }
 }
 
@@ -134,10 +135,10 @@ INLINE void update_rowwise_adamw(const weir_optimizer_t *o, float *restrict reco
          [WEIR_OPTIMIZER_ADAMW] = adamw_##suffix,                                                  \
          [WEIR_OPTIMIZER_ROWWISE_ADAMW] = rowwise_adamw_##suffix}};
 #define VARIANT_OF(kind, suffix, attribute)                                                        \
-    attribute static void kind##_##suffix(const weir_optimizer_t *optimizer, float *record,        \
-                                          const float *gradient,                                   \
+    attribute static void kind##_##suffix(const weir_optimizer_t *optimizer, float *value,         \
+                                          float *state, const float *gradient,                     \
                                           weir_bias_correction_t correction) {                     \
-        update_##kind(optimizer, record, gradient, correction);                                    \
+        update_##kind(optimizer, value, state, gradient, correction);                              \
     }
 
 typedef struct {
@@ -175,21 +176,20 @@ static const variant_t *choose_variant(void) {
     return variant != NULL ? variant : &variant_portable;
 }
 
-bool weir_optimizer_set_width(weir_optimizer_t *optimizer, weir_optimizer_kind_t kind,
-                              uint32_t bits) {
+bool weir_optimizer_set_width(weir_optimizer_t *optimizer, uint32_t bits) {
     const variant_t *variant = find_variant(bits);
     if (variant == NULL) {
         return false;
     }
     optimizer->finite = variant->finite;
-    optimizer->update = variant->update[kind];
+    optimizer->update = variant->update[optimizer->settings.kind];
     return true;
 }
 
 static weir_bias_correction_t compute_correction(const weir_optimizer_t *optimizer, uint64_t n) {
-    double first = 1.0 - pow(optimizer->exact_beta1, (double)n);
-    double second = 1.0 - pow(optimizer->exact_beta2, (double)n);
-    return (weir_bias_correction_t){.step_size = (float)(optimizer->exact_rate / first),
+    double first = 1.0 - pow(optimizer->settings.beta1, (double)n);
+    double second = 1.0 - pow(optimizer->settings.beta2, (double)n);
+    return (weir_bias_correction_t){.step_size = (float)(optimizer->settings.learning_rate / first),
                                     .inverse_root = (float)(1.0 / sqrt(second))};
 }
 
@@ -206,7 +206,7 @@ weir_bias_correction_t weir_optimizer_correction(const weir_optimizer_t *optimiz
 /* A table of the corrections up to where both are 1 in float: pow() for each row would cost as much
  * as its update. */
 static weir_err_t tabulate_corrections(weir_optimizer_t *optimizer, weir_error_t *error) {
-    double slowest = fmax(optimizer->exact_beta1, optimizer->exact_beta2);
+    double slowest = fmax(optimizer->settings.beta1, optimizer->settings.beta2);
     double needed = slowest > 0.0 ? log(1e-9) / log(slowest) : 1.0;
     size_t count = needed < MAX_CORRECTIONS ? (size_t)needed + 1 : MAX_CORRECTIONS;
     optimizer->corrections = malloc(count * sizeof *optimizer->corrections);
@@ -220,53 +220,50 @@ static weir_err_t tabulate_corrections(weir_optimizer_t *optimizer, weir_error_t
     return WEIR_OK;
 }
 
-static weir_err_t check_numbers(const weir_table_schema_t *schema, weir_error_t *error) {
-    if ((unsigned)schema->optimizer >= WEIR_OPTIMIZER_COUNT) {
-        return weir_errorf(error, WEIR_ERR_INVALID, "table %.31s: no optimiser has number %d",
-                           schema->name, (int)schema->optimizer);
+static weir_err_t check_numbers(const weir_optimizer_settings_t *settings, const char *name,
+                                weir_error_t *error) {
+    if ((unsigned)settings->kind >= WEIR_OPTIMIZER_COUNT) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "table %.31s: no optimiser has number %d", name,
+                           (int)settings->kind);
     }
-    if (!isfinite(schema->learning_rate) || !isfinite(schema->weight_decay) ||
-        !isfinite(schema->epsilon)) {
+    if (!isfinite(settings->learning_rate) || !isfinite(settings->weight_decay) ||
+        !isfinite(settings->epsilon)) {
         return weir_errorf(error, WEIR_ERR_INVALID,
                            "table %.31s: learning rate, weight decay and epsilon must be finite "
                            "numbers",
-                           schema->name);
+                           name);
     }
     /* A row that never had a gradient would divide nothing by nothing. */
-    if (schema->optimizer != WEIR_OPTIMIZER_SGD && !((float)schema->epsilon > 0.0F)) {
-        return weir_errorf(error, WEIR_ERR_INVALID, "table %.31s: epsilon must be above 0",
-                           schema->name);
+    if (settings->kind != WEIR_OPTIMIZER_SGD && !((float)settings->epsilon > 0.0F)) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "table %.31s: epsilon must be above 0", name);
     }
-    if (!(schema->beta1 >= 0.0 && schema->beta1 < 1.0 && schema->beta2 >= 0.0 &&
-          schema->beta2 < 1.0)) {
+    if (!(settings->beta1 >= 0.0 && settings->beta1 < 1.0 && settings->beta2 >= 0.0 &&
+          settings->beta2 < 1.0)) {
         return weir_errorf(error, WEIR_ERR_INVALID,
-                           "table %.31s: beta1 and beta2 must be in [0, 1)", schema->name);
+                           "table %.31s: beta1 and beta2 must be in [0, 1)", name);
     }
     return WEIR_OK;
 }
 
-weir_err_t weir_optimizer_init(weir_optimizer_t *optimizer, const weir_table_schema_t *schema,
-                               weir_error_t *error) {
-    weir_err_t err = check_numbers(schema, error);
+weir_err_t weir_optimizer_init(weir_optimizer_t *optimizer,
+                               const weir_optimizer_settings_t *settings, uint32_t dim,
+                               const char *name, weir_error_t *error) {
+    weir_err_t err = check_numbers(settings, name, error);
     if (err != WEIR_OK) {
         return err;
     }
     const variant_t *variant = choose_variant();
-    weir_optimizer_t made = {.dim = schema->dim,
-                             .learning_rate = (float)schema->learning_rate,
-                             .beta1 = (float)schema->beta1,
-                             .beta2 = (float)schema->beta2,
-                             .epsilon = (float)schema->epsilon,
-                             .decay = (float)(1.0 - schema->learning_rate * schema->weight_decay),
-                             .one_minus_beta1 = (float)(1.0 - schema->beta1),
-                             .one_minus_beta2 = (float)(1.0 - schema->beta2),
-                             .exact_rate = schema->learning_rate,
-                             .exact_beta1 = schema->beta1,
-                             .exact_beta2 = schema->beta2,
-                             .update = variant->update[schema->optimizer],
+    weir_optimizer_t made = {.settings = *settings,
+                             .dim = dim,
+                             .beta1 = (float)settings->beta1,
+                             .beta2 = (float)settings->beta2,
+                             .epsilon = (float)settings->epsilon,
+                             .one_minus_beta1 = (float)(1.0 - settings->beta1),
+                             .one_minus_beta2 = (float)(1.0 - settings->beta2),
+                             .update = variant->update[settings->kind],
                              .finite = variant->finite};
-    if (schema->optimizer == WEIR_OPTIMIZER_ADAMW ||
-        schema->optimizer == WEIR_OPTIMIZER_ROWWISE_ADAMW) {
+    weir_optimizer_begin_step(&made, 1);
+    if (settings->kind == WEIR_OPTIMIZER_ADAMW || settings->kind == WEIR_OPTIMIZER_ROWWISE_ADAMW) {
         err = tabulate_corrections(&made, error);
         if (err != WEIR_OK) {
             return err;
@@ -276,8 +273,34 @@ weir_err_t weir_optimizer_init(weir_optimizer_t *optimizer, const weir_table_sch
     return WEIR_OK;
 }
 
+void weir_optimizer_begin_step(weir_optimizer_t *optimizer, uint64_t step) {
+    const weir_optimizer_settings_t *settings = &optimizer->settings;
+    (void)step;
+    optimizer->learning_rate = (float)settings->learning_rate;
+    optimizer->decay = (float)(1.0 - settings->learning_rate * settings->weight_decay);
+}
+
 void weir_optimizer_fini(weir_optimizer_t *optimizer) {
     free(optimizer->corrections);
     optimizer->corrections = NULL;
     optimizer->correction_count = 0;
+}
+
+weir_optimizer_state_t weir_optimizer_state(weir_optimizer_kind_t kind, uint32_t dim) {
+    switch (kind) {
+    case WEIR_OPTIMIZER_ADAGRAD:
+        return (weir_optimizer_state_t){.runs = {{"s", dim}}, .run_count = 1, .floats = dim};
+    case WEIR_OPTIMIZER_ROWWISE_ADAGRAD:
+        return (weir_optimizer_state_t){.runs = {{"s", 1}}, .run_count = 1, .floats = 1};
+    case WEIR_OPTIMIZER_ADAMW:
+        return (weir_optimizer_state_t){
+            .runs = {{"m", dim}, {"v", dim}}, .run_count = 2, .floats = 2 * dim};
+    case WEIR_OPTIMIZER_ROWWISE_ADAMW:
+        return (weir_optimizer_state_t){
+            .runs = {{"m", dim}, {"v", 1}}, .run_count = 2, .floats = dim + 1};
+    case WEIR_OPTIMIZER_SGD:
+    case WEIR_OPTIMIZER_COUNT:
+        break;
+    }
+    return (weir_optimizer_state_t){.run_count = 0};
 }

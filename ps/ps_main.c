@@ -2,6 +2,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "proto/job.h"
+#include "ps/model_tables.h"
 #include "ps/server.h"
 #include "ps/snapshot.h"
 
@@ -12,28 +13,14 @@ enum { TYPES = 1u << WEIR_FRAME_PULL_REQ | 1u << WEIR_FRAME_PUSH_REQ | 1u << WEI
 
 typedef struct {
     weir_job_t job;
-    weir_table_t *table;
+    weir_table_t *tables[WEIR_MODEL_MAX_TABLES];
+    uint32_t table_count;
     weir_server_t *server;
     double published; /* when the state was last given to the heartbeat */
     bool saving;      /* a checkpoint of save_step waits for that step to be applied */
     uint64_t save_step;
     char save_folder[WEIR_PATH_MAX];
 } process_t;
-
-static weir_table_schema_t schema_of_config(const weir_config_t *config) {
-    weir_table_schema_t schema = {.table_id = 0,
-                                  .dim = (uint32_t)config->model.embedding_dim,
-                                  .optimizer = (weir_optimizer_kind_t)config->sparse.optimizer,
-                                  .learning_rate = config->sparse.learning_rate,
-                                  .beta1 = config->sparse.beta1,
-                                  .beta2 = config->sparse.beta2,
-                                  .epsilon = config->sparse.epsilon,
-                                  .weight_decay = config->sparse.weight_decay,
-                                  .initial_sigma = config->sparse.initial_sigma,
-                                  .seed = (uint64_t)config->train.seed};
-    (void)snprintf(schema.name, sizeof schema.name, "item");
-    return schema;
-}
 
 static weir_err_t send_answer(void *argument, weir_rank_t to, weir_frame_t frame,
                               weir_error_t *error) {
@@ -42,47 +29,85 @@ static weir_err_t send_answer(void *argument, weir_rank_t to, weir_frame_t frame
 }
 
 static void publish(process_t *process, weir_phase_t phase) {
-    weir_rank_state_t state = {.step = weir_server_step(process->server),
-                               .phase = phase,
-                               .rows = weir_table_rows(process->table),
-                               .bytes = weir_table_bytes(process->table)};
+    weir_rank_state_t state = {.step = weir_server_step(process->server), .phase = phase};
+    for (uint32_t k = 0; k < process->table_count; k++) {
+        weir_table_stats_t stats = weir_table_stats(process->tables[k]);
+        state.rows += stats.rows + stats.cold_rows;
+        state.bytes += stats.bytes;
+    }
     weir_control_client_publish(process->job.control, &state);
     weir_log_set_step(state.step);
     process->published = weir_clock_seconds();
 }
 
+/* The tables of this server's slots, empty or as they were saved. */
+static weir_err_t create_tables(process_t *process, const weir_manifest_t *manifest,
+                                weir_error_t *error) {
+    weir_job_t *job = &process->job;
+    weir_row_schema_t schemas[WEIR_MODEL_MAX_TABLES];
+    uint32_t count = weir_model_tables(&job->config, schemas);
+    weir_err_t err = WEIR_OK;
+    for (uint32_t k = 0; k < count && err == WEIR_OK; k++) {
+        weir_table_options_t options = {.row = schemas[k],
+                                        .first_slot = weir_slot_first(job->index, job->ps),
+                                        .end_slot = weir_slot_first(job->index + 1, job->ps)};
+        err = weir_table_create(&options, &process->tables[k], error);
+        if (err == WEIR_OK) {
+            process->table_count++;
+        }
+        if (err == WEIR_OK && job->checkpoint[0] != '\0') {
+            err = weir_snapshot_load(process->tables[k], job->index, job->ps, job->checkpoint,
+                                     manifest, error);
+        }
+    }
+    return err;
+}
+
 static weir_err_t set_up(process_t *process, weir_error_t *error) {
     weir_job_t *job = &process->job;
-    weir_table_schema_t schema = schema_of_config(&job->config);
     weir_manifest_t manifest = {0};
-    uint64_t step = 0;
-    weir_err_t err = weir_table_create(&schema, &process->table, error);
-    if (err == WEIR_OK && job->checkpoint[0] != '\0') {
-        err = weir_manifest_read(job->checkpoint, false, &manifest, error);
-        if (err == WEIR_OK) {
-            step = manifest.step;
-            err = weir_snapshot_load(process->table, job->index, job->ps, job->checkpoint,
-                                     &manifest, error);
-        }
+    weir_err_t err = job->checkpoint[0] == '\0'
+                         ? WEIR_OK
+                         : weir_manifest_read(job->checkpoint, false, &manifest, error);
+    if (err == WEIR_OK) {
+        err = create_tables(process, &manifest, error);
     }
     if (err == WEIR_OK) {
         weir_server_options_t options = {.index = job->index,
                                          .ps = job->ps,
                                          .first_worker_rank = job->first_worker_rank,
                                          .workers = job->workers,
-                                         .step = step,
+                                         .step = manifest.step,
                                          .send = send_answer,
                                          .argument = process};
-        err = weir_server_create(&options, process->table, &process->server, error);
+        err = weir_server_create(&options, process->tables, process->table_count, &process->server,
+                                 error);
     }
     weir_manifest_fini(&manifest);
     return err;
 }
 
-/* Write the shard when its step has been applied; a failure is the coordinator's to judge. */
+static weir_err_t write_tables(process_t *process,
+                               weir_checkpoint_file_t files[WEIR_MODEL_MAX_TABLES],
+                               weir_error_t *error) {
+    weir_job_t *job = &process->job;
+    weir_err_t err = WEIR_OK;
+    if (weir_server_step(process->server) > process->save_step) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "server %u has passed step %llu, of which a checkpoint was asked",
+                           job->index, (unsigned long long)process->save_step);
+    }
+    for (uint32_t k = 0; k < process->table_count && err == WEIR_OK; k++) {
+        err = weir_snapshot_write(process->tables[k], job->index, job->ps, process->save_step,
+                                  process->save_folder, &files[k], error);
+    }
+    return err;
+}
+
+/* Write the shards when their step has been applied; a failure is the coordinator's to judge. */
 static weir_err_t save_when_due(process_t *process, weir_error_t *error) {
     weir_job_t *job = &process->job;
-    weir_checkpoint_file_t file = {0};
+    weir_checkpoint_file_t files[WEIR_MODEL_MAX_TABLES] = {{.size = 0}};
     weir_error_t failure = {0};
     if (weir_control_client_take_begin(job->control, &process->save_step, process->save_folder,
                                        sizeof process->save_folder)) {
@@ -93,14 +118,9 @@ static weir_err_t save_when_due(process_t *process, weir_error_t *error) {
     }
     process->saving = false;
     publish(process, WEIR_PHASE_CHECKPOINTING);
-    weir_err_t err =
-        weir_server_step(process->server) > process->save_step
-            ? weir_errorf(&failure, WEIR_ERR_INVALID,
-                          "server %u has passed step %llu, of which a checkpoint was asked",
-                          job->index, (unsigned long long)process->save_step)
-            : weir_snapshot_write(process->table, job->index, job->ps, process->save_step,
-                                  process->save_folder, &file, &failure);
-    err = weir_control_client_report_written(job->control, process->save_step, &file, 1,
+    weir_err_t err = write_tables(process, files, &failure);
+    err = weir_control_client_report_written(job->control, process->save_step, files,
+                                             process->table_count,
                                              err == WEIR_OK ? NULL : failure.message, error);
     publish(process, WEIR_PHASE_TRAINING);
     return err;
@@ -146,6 +166,8 @@ int main(int argc, char **argv) {
     }
     weir_job_leave(&process.job);
     weir_server_destroy(process.server);
-    weir_table_destroy(process.table);
+    for (uint32_t k = 0; k < process.table_count; k++) {
+        weir_table_destroy(process.tables[k]);
+    }
     return 0;
 }

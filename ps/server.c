@@ -1,44 +1,12 @@
 #include "ps/server.h"
 
-#include "ps/step_rows.h"
+#include "ps/server_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum {
-    AWAITS_PULL, /* has not pulled the current step */
-    AWAITS_PUSH, /* has pulled it and not pushed */
-    HAS_PUSHED
-} phase_t;
-
-typedef struct {
-    phase_t phase;
-    uint32_t
-        *numbers; /* owned: the rows of its pull, as numbers in step_rows, in the pull's order */
-    size_t count, capacity;
-    void *gradients;    /* payload of its push until it has been added up; owned */
-    weir_frame_t ahead; /* its pull of the next step, kept; payload owned */
-    weir_frame_t peek;  /* its peek that waits for the current step; payload owned */
-    bool has_ahead, has_peek;
-} worker_t;
-
-struct weir_server {
-    weir_server_options_t options;
-    weir_table_t *table; /* not owned */
-    size_t dim;
-    weir_slot_t first_slot, end_slot; /* owned: [first, end) */
-    uint64_t step;                    /* applied */
-    worker_t *workers;                /* options.workers of them */
-    uint32_t added;                   /* workers whose pushes are in the sums, in worker order */
-    weir_step_rows_t rows;            /* of step + 1 */
-    weir_row_handle_t *handles;       /* scratch of one pull */
-    size_t handle_capacity;
-    bool failed;
-    weir_server_counters_t counters;
-};
-
-weir_err_t weir_server_create(const weir_server_options_t *options, weir_table_t *table,
-                              weir_server_t **server, weir_error_t *error) {
+static weir_err_t check_options(const weir_server_options_t *options, uint32_t table_count,
+                                weir_error_t *error) {
     if (options->ps < 1 || options->ps > WEIR_SLOT_COUNT || options->index >= options->ps) {
         return weir_errorf(error, WEIR_ERR_INVALID, "no server %u of %u: there are 1 to %d servers",
                            options->index, options->ps, WEIR_SLOT_COUNT);
@@ -46,73 +14,170 @@ weir_err_t weir_server_create(const weir_server_options_t *options, weir_table_t
     if (options->workers < 1) {
         return weir_errorf(error, WEIR_ERR_INVALID, "a server without workers has nothing to do");
     }
+    if (table_count < 1 || table_count > WEIR_MODEL_MAX_TABLES) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "a model has 1 to %d tables, not %u",
+                           WEIR_MODEL_MAX_TABLES, table_count);
+    }
+    if ((unsigned)options->consistency >= WEIR_CONSISTENCY_COUNT ||
+        (options->consistency == WEIR_CONSISTENCY_SSP &&
+         (options->staleness < 1 || options->staleness > WEIR_SERVER_MAX_STALENESS))) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "ssp needs a staleness of 1 to %d steps, not %u",
+                           WEIR_SERVER_MAX_STALENESS, options->staleness);
+    }
+    return WEIR_OK;
+}
+
+static uint32_t window_of(const weir_server_options_t *options) {
+    switch (options->consistency) {
+    case WEIR_CONSISTENCY_SSP:
+        return options->staleness + 1;
+    case WEIR_CONSISTENCY_ASP:
+        return WEIR_SERVER_ASP_PULLS;
+    case WEIR_CONSISTENCY_BSP:
+    case WEIR_CONSISTENCY_COUNT:
+        break;
+    }
+    return 1;
+}
+
+static bool init_group(weir_server_t *server, weir_server_group_t *group, uint32_t first,
+                       uint32_t workers) {
+    *group = (weir_server_group_t){.first = first,
+                                   .workers = workers,
+                                   .step = server->options.step,
+                                   .steps = calloc(server->window, sizeof *group->steps)};
+    if (group->steps == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < server->window; i++) {
+        weir_server_step_t *step = &group->steps[i];
+        for (uint32_t k = 0; k < server->table_count; k++) {
+            weir_step_rows_init(&step->rows[k], weir_table_layout(server->tables[k])->dim);
+        }
+        step->parts = calloc(workers, sizeof *step->parts);
+        if (step->parts == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool init_groups(weir_server_t *server) {
+    bool alone = server->options.consistency == WEIR_CONSISTENCY_ASP;
+    server->group_count = alone ? server->options.workers : 1;
+    server->groups = calloc(server->group_count, sizeof *server->groups);
+    if (server->groups == NULL) {
+        server->group_count = 0;
+        return false;
+    }
+    for (uint32_t g = 0; g < server->group_count; g++) {
+        if (!init_group(server, &server->groups[g], g, alone ? 1 : server->options.workers)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+weir_err_t weir_server_create(const weir_server_options_t *options, weir_table_t *const *tables,
+                              uint32_t table_count, weir_server_t **server, weir_error_t *error) {
+    weir_err_t err = check_options(options, table_count, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
     weir_server_t *made = calloc(1, sizeof *made);
-    worker_t *workers = calloc(options->workers, sizeof *workers);
-    if (made == NULL || workers == NULL) {
-        free(made);
-        free(workers);
+    if (made == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a server");
     }
     *made = (weir_server_t){.options = *options,
-                            .table = table,
-                            .dim = weir_table_schema(table)->dim,
+                            .table_count = table_count,
                             .first_slot = weir_slot_first(options->index, options->ps),
                             .end_slot = weir_slot_first(options->index + 1, options->ps),
-                            .step = options->step,
-                            .workers = workers};
-    weir_step_rows_init(&made->rows, made->dim);
+                            .window = window_of(options),
+                            .ended_step = options->step};
+    memcpy(made->tables, tables, table_count * sizeof(weir_table_t *));
+    made->workers = calloc(options->workers, sizeof *made->workers);
+    if (made->workers == NULL || !init_groups(made)) {
+        weir_server_destroy(made);
+        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a server");
+    }
+    for (uint32_t w = 0; w < options->workers; w++) {
+        made->workers[w].pulled_step = made->workers[w].pushed_step = options->step;
+    }
     *server = made;
     return WEIR_OK;
+}
+
+static void fini_step(const weir_server_t *server, const weir_server_group_t *group,
+                      weir_server_step_t *step) {
+    for (uint32_t k = 0; k < server->table_count; k++) {
+        weir_step_rows_fini(&step->rows[k]);
+    }
+    for (uint32_t w = 0; step->parts != NULL && w < group->workers; w++) {
+        free(step->parts[w].numbers);
+        weir_buffer_release(step->parts[w].gradients);
+    }
+    free(step->parts);
 }
 
 void weir_server_destroy(weir_server_t *server) {
     if (server == NULL) {
         return;
     }
-    for (uint32_t w = 0; w < server->options.workers; w++) {
-        free(server->workers[w].numbers);
-        weir_buffer_release(server->workers[w].gradients);
-        weir_buffer_release(server->workers[w].ahead.payload);
-        weir_buffer_release(server->workers[w].peek.payload);
+    for (uint32_t g = 0; g < server->group_count; g++) {
+        weir_server_group_t *group = &server->groups[g];
+        for (uint32_t i = 0; group->steps != NULL && i < server->window; i++) {
+            fini_step(server, group, &group->steps[i]);
+        }
+        free(group->steps);
     }
+    for (uint32_t w = 0; server->workers != NULL && w < server->options.workers; w++) {
+        for (uint32_t i = 0; i < WEIR_SERVER_MAX_WAITING; i++) {
+            weir_buffer_release(server->workers[w].waiting[i].frame.payload);
+        }
+        weir_buffer_release(server->workers[w].push.payload);
+        weir_buffer_release(server->workers[w].peek.payload);
+        free(server->workers[w].first);
+    }
+    free(server->groups);
     free(server->workers);
     free(server->handles);
-    weir_step_rows_fini(&server->rows);
+    free(server->some_handles);
+    free(server->some_keys);
     free(server);
 }
 
 uint64_t weir_server_step(const weir_server_t *server) {
-    return server->step;
+    uint64_t step = server->groups[0].step;
+    for (uint32_t g = 1; g < server->group_count; g++) {
+        step = server->groups[g].step < step ? server->groups[g].step : step;
+    }
+    return step;
 }
 
 weir_server_counters_t weir_server_counters(const weir_server_t *server) {
     return server->counters;
 }
 
+weir_server_group_t *weir_server_group_of(weir_server_t *server, uint32_t worker) {
+    return server->group_count == 1 ? &server->groups[0] : &server->groups[worker];
+}
+
 /* ---- checks ---- */
 
-static weir_err_t refuse(const weir_frame_header_t *header, weir_error_t *error,
-                         const char *reason) {
+weir_err_t weir_server_refuse(const weir_frame_header_t *header, weir_error_t *error,
+                              const char *reason) {
     return weir_errorf(error, WEIR_ERR_PEER, "rank %u sent a %s of step %llu with %u keys that %s",
                        header->source, weir_frame_type_name((weir_frame_type_t)header->type),
                        (unsigned long long)header->step, header->count, reason);
 }
 
-/* A request with keys: lengths that agree, an answer under the cap, own slots only. */
-static weir_err_t check_keys(const weir_server_t *server, const weir_frame_t *frame,
-                             weir_error_t *error) {
-    const weir_frame_header_t *header = &frame->header;
-    if (header->payload_size != (uint64_t)header->count * sizeof(weir_key_t)) {
-        return refuse(header, error, "has another length than its keys");
-    }
-    if ((uint64_t)header->count * server->dim > WEIR_FRAME_MAX_PAYLOAD / sizeof(float)) {
-        return refuse(header, error, "asks for more than fits into one frame");
-    }
-    const weir_key_t *keys = frame->payload;
-    for (size_t i = 0; i < header->count; i++) {
+weir_err_t weir_server_check_keys(const weir_server_t *server, const weir_frame_header_t *header,
+                                  const weir_key_t *keys, size_t count, weir_error_t *error) {
+    for (size_t i = 0; i < count; i++) {
         weir_slot_t slot = weir_slot_of_hash(weir_hash64(keys[i]));
         if (slot < server->first_slot || slot >= server->end_slot) {
-            (void)refuse(header, error, "names a key of another server");
+            (void)weir_server_refuse(header, error, "names a key of another server");
             weir_error_hint(error, "key %llu is in slot %u; server %u of %u owns %u to %u",
                             (unsigned long long)keys[i], slot, server->options.index,
                             server->options.ps, server->first_slot, server->end_slot - 1);
@@ -122,204 +187,57 @@ static weir_err_t check_keys(const weir_server_t *server, const weir_frame_t *fr
     return WEIR_OK;
 }
 
-/* ---- answers ---- */
+/* ---- peek ---- */
 
-/* A reply with room for count rows. */
-static weir_err_t make_reply(const weir_server_t *server, weir_frame_type_t type,
-                             const weir_frame_header_t *request, uint64_t step, weir_frame_t *reply,
-                             weir_error_t *error) {
-    size_t size = (size_t)request->count * server->dim * sizeof(float);
-    *reply = (weir_frame_t){.header = {.type = (uint16_t)type,
-                                       .step = step,
-                                       .sequence = request->sequence,
-                                       .count = request->count,
-                                       .payload_size = size}};
-    if (size == 0) {
-        return WEIR_OK;
-    }
-    reply->payload = weir_buffer_acquire(size);
-    if (reply->payload == NULL) {
+static weir_err_t answer_peek(weir_server_t *server, const weir_server_group_t *group,
+                              const weir_frame_t *frame, weir_error_t *error) {
+    const weir_frame_header_t *request = &frame->header;
+    weir_table_t *table = server->tables[request->flags];
+    size_t size = (size_t)request->count * weir_table_layout(table)->value_bytes;
+    weir_frame_t reply = {.header = {.type = WEIR_FRAME_PEEK_REP,
+                                     .flags = request->flags,
+                                     .step = group->step,
+                                     .sequence = request->sequence,
+                                     .count = request->count,
+                                     .payload_size = size}};
+    reply.payload = size == 0 ? NULL : weir_buffer_acquire(size);
+    if (size != 0 && reply.payload == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a reply of %zu bytes", size);
     }
-    return WEIR_OK;
-}
-
-static weir_err_t reserve_pull(weir_server_t *server, worker_t *worker, size_t count,
-                               weir_error_t *error) {
-    if (count > server->handle_capacity) {
-        size_t capacity = count + count / 2;
-        weir_row_handle_t *handles = realloc(server->handles, capacity * sizeof *handles);
-        if (handles == NULL) {
-            goto fail;
-        }
-        server->handles = handles;
-        server->handle_capacity = capacity;
-    }
-    if (count > worker->capacity) {
-        size_t capacity = count + count / 2;
-        uint32_t *numbers = realloc(worker->numbers, capacity * sizeof *numbers);
-        if (numbers == NULL) {
-            goto fail;
-        }
-        worker->numbers = numbers;
-        worker->capacity = capacity;
-    }
-    if (weir_step_rows_reserve(&server->rows, count)) {
-        return WEIR_OK;
-    }
-fail:
-    return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a pull of %zu keys", count);
-}
-
-/* The pull is of the current step and has been checked. */
-static weir_err_t answer_pull(weir_server_t *server, uint32_t w, const weir_frame_t *request,
-                              weir_error_t *error) {
-    const weir_frame_header_t *header = &request->header;
-    worker_t *worker = &server->workers[w];
-    size_t count = header->count;
-    weir_frame_t reply = {.payload = NULL};
-    weir_err_t err = reserve_pull(server, worker, count, error);
-    if (err == WEIR_OK) {
-        err = make_reply(server, WEIR_FRAME_PULL_REP, header, header->step, &reply, error);
-    }
-    if (err == WEIR_OK) {
-        err = weir_table_pull(server->table, request->payload, count, server->handles,
-                              reply.payload, error);
-    }
+    weir_err_t err = weir_table_peek(table, frame->payload, request->count, group->step + 1,
+                                     reply.payload, error);
     if (err != WEIR_OK) {
-        goto out;
-    }
-    if (weir_step_rows_name(&server->rows, server->handles, count, w, worker->numbers) != count) {
-        err = refuse(header, error, "names a key twice");
-        goto out;
-    }
-    worker->count = count;
-    worker->phase = AWAITS_PUSH;
-    server->counters.keys_pulled += count;
-    err = server->options.send(server->options.argument, header->source, reply, error);
-    reply.payload = NULL;
-out:
-    weir_buffer_release(reply.payload);
-    return err;
-}
-
-/* ---- handlers ---- */
-
-static weir_err_t on_pull_req(weir_server_t *server, uint32_t w, weir_frame_t *frame,
-                              weir_error_t *error) {
-    worker_t *worker = &server->workers[w];
-    weir_err_t err = check_keys(server, frame, error);
-    if (err != WEIR_OK) {
+        weir_buffer_release(reply.payload);
         return err;
     }
-    uint64_t current = server->step + 1;
-    if (frame->header.step == current && worker->phase == AWAITS_PULL) {
-        return answer_pull(server, w, frame, error);
-    }
-    if (frame->header.step == current + 1 && worker->phase != AWAITS_PULL && !worker->has_ahead) {
-        worker->ahead = *frame;
-        worker->has_ahead = true;
-        frame->payload = NULL;
-        return WEIR_OK;
-    }
-    (void)refuse(&frame->header, error, "is not the step's turn");
-    weir_error_hint(error, "server %u of %u is in step %llu, of which rank %u %s",
-                    server->options.index, server->options.ps, (unsigned long long)current,
-                    frame->header.source,
-                    worker->phase == AWAITS_PULL ? "has not pulled" : "has pulled already");
-    return WEIR_ERR_PEER;
-}
-
-static weir_err_t answer_peek(weir_server_t *server, const weir_frame_t *frame,
-                              weir_error_t *error) {
-    weir_frame_t reply;
-    weir_err_t err =
-        make_reply(server, WEIR_FRAME_PEEK_REP, &frame->header, server->step, &reply, error);
-    if (err != WEIR_OK) {
-        return err;
-    }
-    weir_table_peek(server->table, frame->payload, frame->header.count, reply.payload);
-    server->counters.keys_peeked += frame->header.count;
-    return server->options.send(server->options.argument, frame->header.source, reply, error);
-}
-
-/* What this worker asked for before the step was applied. */
-static weir_err_t answer_waiting(weir_server_t *server, uint32_t w, weir_error_t *error) {
-    worker_t *worker = &server->workers[w];
-    weir_frame_t peek = worker->peek, ahead = worker->ahead;
-    bool has_peek = worker->has_peek, has_ahead = worker->has_ahead;
-    weir_err_t err = WEIR_OK;
-    worker->has_peek = worker->has_ahead = false;
-    worker->peek.payload = worker->ahead.payload = NULL;
-    if (has_peek) {
-        err = answer_peek(server, &peek, error);
-    }
-    if (has_ahead && err == WEIR_OK) {
-        err = answer_pull(server, w, &ahead, error);
-    }
-    weir_buffer_release(peek.payload);
-    weir_buffer_release(ahead.payload);
-    return err;
-}
-
-/* All pushes of the step are in the sums. */
-static weir_err_t apply_step(weir_server_t *server, weir_error_t *error) {
-    uint64_t step = server->step + 1;
-    size_t skipped = weir_table_apply(server->table, server->rows.handles, server->rows.sums,
-                                      server->rows.count, step);
-    server->counters.gradients_not_finite += skipped;
-    server->counters.rows_updated += server->rows.count - skipped;
-    weir_step_rows_clear(&server->rows);
-    server->step = step;
-    server->added = 0;
-    for (uint32_t w = 0; w < server->options.workers; w++) {
-        server->workers[w].phase = AWAITS_PULL;
-    }
-    weir_err_t err = WEIR_OK;
-    for (uint32_t w = 0; w < server->options.workers && err == WEIR_OK; w++) {
-        err = answer_waiting(server, w, error);
-    }
-    return err;
-}
-
-static weir_err_t on_push_req(weir_server_t *server, uint32_t w, weir_frame_t *frame,
-                              weir_error_t *error) {
-    const weir_frame_header_t *header = &frame->header;
-    worker_t *worker = &server->workers[w];
-    if (header->step != server->step + 1 || worker->phase != AWAITS_PUSH) {
-        return refuse(header, error, "follows no pull of that step");
-    }
-    if (header->count != worker->count ||
-        header->payload_size != (uint64_t)worker->count * server->dim * sizeof(float)) {
-        return refuse(header, error, "does not fit the rows of its pull");
-    }
-    worker->gradients = frame->payload;
-    frame->payload = NULL;
-    worker->phase = HAS_PUSHED;
-    /* In worker order, as far as they are in: most of the sum is done before the last push comes.
-     */
-    while (server->added < server->options.workers &&
-           server->workers[server->added].phase == HAS_PUSHED) {
-        worker_t *next = &server->workers[server->added++];
-        weir_step_rows_add(&server->rows, next->numbers, next->count, next->gradients);
-        weir_buffer_release(next->gradients);
-        next->gradients = NULL;
-    }
-    return server->added == server->options.workers ? apply_step(server, error) : WEIR_OK;
+    server->counters.keys_peeked += request->count;
+    return server->options.send(server->options.argument, request->source, reply, error);
 }
 
 static weir_err_t on_peek_req(weir_server_t *server, uint32_t w, weir_frame_t *frame,
                               weir_error_t *error) {
-    worker_t *worker = &server->workers[w];
-    weir_err_t err = check_keys(server, frame, error);
+    const weir_frame_header_t *header = &frame->header;
+    weir_server_worker_t *worker = &server->workers[w];
+    weir_server_group_t *group = weir_server_group_of(server, w);
+    if (header->flags >= server->table_count) {
+        return weir_server_refuse(header, error, "names a table that is not there");
+    }
+    if (header->payload_size != (uint64_t)header->count * sizeof(weir_key_t)) {
+        return weir_server_refuse(header, error, "has another length than its keys");
+    }
+    if (header->count >
+        WEIR_FRAME_MAX_PAYLOAD / weir_table_layout(server->tables[header->flags])->value_bytes) {
+        return weir_server_refuse(header, error, "asks for more than fits into one frame");
+    }
+    weir_err_t err = weir_server_check_keys(server, header, frame->payload, header->count, error);
     if (err != WEIR_OK) {
         return err;
     }
-    if (frame->header.step <= server->step) {
-        return answer_peek(server, frame, error);
+    if (header->step <= group->step) {
+        return answer_peek(server, group, frame, error);
     }
-    if (frame->header.step != server->step + 1 || worker->phase != HAS_PUSHED || worker->has_peek) {
-        return refuse(&frame->header, error, "waits for a step that its sender has not pushed");
+    if (header->step > worker->pushed_step || worker->has_peek) {
+        return weir_server_refuse(header, error, "waits for a step that its sender has not pushed");
     }
     worker->peek = *frame;
     worker->has_peek = true;
@@ -327,24 +245,182 @@ static weir_err_t on_peek_req(weir_server_t *server, uint32_t w, weir_frame_t *f
     return WEIR_OK;
 }
 
+static weir_err_t answer_peeks(weir_server_t *server, const weir_server_group_t *group,
+                               weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    for (uint32_t w = group->first; w < group->first + group->workers && err == WEIR_OK; w++) {
+        weir_server_worker_t *worker = &server->workers[w];
+        if (worker->has_peek && worker->peek.header.step <= group->step) {
+            weir_frame_t peek = worker->peek;
+            worker->has_peek = false;
+            worker->peek.payload = NULL;
+            err = answer_peek(server, group, &peek, error);
+            weir_buffer_release(peek.payload);
+        }
+    }
+    return err;
+}
+
+/* ---- push ---- */
+
+static weir_err_t apply_rows(weir_server_t *server, weir_server_step_t *step, uint64_t number,
+                             uint64_t oldest_in_use, weir_error_t *error) {
+    for (uint32_t k = 0; k < server->table_count; k++) {
+        const weir_step_rows_t *rows = &step->rows[k];
+        weir_table_applied_t applied = weir_table_apply(
+            server->tables[k], rows->keys, rows->handles, rows->sums, rows->count, number);
+        server->counters.rows_updated += applied.updated;
+        server->counters.gradients_not_finite += applied.not_finite;
+        if (applied.not_finite > 0 && server->options.not_finite_fatal) {
+            weir_err_t err = weir_errorf(
+                error, WEIR_ERR_INVALID,
+                "the gradients of %llu rows of table %s hold a NaN or an infinity in step %llu",
+                (unsigned long long)applied.not_finite, weir_table_schema(server->tables[k])->name,
+                (unsigned long long)number);
+            weir_error_hint(error, "sparse.not_finite=skip leaves such rows as they are; the last "
+                                   "checkpoint is untouched");
+            return err;
+        }
+        weir_step_rows_clear(&step->rows[k]);
+        weir_err_t err =
+            weir_table_end_step(server->tables[k], server->ended_step, oldest_in_use, error);
+        if (err != WEIR_OK) {
+            return err;
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_err_t on_push_req(weir_server_t *server, uint32_t w, weir_frame_t *frame,
+                              weir_error_t *error);
+
+/* Pushes that came before the step before theirs had been applied. */
+static weir_err_t take_kept_pushes(weir_server_t *server, const weir_server_group_t *group,
+                                   weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    for (uint32_t w = group->first; w < group->first + group->workers && err == WEIR_OK; w++) {
+        weir_server_worker_t *worker = &server->workers[w];
+        if (worker->has_push) {
+            weir_frame_t push = worker->push;
+            worker->has_push = false;
+            worker->push.payload = NULL;
+            worker->pushed_step--;
+            err = on_push_req(server, w, &push, error);
+            weir_buffer_release(push.payload);
+        }
+    }
+    return err;
+}
+
+/* All pushes of the group's next step are in the sums. */
+static weir_err_t apply_step(weir_server_t *server, weir_server_group_t *group,
+                             weir_error_t *error) {
+    uint64_t number = group->step + 1;
+    weir_server_step_t *step = weir_server_step_of(server, group, number);
+    group->step = number;
+    server->ended_step = number > server->ended_step ? number : server->ended_step;
+    weir_err_t err = apply_rows(server, step, number, weir_server_step(server) + 1, error);
+    for (uint32_t p = 0; p < group->workers; p++) {
+        step->parts[p].pulled = step->parts[p].pushed = false;
+    }
+    step->pulled = step->added = 0;
+    if (err == WEIR_OK) {
+        err = answer_peeks(server, group, error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_server_answer_waiting(server, group, error);
+    }
+    return err == WEIR_OK ? take_kept_pushes(server, group, error) : err;
+}
+
+static uint64_t gradient_bytes(const weir_server_t *server, const weir_server_part_t *part) {
+    uint64_t floats = 0;
+    for (uint32_t k = 0; k < server->table_count; k++) {
+        floats += (uint64_t)part->counts[k] * weir_table_layout(server->tables[k])->dim;
+    }
+    return floats * sizeof(float);
+}
+
+static void add_part(weir_server_t *server, weir_server_step_t *step, weir_server_part_t *part) {
+    const float *gradients = part->gradients;
+    const uint32_t *numbers = part->numbers;
+    for (uint32_t k = 0; k < server->table_count; k++) {
+        server->counters.gradients_dropped +=
+            weir_step_rows_add(&step->rows[k], numbers, part->counts[k], gradients);
+        numbers += part->counts[k];
+        gradients += part->counts[k] * weir_table_layout(server->tables[k])->dim;
+    }
+    weir_buffer_release(part->gradients);
+    part->gradients = NULL;
+}
+
+static weir_err_t on_push_req(weir_server_t *server, uint32_t w, weir_frame_t *frame,
+                              weir_error_t *error) {
+    const weir_frame_header_t *header = &frame->header;
+    weir_server_worker_t *worker = &server->workers[w];
+    weir_server_group_t *group = weir_server_group_of(server, w);
+    if (header->step != worker->pushed_step + 1 || header->step > worker->pulled_step) {
+        return weir_server_refuse(header, error, "follows no pull of that step");
+    }
+    if (header->step > group->step + server->window) {
+        if (!worker->answered_whole || worker->has_push ||
+            worker->waiting[worker->waiting_first].frame.header.step != header->step) {
+            return weir_server_refuse(header, error, "follows a pull that has not been answered");
+        }
+        worker->push = *frame;
+        worker->has_push = true;
+        worker->pushed_step = header->step;
+        frame->payload = NULL;
+        return WEIR_OK;
+    }
+    weir_server_step_t *step = weir_server_step_of(server, group, header->step);
+    weir_server_part_t *part = &step->parts[w - group->first];
+    size_t count = 0;
+    for (uint32_t k = 0; k < server->table_count; k++) {
+        count += part->counts[k];
+    }
+    if (!part->pulled) {
+        return weir_server_refuse(header, error, "follows a pull that has not been answered");
+    }
+    if (header->count != count || header->payload_size != gradient_bytes(server, part)) {
+        return weir_server_refuse(header, error, "does not fit the rows of its pull");
+    }
+    part->gradients = frame->payload;
+    frame->payload = NULL;
+    part->pushed = true;
+    worker->pushed_step = header->step;
+    /* In worker order, as far as they are in: most of the sum is done before the last push comes.
+     */
+    while (step->added < group->workers && step->parts[step->added].pushed) {
+        add_part(server, step, &step->parts[step->added++]);
+    }
+    weir_err_t err = WEIR_OK;
+    if (header->step == group->step + 1 && step->added == group->workers) {
+        err = apply_step(server, group, error);
+    }
+    return err;
+}
+
+/* ---- frames ---- */
+
 static weir_err_t dispatch(weir_server_t *server, weir_frame_t *frame, weir_error_t *error) {
     const weir_frame_header_t *header = &frame->header;
     uint32_t w = header->source - server->options.first_worker_rank;
     if (header->source < server->options.first_worker_rank || w >= server->options.workers) {
-        return refuse(header, error, "comes from no worker");
+        return weir_server_refuse(header, error, "comes from no worker");
     }
     if (header->payload_size != 0 && frame->payload == NULL) {
-        return refuse(header, error, "has no payload");
+        return weir_server_refuse(header, error, "has no payload");
     }
     switch (header->type) {
     case WEIR_FRAME_PULL_REQ:
-        return on_pull_req(server, w, frame, error);
+        return weir_server_on_pull(server, w, frame, error);
     case WEIR_FRAME_PUSH_REQ:
         return on_push_req(server, w, frame, error);
     case WEIR_FRAME_PEEK_REQ:
         return on_peek_req(server, w, frame, error);
     default:
-        return refuse(header, error, "is nothing a server takes");
+        return weir_server_refuse(header, error, "is nothing a server takes");
     }
 }
 

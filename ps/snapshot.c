@@ -2,6 +2,7 @@
 
 #include "common/file.h"
 #include "common/tensor_file.h"
+#include "ps/precision.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,17 +11,26 @@
 enum { PIECE_BYTES = 1 << 20 };
 
 typedef struct {
-    const weir_table_t *table;
-    weir_row_layout_t layout;
+    weir_table_t *table;
+    const weir_row_layout_t *layout;
+    uint64_t step;
     size_t rows;
-    weir_key_t *keys;           /* rows, in order of their hashes */
-    weir_row_handle_t *handles; /* the same */
-    uint64_t *slot_offsets;     /* slots + 1 */
+    uint64_t *slot_offsets; /* slots + 1 */
     weir_slot_t first_slot, slots;
     weir_tensor_writer_t *writer;
     char *piece; /* PIECE_BYTES, or one row if that is more */
-    size_t piece_bytes;
+    size_t piece_bytes, filled;
 } shard_t;
+
+/* What a pass over the rows writes: a part of each record, or what lies beside it. */
+typedef enum { PART_KEY, PART_LAST_STEP, PART_COUNT, PART_FIELD } part_t;
+
+typedef struct {
+    shard_t *shard;
+    part_t part;
+    const weir_row_field_t *field; /* PART_FIELD */
+    size_t width;                  /* bytes */
+} pass_t;
 
 void weir_snapshot_name(const char *table, uint32_t index, uint32_t ps,
                         char name[WEIR_CHECKPOINT_NAME_MAX]) {
@@ -28,33 +38,34 @@ void weir_snapshot_name(const char *table, uint32_t index, uint32_t ps,
                    index, ps);
 }
 
-/* keys, handles and slot_offsets of the table as it is. */
-static weir_err_t order_rows(shard_t *shard, weir_error_t *error) {
-    shard->keys = malloc((shard->rows + 1) * sizeof *shard->keys);
-    shard->handles = malloc((shard->rows + 1) * sizeof *shard->handles);
-    shard->slot_offsets = calloc((size_t)shard->slots + 1, sizeof *shard->slot_offsets);
-    if (shard->keys == NULL || shard->handles == NULL || shard->slot_offsets == NULL) {
-        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to write a table of %zu rows",
-                           shard->rows);
-    }
-    weir_err_t err = weir_table_ordered(shard->table, shard->keys, shard->handles, error);
-    if (err != WEIR_OK) {
-        return err;
-    }
-    for (size_t i = 0; i < shard->rows; i++) {
-        weir_slot_t slot = weir_slot_of_hash(weir_hash64(shard->keys[i]));
+static weir_err_t count_rows(void *argument, const weir_table_row_t *rows, size_t count,
+                             weir_error_t *error) {
+    shard_t *shard = argument;
+    for (size_t i = 0; i < count; i++) {
+        weir_slot_t slot = weir_slot_of_hash(weir_hash64(rows[i].key));
         if (slot < shard->first_slot || slot - shard->first_slot >= shard->slots) {
             return weir_errorf(error, WEIR_ERR_INVALID,
                                "the table holds key %llu of slot %u, but this shard is of %u to %u",
-                               (unsigned long long)shard->keys[i], slot, shard->first_slot,
+                               (unsigned long long)rows[i].key, slot, shard->first_slot,
                                shard->first_slot + shard->slots - 1);
         }
         shard->slot_offsets[slot - shard->first_slot + 1]++;
     }
+    shard->rows += count;
+    return WEIR_OK;
+}
+
+/* rows and slot_offsets of the table as it is. */
+static weir_err_t measure_rows(shard_t *shard, weir_error_t *error) {
+    shard->slot_offsets = calloc((size_t)shard->slots + 1, sizeof *shard->slot_offsets);
+    if (shard->slot_offsets == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to write a table");
+    }
+    weir_err_t err = weir_table_scan(shard->table, shard->step, count_rows, shard, error);
     for (size_t slot = 0; slot < shard->slots; slot++) {
         shard->slot_offsets[slot + 1] += shard->slot_offsets[slot];
     }
-    return WEIR_OK;
+    return err;
 }
 
 static weir_err_t put_number(weir_tensor_writer_t *writer, const char *key, uint64_t number,
@@ -64,16 +75,33 @@ static weir_err_t put_number(weir_tensor_writer_t *writer, const char *key, uint
     return weir_tensor_writer_metadata(writer, key, text, error);
 }
 
-static weir_err_t write_metadata(const shard_t *shard, uint64_t step, weir_error_t *error) {
-    const weir_table_schema_t *schema = weir_table_schema(shard->table);
+void weir_snapshot_schema(const weir_row_schema_t *schema, char *text, size_t capacity) {
+    size_t used = 0;
+    text[0] = '\0';
+    for (uint32_t s = 0; s < schema->segment_count && used < capacity; s++) {
+        const weir_segment_t *segment = &schema->segments[s];
+        int printed = snprintf(text + used, capacity - used, "%s%s:%u:%s:%s", s == 0 ? "" : ",",
+                               segment->name, segment->dim, weir_precision_name(segment->precision),
+                               weir_optimizer_name(segment->optimizer.kind));
+        used += printed > 0 ? (size_t)printed : 0;
+    }
+}
+
+static weir_err_t write_metadata(const shard_t *shard, weir_error_t *error) {
+    const weir_row_schema_t *schema = weir_table_schema(shard->table);
     weir_tensor_writer_t *writer = shard->writer;
+    char segments[WEIR_SNAPSHOT_SCHEMA_MAX];
+    weir_snapshot_schema(schema, segments, sizeof segments);
     weir_err_t err = weir_tensor_writer_metadata(writer, "table", schema->name, error);
     if (err == WEIR_OK) {
-        err = put_number(writer, "dim", schema->dim, error);
+        err = put_number(writer, "dim", shard->layout->dim, error);
     }
     if (err == WEIR_OK) {
-        err = weir_tensor_writer_metadata(writer, "optimizer",
-                                          weir_optimizer_name(schema->optimizer), error);
+        err = weir_tensor_writer_metadata(
+            writer, "optimizer", weir_optimizer_name(schema->segments[0].optimizer.kind), error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_tensor_writer_metadata(writer, "schema", segments, error);
     }
     if (err == WEIR_OK) {
         err = put_number(writer, "first_slot", shard->first_slot, error);
@@ -81,86 +109,148 @@ static weir_err_t write_metadata(const shard_t *shard, uint64_t step, weir_error
     if (err == WEIR_OK) {
         err = put_number(writer, "slots", shard->slots, error);
     }
-    return err == WEIR_OK ? put_number(writer, "step", step, error) : err;
+    return err == WEIR_OK ? put_number(writer, "step", shard->step, error) : err;
 }
 
-/* 64-bit tensors first: behind an odd number of floats they would lie unaligned. */
-static weir_err_t declare_tensors(const shard_t *shard, weir_error_t *error) {
+/* Fields by the size of their elements, the largest first: all then lie aligned. */
+static weir_err_t for_each_field(shard_t *shard,
+                                 weir_err_t (*visit)(shard_t *shard, const weir_row_field_t *field,
+                                                     weir_error_t *error),
+                                 weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    for (size_t size = 8; size > 0; size /= 2) {
+        for (uint32_t f = 0; f < shard->layout->field_count && err == WEIR_OK; f++) {
+            const weir_row_field_t *field = &shard->layout->fields[f];
+            if (weir_dtype_size(field->dtype) == size) {
+                err = visit(shard, field, error);
+            }
+        }
+    }
+    return err;
+}
+
+static weir_err_t declare_field(shard_t *shard, const weir_row_field_t *field,
+                                weir_error_t *error) {
+    const uint64_t shape[2] = {shard->rows, field->width};
+    return weir_tensor_writer_declare(shard->writer, field->name, field->dtype, 2, shape, error);
+}
+
+/* The counters of the table's admission, slot after slot; *counters 0: it has none. */
+static uint64_t admission_counters(const shard_t *shard) {
+    weir_admission_t *admission = weir_table_admission(shard->table);
+    const uint16_t *values;
+    size_t count = 0;
+    if (admission != NULL) {
+        weir_admission_slot(admission, shard->first_slot, &values, &count);
+    }
+    return count;
+}
+
+static weir_err_t declare_tensors(shard_t *shard, weir_error_t *error) {
     static const char *const names[] = {"keys", "last_step", "count", "slot_offsets"};
-    weir_tensor_writer_t *writer = shard->writer;
     weir_err_t err = WEIR_OK;
     for (size_t i = 0; i < 4 && err == WEIR_OK; i++) {
         uint64_t count = i == 3 ? (uint64_t)shard->slots + 1 : shard->rows;
-        err = weir_tensor_writer_declare(writer, names[i], WEIR_DTYPE_U64, 1, &count, error);
+        err = weir_tensor_writer_declare(shard->writer, names[i], WEIR_DTYPE_U64, 1, &count, error);
     }
-    for (uint32_t f = 0; f < shard->layout.field_count && err == WEIR_OK; f++) {
-        const uint64_t shape[2] = {shard->rows, shard->layout.fields[f].width};
-        err = weir_tensor_writer_declare(writer, shard->layout.fields[f].name, WEIR_DTYPE_F32, 2,
-                                         shape, error);
+    if (err == WEIR_OK) {
+        err = for_each_field(shard, declare_field, error);
     }
-    return err == WEIR_OK ? weir_tensor_writer_begin(writer, error) : err;
+    const uint64_t shape[2] = {shard->slots, admission_counters(shard)};
+    if (err == WEIR_OK && shape[1] > 0) {
+        err =
+            weir_tensor_writer_declare(shard->writer, "admission", WEIR_DTYPE_U16, 2, shape, error);
+    }
+    return err == WEIR_OK ? weir_tensor_writer_begin(shard->writer, error) : err;
 }
 
-typedef enum { COLUMN_LAST_STEP = WEIR_ROW_MAX_FIELDS, COLUMN_COUNT } column_t;
+static weir_err_t flush_piece(shard_t *shard, weir_error_t *error) {
+    size_t filled = shard->filled;
+    shard->filled = 0;
+    return filled == 0 ? WEIR_OK
+                       : weir_tensor_writer_append(shard->writer, shard->piece, filled, error);
+}
 
-/* One column of all rows, in pieces: field number `column`, or the metadata behind the fields. */
-static weir_err_t write_column(const shard_t *shard, uint32_t column, weir_error_t *error) {
-    size_t width = sizeof(uint64_t);
-    if (column < WEIR_ROW_MAX_FIELDS) {
-        width = shard->layout.fields[column].width * sizeof(float);
-    }
-    size_t filled = 0;
-    for (size_t i = 0; i < shard->rows; i++) {
-        uint64_t last_step, count;
-        const float *record =
-            weir_table_record(shard->table, shard->handles[i], &last_step, &count);
-        const void *source = column == COLUMN_LAST_STEP ? &last_step : &count;
-        if (column < WEIR_ROW_MAX_FIELDS) {
-            source = record + shard->layout.fields[column].offset;
-        }
-        memcpy(shard->piece + filled, source, width);
-        filled += width;
-        if (filled + width > shard->piece_bytes || i + 1 == shard->rows) {
-            weir_err_t err = weir_tensor_writer_append(shard->writer, shard->piece, filled, error);
+static weir_err_t add_rows(void *argument, const weir_table_row_t *rows, size_t count,
+                           weir_error_t *error) {
+    const pass_t *pass = argument;
+    shard_t *shard = pass->shard;
+    for (size_t i = 0; i < count; i++) {
+        const void *source = pass->part == PART_KEY         ? &rows[i].key
+                             : pass->part == PART_LAST_STEP ? &rows[i].last_step
+                             : pass->part == PART_COUNT
+                                 ? (const void *)&rows[i].count
+                                 : (const char *)rows[i].record + pass->field->offset;
+        if (shard->filled + pass->width > shard->piece_bytes) {
+            weir_err_t err = flush_piece(shard, error);
             if (err != WEIR_OK) {
                 return err;
             }
-            filled = 0;
         }
+        memcpy(shard->piece + shard->filled, source, pass->width);
+        shard->filled += pass->width;
     }
     return WEIR_OK;
 }
 
-static weir_err_t write_tensors(const shard_t *shard, weir_error_t *error) {
-    weir_err_t err = weir_tensor_writer_append(shard->writer, shard->keys,
-                                               shard->rows * sizeof *shard->keys, error);
+static weir_err_t write_part(shard_t *shard, part_t part, const weir_row_field_t *field,
+                             weir_error_t *error) {
+    pass_t pass = {.shard = shard, .part = part, .field = field, .width = sizeof(uint64_t)};
+    if (field != NULL) {
+        pass.width = field->width * weir_dtype_size(field->dtype);
+    }
+    weir_err_t err = weir_table_scan(shard->table, shard->step, add_rows, &pass, error);
+    return err == WEIR_OK ? flush_piece(shard, error) : err;
+}
+
+static weir_err_t write_field(shard_t *shard, const weir_row_field_t *field, weir_error_t *error) {
+    return write_part(shard, PART_FIELD, field, error);
+}
+
+static weir_err_t write_admission(shard_t *shard, weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    if (admission_counters(shard) == 0) {
+        return WEIR_OK;
+    }
+    for (weir_slot_t slot = 0; slot < shard->slots && err == WEIR_OK; slot++) {
+        const uint16_t *values;
+        size_t count;
+        weir_admission_slot(weir_table_admission(shard->table), shard->first_slot + slot, &values,
+                            &count);
+        err = weir_tensor_writer_append(shard->writer, values, count * sizeof *values, error);
+    }
+    return err;
+}
+
+static weir_err_t write_tensors(shard_t *shard, weir_error_t *error) {
+    weir_err_t err = write_part(shard, PART_KEY, NULL, error);
     if (err == WEIR_OK) {
-        err = write_column(shard, COLUMN_LAST_STEP, error);
+        err = write_part(shard, PART_LAST_STEP, NULL, error);
     }
     if (err == WEIR_OK) {
-        err = write_column(shard, COLUMN_COUNT, error);
+        err = write_part(shard, PART_COUNT, NULL, error);
     }
     if (err == WEIR_OK) {
         err = weir_tensor_writer_append(shard->writer, shard->slot_offsets,
                                         ((size_t)shard->slots + 1) * sizeof *shard->slot_offsets,
                                         error);
     }
-    for (uint32_t f = 0; f < shard->layout.field_count && err == WEIR_OK; f++) {
-        err = write_column(shard, f, error);
+    if (err == WEIR_OK) {
+        err = for_each_field(shard, write_field, error);
     }
-    return err;
+    return err == WEIR_OK ? write_admission(shard, error) : err;
 }
 
-weir_err_t weir_snapshot_write(const weir_table_t *table, uint32_t index, uint32_t ps,
-                               uint64_t step, const char *folder, weir_checkpoint_file_t *file,
+weir_err_t weir_snapshot_write(weir_table_t *table, uint32_t index, uint32_t ps, uint64_t step,
+                               const char *folder, weir_checkpoint_file_t *file,
                                weir_error_t *error) {
     if (ps < 1 || ps > WEIR_SLOT_COUNT || index >= ps) {
         return weir_errorf(error, WEIR_ERR_INVALID, "there is no server %u of %u", index, ps);
     }
     weir_slot_t first = weir_slot_first(index, ps);
     shard_t shard = {.table = table,
-                     .layout = weir_row_layout(weir_table_schema(table)),
-                     .rows = (size_t)weir_table_rows(table),
+                     .layout = weir_table_layout(table),
+                     .step = step,
                      .first_slot = first,
                      .slots = weir_slot_first(index + 1, ps) - first};
     weir_checkpoint_file_t made = {.size = 0};
@@ -170,19 +260,19 @@ weir_err_t weir_snapshot_write(const weir_table_t *table, uint32_t index, uint32
     if (err != WEIR_OK) {
         return err;
     }
-    size_t widest = shard.layout.floats * sizeof(float);
+    size_t widest = shard.layout->record_bytes;
     shard.piece_bytes = widest > PIECE_BYTES ? widest : PIECE_BYTES;
     shard.piece = malloc(shard.piece_bytes);
     if (shard.piece == NULL) {
         err = weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to write a table");
         goto out;
     }
-    err = order_rows(&shard, error);
+    err = measure_rows(&shard, error);
     if (err == WEIR_OK) {
         err = weir_tensor_writer_create(path, &shard.writer, error);
     }
     if (err == WEIR_OK) {
-        err = write_metadata(&shard, step, error);
+        err = write_metadata(&shard, error);
     }
     if (err == WEIR_OK) {
         err = declare_tensors(&shard, error);
@@ -199,8 +289,6 @@ weir_err_t weir_snapshot_write(const weir_table_t *table, uint32_t index, uint32
 out:
     weir_tensor_writer_destroy(shard.writer);
     free(shard.piece);
-    free(shard.keys);
-    free(shard.handles);
     free(shard.slot_offsets);
     return err;
 }

@@ -1,10 +1,11 @@
 /* Tables to and from checkpoint files: TABLE.ps-IIII-of-PPPP.safetensors (docs/files/table.md).
  *
  * Tensors, n rows in order of hash64(key): "keys", "last_step", "count" U64 [n], "slot_offsets" U64
- * [slots + 1], "value" F32 [n, D], and one per optimiser field ("m", "v", "s") F32 [n, width].
- * slot_offsets is the first row of each slot of this server: any other number of servers reads only
- * its ranges. Metadata: table, dim, optimizer, first_slot, slots, step. The rows of all shards, one
- * after the other, are the same bytes for any number of servers. */
+ * [slots + 1], and one for each field of the record (ps/row.h: "value", "m", ..) [n, width] in its
+ * own type; "admission" U16 [slots, counters] where keys are counted. slot_offsets is the first row
+ * of each slot of this server: any other number of servers reads only its ranges. Metadata: table,
+ * dim, optimizer, schema, first_slot, slots, step. The rows of all shards, one after the other, are
+ * the same bytes for any number of servers. */
 #ifndef WEIR_PS_SNAPSHOT_H
 #define WEIR_PS_SNAPSHOT_H
 
@@ -16,9 +17,13 @@
 void weir_snapshot_name(const char *table, uint32_t index, uint32_t ps,
                         char name[WEIR_CHECKPOINT_NAME_MAX]);
 
+/* What a checkpoint must agree with: for each segment NAME:DIM:PRECISION:OPTIMIZER, by commas. */
+enum { WEIR_SNAPSHOT_SCHEMA_MAX = 256 };
+void weir_snapshot_schema(const weir_row_schema_t *schema, char *text, size_t capacity);
+
 /* Write this server's shard into `folder` and sync it; fills `file` for the manifest. The table
  * must hold rows of the server's slots alone. Call: blocks. Threads: owner of the table. */
-WEIR_MUST_USE weir_err_t weir_snapshot_write(const weir_table_t *table, uint32_t index, uint32_t ps,
+WEIR_MUST_USE weir_err_t weir_snapshot_write(weir_table_t *table, uint32_t index, uint32_t ps,
                                              uint64_t step, const char *folder,
                                              weir_checkpoint_file_t *file, weir_error_t *error);
 

@@ -16,15 +16,17 @@ typedef struct {
     weir_tensor_file_t *file;
     weir_slot_t first_slot, slots;
     const uint64_t *keys, *last_steps, *counts, *slot_offsets;
-    const float *fields[WEIR_ROW_MAX_FIELDS];
+    const char *fields[WEIR_ROW_MAX_FIELDS];
+    const uint16_t *admission; /* slots x counters; NULL: none */
+    uint64_t counters;
 } shard_t;
 
 typedef struct {
     weir_table_t *table;
-    weir_row_layout_t layout;
+    const weir_row_layout_t *layout;
     weir_slot_t first, end; /* slots wanted */
     uint64_t step;
-    float *record; /* one row */
+    char *record; /* one row */
     uint64_t rows, not_finite;
 } load_t;
 
@@ -140,13 +142,15 @@ static weir_err_t require_number(const weir_tensor_file_t *file, const char *key
 }
 
 static weir_err_t check_metadata(const load_t *load, const shard_t *shard, weir_error_t *error) {
-    const weir_table_schema_t *schema = weir_table_schema(load->table);
+    const weir_row_schema_t *schema = weir_table_schema(load->table);
+    char segments[WEIR_SNAPSHOT_SCHEMA_MAX];
+    weir_snapshot_schema(schema, segments, sizeof segments);
     weir_err_t err = require_text(shard->file, "table", schema->name, error);
     if (err == WEIR_OK) {
-        err = require_number(shard->file, "dim", schema->dim, error);
+        err = require_number(shard->file, "dim", load->layout->dim, error);
     }
     if (err == WEIR_OK) {
-        err = require_text(shard->file, "optimizer", weir_optimizer_name(schema->optimizer), error);
+        err = require_text(shard->file, "schema", segments, error);
     }
     if (err == WEIR_OK) {
         err = require_number(shard->file, "first_slot", shard->first_slot, error);
@@ -185,13 +189,24 @@ static weir_err_t find_tensors(const load_t *load, shard_t *shard, weir_error_t 
         err = require_u64(shard, "slot_offsets", (uint64_t)shard->slots + 1, &shard->slot_offsets,
                           NULL, error);
     }
-    for (uint32_t f = 0; f < load->layout.field_count && err == WEIR_OK; f++) {
+    for (uint32_t f = 0; f < load->layout->field_count && err == WEIR_OK; f++) {
+        const weir_row_field_t *field = &load->layout->fields[f];
         const weir_tensor_t *tensor;
-        const uint64_t shape[2] = {rows, load->layout.fields[f].width};
-        err = weir_tensor_file_require(shard->file, load->layout.fields[f].name, WEIR_DTYPE_F32, 2,
-                                       shape, &tensor, error);
+        const uint64_t shape[2] = {rows, field->width};
+        err = weir_tensor_file_require(shard->file, field->name, field->dtype, 2, shape, &tensor,
+                                       error);
         if (err == WEIR_OK) {
             shard->fields[f] = tensor->values;
+        }
+    }
+    if (err == WEIR_OK && weir_tensor_file_find(shard->file, "admission") != NULL) {
+        const weir_tensor_t *tensor;
+        const uint64_t shape[2] = {shard->slots, UINT64_MAX};
+        err = weir_tensor_file_require(shard->file, "admission", WEIR_DTYPE_U16, 2, shape, &tensor,
+                                       error);
+        if (err == WEIR_OK) {
+            shard->admission = tensor->values;
+            shard->counters = tensor->shape[1];
         }
     }
     if (err != WEIR_OK) {
@@ -207,14 +222,29 @@ static weir_err_t find_tensors(const load_t *load, shard_t *shard, weir_error_t 
                                 (unsigned long long)rows);
 }
 
-static weir_err_t load_row(load_t *load, const shard_t *shard, uint64_t row, weir_error_t *error) {
-    for (uint32_t f = 0; f < load->layout.field_count; f++) {
-        const weir_row_field_t *field = &load->layout.fields[f];
-        memcpy(load->record + field->offset, shard->fields[f] + row * field->width,
-               field->width * sizeof(float));
+static uint64_t count_not_finite(const weir_row_field_t *field, const char *elements) {
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < field->width; i++) {
+        if (field->dtype == WEIR_DTYPE_F32) {
+            float value;
+            memcpy(&value, elements + i * sizeof value, sizeof value);
+            count += isfinite(value) ? 0 : 1;
+        } else if (field->dtype == WEIR_DTYPE_BF16 || field->dtype == WEIR_DTYPE_F16) {
+            unsigned exponent = field->dtype == WEIR_DTYPE_BF16 ? 0x7F80u : 0x7C00u;
+            uint16_t bits;
+            memcpy(&bits, elements + i * sizeof bits, sizeof bits);
+            count += (bits & exponent) == exponent ? 1 : 0;
+        }
     }
-    for (uint32_t i = 0; i < load->layout.floats; i++) {
-        load->not_finite += isfinite(load->record[i]) ? 0 : 1;
+    return count;
+}
+
+static weir_err_t load_row(load_t *load, const shard_t *shard, uint64_t row, weir_error_t *error) {
+    for (uint32_t f = 0; f < load->layout->field_count; f++) {
+        const weir_row_field_t *field = &load->layout->fields[f];
+        size_t width = field->width * weir_dtype_size(field->dtype);
+        memcpy(load->record + field->offset, shard->fields[f] + row * width, width);
+        load->not_finite += count_not_finite(field, load->record + field->offset);
     }
     if (shard->last_steps[row] > load->step) {
         return weir_errorf(error, WEIR_ERR_CORRUPT,
@@ -222,8 +252,23 @@ static weir_err_t load_row(load_t *load, const shard_t *shard, uint64_t row, wei
                            (unsigned long long)row, (unsigned long long)shard->last_steps[row]);
     }
     load->rows++;
-    return weir_table_restore(load->table, shard->keys[row], load->record, shard->last_steps[row],
-                              shard->counts[row], error);
+    weir_table_row_t restored = {.key = shard->keys[row],
+                                 .record = load->record,
+                                 .last_step = shard->last_steps[row],
+                                 .count = shard->counts[row]};
+    return weir_table_restore(load->table, &restored, error);
+}
+
+/* A table that counts keys goes on with the counters saved; without any it begins to count. */
+static weir_err_t load_admission(load_t *load, const shard_t *shard, weir_slot_t slot,
+                                 weir_error_t *error) {
+    weir_admission_t *admission = weir_table_admission(load->table);
+    if (admission == NULL || shard->admission == NULL) {
+        return WEIR_OK;
+    }
+    return weir_admission_restore_slot(
+        admission, slot, shard->admission + (slot - shard->first_slot) * shard->counters,
+        (size_t)shard->counters, error);
 }
 
 /* The rows of the slots wanted, each in its slot and in order. */
@@ -232,6 +277,10 @@ static weir_err_t load_slots(load_t *load, const shard_t *shard, weir_error_t *e
     weir_slot_t begin = load->first > shard->first_slot ? load->first : shard->first_slot;
     weir_slot_t end = load->end < shard_end ? load->end : shard_end;
     for (weir_slot_t slot = begin; slot < end; slot++) {
+        weir_err_t err = load_admission(load, shard, slot, error);
+        if (err != WEIR_OK) {
+            return err;
+        }
         const uint64_t *range = &shard->slot_offsets[slot - shard->first_slot];
         uint64_t previous = 0;
         for (uint64_t row = range[0]; row < range[1]; row++) {
@@ -241,7 +290,7 @@ static weir_err_t load_slots(load_t *load, const shard_t *shard, weir_error_t *e
                                    (unsigned long long)row);
             }
             previous = hash;
-            weir_err_t err = load_row(load, shard, row, error);
+            err = load_row(load, shard, row, error);
             if (err != WEIR_OK) {
                 return err;
             }
@@ -285,7 +334,7 @@ weir_err_t weir_snapshot_load(weir_table_t *table, uint32_t index, uint32_t ps, 
         return weir_errorf(error, WEIR_ERR_INVALID, "there is no server %u of %u", index, ps);
     }
     load_t load = {.table = table,
-                   .layout = weir_row_layout(weir_table_schema(table)),
+                   .layout = weir_table_layout(table),
                    .first = weir_slot_first(index, ps),
                    .end = weir_slot_first(index + 1, ps),
                    .step = manifest->step};
@@ -294,13 +343,16 @@ weir_err_t weir_snapshot_load(weir_table_t *table, uint32_t index, uint32_t ps, 
     if (err != WEIR_OK) {
         return err;
     }
-    load.record = malloc(load.layout.floats * sizeof *load.record);
+    load.record = malloc(load.layout->record_bytes);
     if (load.record == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to load a table");
     }
     for (uint32_t shard = weir_slot_owner(load.first, shards);
          shard <= weir_slot_owner(load.end - 1, shards) && err == WEIR_OK; shard++) {
         err = load_shard(&load, shard, shards, folder, error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_table_end_restore(table, error);
     }
     if (err == WEIR_OK && load.not_finite > 0) {
         weir_log(WEIR_LOG_WARN, "snapshot", "loaded values that are not finite|table=%s count=%llu",

@@ -16,6 +16,7 @@ void weir_step_rows_init(weir_step_rows_t *rows, size_t dim) {
 
 void weir_step_rows_fini(weir_step_rows_t *rows) {
     free(rows->handles);
+    free(rows->keys);
     free(rows->last_worker);
     free(rows->started);
     free(rows->sums);
@@ -90,14 +91,16 @@ bool weir_step_rows_reserve(weir_step_rows_t *rows, size_t more) {
     }
     size_t capacity = wanted + wanted / 2;
     void *handles = rows->handles, *last_worker = rows->last_worker, *started = rows->started,
-         *sums = rows->sums;
+         *sums = rows->sums, *keys = rows->keys;
     bool grown = rows->dim <= SIZE_MAX / sizeof *rows->sums &&
                  grow_array(&handles, capacity, sizeof *rows->handles) &&
+                 grow_array(&keys, capacity, sizeof *rows->keys) &&
                  grow_array(&last_worker, capacity, sizeof *rows->last_worker) &&
                  grow_array(&started, capacity, sizeof *rows->started) &&
                  grow_array(&sums, capacity, rows->dim * sizeof *rows->sums);
     /* What did grow keeps its content and is kept, also when another did not. */
     rows->handles = handles;
+    rows->keys = keys;
     rows->last_worker = last_worker;
     rows->started = started;
     rows->sums = sums;
@@ -107,9 +110,18 @@ bool weir_step_rows_reserve(weir_step_rows_t *rows, size_t more) {
     return grown;
 }
 
-size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_row_handle_t *handles, size_t count,
-                           uint32_t worker, uint32_t *numbers) {
+bool weir_step_rows_has(const weir_step_rows_t *rows, weir_row_handle_t handle) {
+    return rows->count > 0 && find_entry(rows, handle)->handle == handle;
+}
+
+size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_key_t *keys,
+                           const weir_row_handle_t *handles, size_t count, uint32_t worker,
+                           uint32_t *numbers) {
     for (size_t i = 0; i < count; i++) {
+        if (handles[i] == WEIR_ROW_NONE) {
+            numbers[i] = WEIR_STEP_ROWS_DROPPED;
+            continue;
+        }
         if (i + AHEAD < count) {
             __builtin_prefetch(&rows->entries[place_of(rows, handles[i + AHEAD])]);
         }
@@ -119,6 +131,7 @@ size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_row_handle_t *hand
             uint32_t number = (uint32_t)rows->count++;
             *entry = (weir_step_row_entry_t){.handle = handles[i], .number = number};
             rows->handles[number] = handles[i];
+            rows->keys[number] = keys[i];
             rows->last_worker[number] = NO_WORKER;
             rows->started[number] = false;
         }
@@ -131,13 +144,17 @@ size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_row_handle_t *hand
     return count;
 }
 
-void weir_step_rows_add(weir_step_rows_t *rows, const uint32_t *numbers, size_t count,
-                        const float *gradients) {
-    size_t dim = rows->dim;
+size_t weir_step_rows_add(weir_step_rows_t *rows, const uint32_t *numbers, size_t count,
+                          const float *gradients) {
+    size_t dim = rows->dim, dropped = 0;
     for (size_t i = 0; i < count; i++) {
+        if (numbers[i] == WEIR_STEP_ROWS_DROPPED) {
+            dropped++;
+            continue;
+        }
         float *restrict sum = rows->sums + (size_t)numbers[i] * dim;
         const float *restrict gradient = gradients + i * dim;
-        if (i + AHEAD < count) {
+        if (i + AHEAD < count && numbers[i + AHEAD] != WEIR_STEP_ROWS_DROPPED) {
             __builtin_prefetch(rows->sums + (size_t)numbers[i + AHEAD] * dim, 1);
         }
         if (!rows->started[numbers[i]]) {
@@ -149,4 +166,5 @@ void weir_step_rows_add(weir_step_rows_t *rows, const uint32_t *numbers, size_t 
             sum[d] += gradient[d];
         }
     }
+    return dropped;
 }

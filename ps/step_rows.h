@@ -24,6 +24,7 @@ typedef struct {
     size_t count;                   /* distinct rows, below 2^32 */
     size_t capacity;                /* of the arrays by number */
     weir_row_handle_t *handles;     /* by number */
+    weir_key_t *keys;               /* by number */
     uint32_t *last_worker;          /* by number: who named the row last */
     bool *started;                  /* by number: its sum holds something */
     float *sums;                    /* by number: dim floats each */
@@ -40,13 +41,20 @@ void weir_step_rows_clear(weir_step_rows_t *rows);
 /* Room for `more` rows beyond those there; false: out of memory, nothing changed. */
 bool weir_step_rows_reserve(weir_step_rows_t *rows, size_t more);
 
+/* The number of a key without a row (its handle is WEIR_ROW_NONE): its gradients are dropped. */
+#define WEIR_STEP_ROWS_DROPPED UINT32_MAX
+
 /* numbers[i] = number of handles[i], for the pull of `worker`, after reserve(count). Returns
  * `count`, or the position of the first handle that this worker named before. */
-size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_row_handle_t *handles, size_t count,
-                           uint32_t worker, uint32_t *numbers);
+size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_key_t *keys,
+                           const weir_row_handle_t *handles, size_t count, uint32_t worker,
+                           uint32_t *numbers);
 
-/* Add count x dim gradients to the sums of `numbers`. */
-void weir_step_rows_add(weir_step_rows_t *rows, const uint32_t *numbers, size_t count,
-                        const float *gradients);
+/* Whether a pull of the step named the row. */
+bool weir_step_rows_has(const weir_step_rows_t *rows, weir_row_handle_t handle);
+
+/* Add count x dim gradients to the sums of `numbers`; returns how many were dropped. */
+size_t weir_step_rows_add(weir_step_rows_t *rows, const uint32_t *numbers, size_t count,
+                          const float *gradients);
 
 #endif

@@ -1,73 +1,65 @@
 #include "ps/table.h"
 
-#include "common/assert.h"
-#include "ps/arena.h"
-#include "ps/index.h"
-#include "ps/optimizer.h"
+#include "ps/table_internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A slab holds the records of 2^slab_bits rows, one after the other, and behind them their
- * metadata: pulls read values only, so the metadata stays out of their cache lines. Slabs are
- * mapped whole and committed as rows are born, so a small table costs little and a slab can be
- * large: a server with a terabyte of rows has some 20,000 mappings, under the kernel's limit of
- * 65,530. */
-enum {
-    SLAB_BYTES = 64 << 20,
-    BATCH = 256,          /* keys that pull finds, then gathers */
-    AHEAD_BYTES = 8 << 10 /* how far ahead of the gather rows are prefetched */
-};
+enum { AHEAD_BYTES = 8 << 10 /* how far ahead of the gather rows are prefetched */ };
 
-typedef struct {
-    uint32_t last_step;
-    uint32_t count;
-} row_metadata_t;
+/* Of the index, for each row: its entry at the load of steady growth. */
+enum { INDEX_BYTES = 17 };
 
-struct weir_table {
-    weir_table_schema_t schema;
-    weir_row_layout_t layout;
-    weir_optimizer_t optimizer;
-    weir_arena_t arena; /* of the index */
-    weir_index_t index;
-    char **slabs; /* owned */
-    size_t slab_count, slab_capacity;
-    size_t slab_size; /* bytes */
-    uint32_t slab_bits;
-    size_t stride; /* bytes from record to record */
-    uint64_t rows; /* handles 0 .. rows - 1 are in use */
-    size_t ahead;  /* rows that are prefetched ahead */
-};
-
-/* Whole cache lines where that wastes an eighth at most: no record then shares a line. */
-static size_t choose_stride(uint32_t floats) {
-    size_t bytes = (size_t)floats * sizeof(float);
-    for (size_t alignment = 64; alignment > 16; alignment /= 2) {
-        size_t padded = (bytes + alignment - 1) / alignment * alignment;
-        if (padded - bytes <= bytes / 8) {
-            return padded;
-        }
-    }
-    return (bytes + 15) / 16 * 16;
+uint64_t weir_table_rows_in(const weir_row_schema_t *schema, uint64_t bytes) {
+    weir_row_layout_t layout = weir_row_layout(schema);
+    weir_row_store_t store;
+    weir_row_store_init(&store, layout.record_bytes);
+    return bytes / (weir_row_store_row_bytes(&store) + INDEX_BYTES);
 }
 
-static weir_err_t check_schema(const weir_table_schema_t *schema, weir_error_t *error) {
-    if (schema->dim < 1 || schema->dim > WEIR_TABLE_MAX_DIM) {
-        return weir_errorf(error, WEIR_ERR_INVALID, "table %.31s: dimension %u is not in 1 .. %d",
-                           schema->name, schema->dim, WEIR_TABLE_MAX_DIM);
+static weir_err_t check_options(const weir_table_options_t *options, weir_error_t *error) {
+    if ((unsigned)options->eviction >= WEIR_EVICTION_COUNT) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "table %.31s: no such eviction policy",
+                           options->row.name);
     }
-    if (!isfinite(schema->initial_sigma) || schema->initial_sigma < 0.0) {
-        return weir_errorf(error, WEIR_ERR_INVALID,
-                           "table %.31s: initial sigma must be a finite number, not negative",
-                           schema->name);
+    if (options->end_slot > WEIR_SLOT_COUNT ||
+        (options->end_slot != 0 && options->first_slot >= options->end_slot)) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "table %.31s: slots %u to %u are no range",
+                           options->row.name, options->first_slot, options->end_slot);
     }
-    return WEIR_OK;
+    return weir_row_schema_check(&options->row, error);
 }
 
-weir_err_t weir_table_create(const weir_table_schema_t *schema, weir_table_t **table,
+static weir_err_t create_admission(weir_table_t *table, weir_error_t *error) {
+    const weir_table_options_t *options = &table->options;
+    if (options->admission == WEIR_ADMISSION_ALL) {
+        return WEIR_OK;
+    }
+    weir_admission_options_t admission = {.kind = options->admission,
+                                          .probability = options->admission_probability,
+                                          .threshold = options->admission_threshold,
+                                          .window = options->admission_window,
+                                          .counters = options->admission_counters,
+                                          .seed = options->row.seed,
+                                          .table_id = options->row.table_id,
+                                          .first_slot = options->first_slot,
+                                          .end_slot = options->end_slot};
+    return weir_admission_create(&admission, &table->admission, error);
+}
+
+static weir_err_t create_cold(weir_table_t *table, weir_error_t *error) {
+    if (table->options.cold_folder == NULL) {
+        return WEIR_OK;
+    }
+    weir_cold_store_options_t cold = {.folder = table->options.cold_folder,
+                                      .record_bytes = weir_table_cold_bytes(table),
+                                      .cache_bytes = (size_t)table->options.cold_cache};
+    return weir_cold_store_create(&cold, &table->cold, error);
+}
+
+weir_err_t weir_table_create(const weir_table_options_t *options, weir_table_t **table,
                              weir_error_t *error) {
-    weir_err_t err = check_schema(schema, error);
+    weir_err_t err = check_options(options, error);
     if (err != WEIR_OK) {
         return err;
     }
@@ -75,308 +67,326 @@ weir_err_t weir_table_create(const weir_table_schema_t *schema, weir_table_t **t
     if (made == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a table");
     }
-    made->schema = *schema;
-    made->schema.name[sizeof made->schema.name - 1] = '\0';
-    made->layout = weir_row_layout(schema);
-    err = weir_optimizer_init(&made->optimizer, schema, error);
-    if (err != WEIR_OK) {
-        goto out;
+    made->options = *options;
+    if (options->end_slot == 0) {
+        made->options.end_slot = WEIR_SLOT_COUNT;
     }
-    if (!weir_index_init(&made->index, &made->arena)) {
+    made->layout = weir_row_layout(&made->options.row);
+    weir_row_store_init(&made->store, made->layout.record_bytes);
+    made->ahead = AHEAD_BYTES / made->layout.value_bytes + 2;
+    made->row_budget = weir_table_rows_in(&options->row, options->memory_budget);
+    made->scratch = malloc(2 * made->layout.dim * sizeof *made->scratch);
+    if (made->scratch == NULL ||
+        !weir_index_init(&made->index, &made->arena, made->options.first_slot,
+                         made->options.end_slot, weir_table_cell_bits(made->row_budget))) {
         err = weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a table");
-        goto out;
     }
-    made->stride = choose_stride(made->layout.floats);
-    while ((made->stride + sizeof(row_metadata_t)) << (made->slab_bits + 1) <= SLAB_BYTES) {
-        made->slab_bits++;
+    if (err == WEIR_OK) {
+        err = weir_row_update_init(&made->update, &made->options.row, &made->layout, error);
     }
-    made->slab_size = (made->stride + sizeof(row_metadata_t)) << made->slab_bits;
-    made->ahead = AHEAD_BYTES / (schema->dim * sizeof(float)) + 2;
+    if (err == WEIR_OK) {
+        err = weir_table_cells_init(made, error);
+    }
+    if (err == WEIR_OK) {
+        err = create_admission(made, error);
+    }
+    if (err == WEIR_OK) {
+        err = create_cold(made, error);
+    }
+    if (err != WEIR_OK) {
+        weir_table_destroy(made);
+        return err;
+    }
+    made->options.cold_folder = NULL; /* not ours beyond this call */
     *table = made;
-    made = NULL;
-out:
-    weir_table_destroy(made);
-    return err;
+    return WEIR_OK;
 }
 
 void weir_table_destroy(weir_table_t *table) {
     if (table == NULL) {
         return;
     }
+    weir_table_cold_fini(table);
+    weir_admission_destroy(table->admission);
+    weir_table_cells_fini(table);
+    weir_row_update_fini(&table->update);
     weir_index_fini(&table->index);
     weir_arena_fini(&table->arena);
-    for (size_t i = 0; i < table->slab_count; i++) {
-        weir_arena_unmap(table->slabs[i], table->slab_size);
-    }
-    free(table->slabs);
-    weir_optimizer_fini(&table->optimizer);
+    weir_row_store_fini(&table->store);
+    free(table->scratch);
     free(table);
 }
 
-const weir_table_schema_t *weir_table_schema(const weir_table_t *table) {
-    return &table->schema;
+const weir_row_schema_t *weir_table_schema(const weir_table_t *table) {
+    return &table->options.row;
 }
 
-uint64_t weir_table_rows(const weir_table_t *table) {
-    return table->rows;
+const weir_row_layout_t *weir_table_layout(const weir_table_t *table) {
+    return &table->layout;
 }
 
-uint64_t weir_table_bytes(const weir_table_t *table) {
-    return sizeof *table + WEIR_INDEX_SUBTABLES * sizeof(weir_index_subtable_t) +
-           table->arena.in_use + table->rows * (table->stride + sizeof(row_metadata_t)) +
-           table->slab_capacity * sizeof *table->slabs +
-           table->optimizer.correction_count * sizeof *table->optimizer.corrections;
+weir_admission_t *weir_table_admission(weir_table_t *table) {
+    return table->admission;
 }
 
-static float *record_of(const weir_table_t *table, weir_row_handle_t handle) {
-    WEIR_ASSERT(handle < table->rows);
-    size_t mask = ((size_t)1 << table->slab_bits) - 1;
-    return (float *)(void *)(table->slabs[handle >> table->slab_bits] +
-                             (handle & mask) * table->stride);
-}
-
-static row_metadata_t *metadata_of(const weir_table_t *table, weir_row_handle_t handle) {
-    size_t slab_rows = (size_t)1 << table->slab_bits;
-    char *metadata = table->slabs[handle >> table->slab_bits] + slab_rows * table->stride;
-    return (row_metadata_t *)(void *)metadata + (handle & (slab_rows - 1));
-}
-
-/* Every cache line that `bytes` > 0 from `start` touch. */
-static void prefetch_lines(const void *start, size_t bytes) {
-    const char *line = (const char *)start - (uintptr_t)start % 64;
-    for (; line < (const char *)start + bytes; line += 64) {
-        __builtin_prefetch(line);
+weir_table_stats_t weir_table_stats(const weir_table_t *table) {
+    weir_table_stats_t stats = table->stats;
+    stats.rows = table->store.rows;
+    if (table->cold != NULL) {
+        stats.cold_rows = weir_cold_store_rows(table->cold) - table->both;
     }
+    uint64_t records = weir_row_store_bytes(&table->store);
+    uint64_t rest = sizeof *table + weir_index_bytes(&table->index) +
+                    weir_row_update_bytes(&table->update) +
+                    (table->admission == NULL ? 0 : weir_admission_bytes(table->admission));
+    stats.bytes = records + rest;
+    stats.index_bytes = rest + table->store.places * sizeof(weir_row_metadata_t);
+    return stats;
 }
 
-/* A slab for row number `rows`; false: out of memory or of 32-bit row numbers. */
-static bool reserve_slab(weir_table_t *table) {
-    if (table->rows >= WEIR_INDEX_NONE) {
-        return false;
-    }
-    if (table->rows >> table->slab_bits < table->slab_count) {
-        return true;
-    }
-    if (table->slab_count == table->slab_capacity) {
-        size_t capacity = table->slab_capacity == 0 ? 16 : table->slab_capacity * 2;
-        char **slabs = realloc(table->slabs, capacity * sizeof *slabs);
-        if (slabs == NULL) {
-            return false;
-        }
-        table->slabs = slabs;
-        table->slab_capacity = capacity;
-    }
-    char *slab = weir_arena_map(table->slab_size);
-    if (slab == NULL) {
-        return false;
-    }
-    table->slabs[table->slab_count++] = slab;
-    return true;
-}
+/* ---- rows ---- */
 
-/* A new zeroed row for a key that is not there. Everything that can fail comes first. */
-static weir_err_t add_row(weir_table_t *table, weir_key_t key, weir_row_handle_t *handle,
+weir_err_t weir_table_add(weir_table_t *table, weir_key_t key, weir_row_handle_t *handle,
                           weir_error_t *error) {
-    if (!reserve_slab(table) || !weir_index_reserve(&table->index, key)) {
+    if (!weir_row_store_reserve(&table->store) || !weir_index_reserve(&table->index, key)) {
         return weir_errorf(error, WEIR_ERR_MEMORY,
                            "table %s: out of memory for one more row beside %llu",
-                           table->schema.name, (unsigned long long)table->rows);
+                           table->options.row.name, (unsigned long long)table->store.rows);
     }
-    *handle = (weir_row_handle_t)table->rows++;
+    *handle = weir_row_store_acquire(&table->store);
     weir_index_insert(&table->index, key, *handle);
+    weir_table_touch_cell(table, key);
     return WEIR_OK;
 }
 
-static weir_err_t bear_missing(weir_table_t *table, const weir_key_t *keys, size_t count,
-                               weir_row_handle_t *handles, weir_error_t *error) {
+void weir_table_drop(weir_table_t *table, weir_key_t key, weir_row_handle_t handle) {
+    table->both -= weir_row_store_flag(&table->store, handle);
+    (void)weir_index_remove(&table->index, key);
+    weir_row_store_release(&table->store, handle);
+}
+
+/* Rows that have expired lose their place: their keys are then as any that has no row. */
+static void drop_expired(weir_table_t *table, const weir_key_t *keys, size_t count, uint64_t step,
+                         weir_row_handle_t *handles) {
     for (size_t i = 0; i < count; i++) {
-        if (handles[i] != WEIR_INDEX_NONE) {
+        if (handles[i] != WEIR_ROW_NONE) {
+            __builtin_prefetch(weir_row_store_metadata(&table->store, handles[i]));
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (handles[i] == WEIR_ROW_NONE ||
+            !weir_table_is_expired(table, weir_row_store_metadata(&table->store, handles[i]),
+                                   step)) {
+            continue;
+        }
+        weir_table_drop(table, keys[i], handles[i]);
+        table->stats.expired++;
+        for (size_t j = i + 1; j < count; j++) { /* the batch may repeat it */
+            if (handles[j] == handles[i]) {
+                handles[j] = WEIR_ROW_NONE;
+            }
+        }
+        handles[i] = WEIR_ROW_NONE;
+    }
+}
+
+/* Give birth to the keys that have no row, as far as they are admitted. */
+static weir_err_t bear_missing(weir_table_t *table, const weir_key_t *keys, size_t count,
+                               uint64_t step, weir_row_handle_t *handles, weir_error_t *error) {
+    bool admitted[WEIR_TABLE_BATCH];
+    bool decided = table->admission == NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (handles[i] != WEIR_ROW_NONE) {
+            continue;
+        }
+        if (!decided) {
+            weir_admission_decide_batch(table->admission, keys, count, step, admitted);
+            decided = true;
+        }
+        if (table->admission != NULL && !admitted[i]) {
+            table->stats.rejected++;
+            if (!weir_admission_note(table->admission, keys[i])) {
+                return weir_errorf(error, WEIR_ERR_MEMORY, "table %s: out of memory to count keys",
+                                   table->options.row.name);
+            }
             continue;
         }
         weir_index_find(&table->index, &keys[i], 1, &handles[i]); /* the batch may repeat it */
-        if (handles[i] != WEIR_INDEX_NONE) {
+        if (handles[i] != WEIR_ROW_NONE) {
             continue;
         }
-        weir_err_t err = add_row(table, keys[i], &handles[i], error);
+        weir_err_t err = weir_table_add(table, keys[i], &handles[i], error);
         if (err != WEIR_OK) {
             return err;
         }
-        weir_row_birth(&table->schema, keys[i], record_of(table, handles[i]));
+        weir_row_birth(&table->options.row, &table->layout, keys[i],
+                       weir_row_store_record(&table->store, handles[i]), table->scratch);
+        table->stats.born++;
     }
     return WEIR_OK;
 }
 
-/* Rows that are not there (WEIR_INDEX_NONE) are made on the fly from `keys`. */
+static bool is_any_missing(const weir_row_handle_t *handles, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (handles[i] == WEIR_ROW_NONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Rows that are not there are made on the fly from `keys`. */
 static void gather_values(const weir_table_t *table, const weir_key_t *keys,
-                          const weir_row_handle_t *handles, size_t count, float *values) {
-    size_t dim = table->schema.dim, bytes = dim * sizeof *values;
-    for (size_t i = 0; i < count + table->ahead; i++) {
-        if (i < count && handles[i] != WEIR_INDEX_NONE) {
-            prefetch_lines(record_of(table, handles[i]), bytes);
-        }
-        if (i < table->ahead) {
-            continue;
-        }
-        size_t now = i - table->ahead;
-        if (handles[now] == WEIR_INDEX_NONE) {
-            weir_row_birth(&table->schema, keys[now], values + now * dim);
-        } else {
-            memcpy(values + now * dim, record_of(table, handles[now]), bytes);
-        }
-    }
-}
-
-weir_err_t weir_table_pull(weir_table_t *table, const weir_key_t *keys, size_t count,
-                           weir_row_handle_t *handles, float *values, weir_error_t *error) {
-    for (size_t begin = 0; begin < count; begin += BATCH) {
-        size_t now = count - begin < BATCH ? count - begin : BATCH;
-        weir_index_find(&table->index, keys + begin, now, handles + begin);
-        weir_err_t err = bear_missing(table, keys + begin, now, handles + begin, error);
-        if (err != WEIR_OK) {
-            return err;
-        }
-        if (values != NULL) {
-            gather_values(table, keys + begin, handles + begin, now,
-                          values + begin * table->schema.dim);
-        }
-    }
-    return WEIR_OK;
-}
-
-void weir_table_peek(const weir_table_t *table, const weir_key_t *keys, size_t count,
-                     float *values) {
-    weir_row_handle_t handles[BATCH];
-    for (size_t begin = 0; begin < count; begin += BATCH) {
-        size_t now = count - begin < BATCH ? count - begin : BATCH;
-        weir_index_find(&table->index, keys + begin, now, handles);
-        gather_values(table, keys + begin, handles, now, values + begin * table->schema.dim);
-    }
-}
-
-static uint32_t saturate(uint64_t number) {
-    return number > UINT32_MAX ? UINT32_MAX : (uint32_t)number;
-}
-
-size_t weir_table_apply(weir_table_t *table, const weir_row_handle_t *handles,
-                        const float *gradients, size_t count, uint64_t step) {
-    const weir_optimizer_t *optimizer = &table->optimizer;
-    size_t bytes = table->layout.floats * sizeof(float);
-    size_t ahead = AHEAD_BYTES / bytes + 2;
-    size_t skipped = 0;
+                          const weir_row_handle_t *handles, size_t count, char *values) {
+    const weir_row_store_t *store = &table->store;
+    size_t bytes = table->layout.value_bytes, ahead = table->ahead;
     for (size_t i = 0; i < count + ahead; i++) {
-        if (i < count) {
-            prefetch_lines(record_of(table, handles[i]), bytes);
-            __builtin_prefetch(metadata_of(table, handles[i]));
+        if (i < count && handles[i] != WEIR_ROW_NONE) {
+            weir_table_prefetch_lines(weir_row_store_record(store, handles[i]), bytes);
         }
         if (i < ahead) {
             continue;
         }
-        const float *gradient = gradients + (i - ahead) * table->schema.dim;
-        if (!optimizer->finite(gradient, table->schema.dim)) {
-            skipped++;
+        size_t now = i - ahead;
+        if (handles[now] == WEIR_ROW_NONE) {
+            weir_row_birth_value(&table->options.row, &table->layout, keys[now],
+                                 values + now * bytes, table->scratch);
+        } else {
+            memcpy(values + now * bytes, weir_row_store_record(store, handles[now]), bytes);
+        }
+    }
+}
+
+static void touch_rows(weir_table_t *table, const weir_row_handle_t *handles, size_t count,
+                       uint64_t step) {
+    for (size_t i = 0; i < count; i++) {
+        if (handles[i] != WEIR_ROW_NONE) {
+            weir_row_store_metadata(&table->store, handles[i])->last_step =
+                weir_table_saturate(step);
+        }
+    }
+}
+
+static weir_err_t pull_batch(weir_table_t *table, const weir_key_t *keys, size_t count,
+                             uint64_t step, weir_row_handle_t *handles, weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    weir_index_find(&table->index, keys, count, handles);
+    if (table->options.ttl != 0) {
+        drop_expired(table, keys, count, step, handles);
+    }
+    if (is_any_missing(handles, count)) {
+        if (table->cold != NULL) {
+            err = weir_table_warm(table, keys, count, step, handles, error);
+        }
+        if (err == WEIR_OK) {
+            err = bear_missing(table, keys, count, step, handles, error);
+        }
+    }
+    return err;
+}
+
+weir_err_t weir_table_pull(weir_table_t *table, const weir_key_t *keys, size_t count, uint64_t step,
+                           weir_row_handle_t *handles, void *values, weir_error_t *error) {
+    weir_err_t err = table->cold == NULL ? WEIR_OK : weir_table_finish_fetches(table, error);
+    /* Without a policy that asks for it, nobody reads when a row was used last before its update.
+     */
+    bool touches = table->options.ttl != 0 || table->row_budget != 0;
+    for (size_t begin = 0; begin < count && err == WEIR_OK; begin += WEIR_TABLE_BATCH) {
+        size_t now = count - begin < WEIR_TABLE_BATCH ? count - begin : WEIR_TABLE_BATCH;
+        err = pull_batch(table, keys + begin, now, step, handles + begin, error);
+        if (err == WEIR_OK && touches) {
+            touch_rows(table, handles + begin, now, step);
+        }
+        if (err == WEIR_OK && values != NULL) {
+            gather_values(table, keys + begin, handles + begin, now,
+                          (char *)values + begin * table->layout.value_bytes);
+        }
+    }
+    return err;
+}
+
+void weir_table_find(const weir_table_t *table, const weir_key_t *keys, size_t count,
+                     weir_row_handle_t *handles) {
+    weir_index_find(&table->index, keys, count, handles);
+}
+
+void weir_table_gather(const weir_table_t *table, const weir_key_t *keys,
+                       const weir_row_handle_t *handles, size_t count, uint64_t step,
+                       void *values) {
+    weir_row_handle_t alive[WEIR_TABLE_BATCH];
+    if (table->options.ttl == 0) {
+        gather_values(table, keys, handles, count, values);
+        return;
+    }
+    for (size_t begin = 0; begin < count; begin += WEIR_TABLE_BATCH) {
+        size_t now = count - begin < WEIR_TABLE_BATCH ? count - begin : WEIR_TABLE_BATCH;
+        for (size_t i = 0; i < now; i++) {
+            weir_row_handle_t handle = handles[begin + i];
+            bool expired =
+                handle != WEIR_ROW_NONE &&
+                weir_table_is_expired(table, weir_row_store_metadata(&table->store, handle), step);
+            alive[i] = expired ? WEIR_ROW_NONE : handle;
+        }
+        gather_values(table, keys + begin, alive, now,
+                      (char *)values + begin * table->layout.value_bytes);
+    }
+}
+
+weir_err_t weir_table_peek(weir_table_t *table, const weir_key_t *keys, size_t count, uint64_t step,
+                           void *values, weir_error_t *error) {
+    weir_row_handle_t handles[WEIR_TABLE_BATCH];
+    weir_err_t err = WEIR_OK;
+    for (size_t begin = 0; begin < count && err == WEIR_OK; begin += WEIR_TABLE_BATCH) {
+        size_t now = count - begin < WEIR_TABLE_BATCH ? count - begin : WEIR_TABLE_BATCH;
+        char *out = (char *)values + begin * table->layout.value_bytes;
+        weir_index_find(&table->index, keys + begin, now, handles);
+        weir_table_gather(table, keys + begin, handles, now, step, out);
+        if (table->cold != NULL && is_any_missing(handles, now)) {
+            err = weir_table_peek_cold(table, keys + begin, now, step, handles, out, error);
+        }
+    }
+    return err;
+}
+
+bool weir_table_is_settled(const weir_table_t *table, weir_key_t key, weir_row_handle_t handle) {
+    if (table->cold != NULL) {
+        return handle != WEIR_ROW_NONE; /* a cold row may be there */
+    }
+    return table->row_budget == 0 || !table->due[weir_index_cell_of(&table->index, key)];
+}
+
+weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *keys,
+                                      const weir_row_handle_t *handles, const float *gradients,
+                                      size_t count, uint64_t step) {
+    const weir_row_store_t *store = &table->store;
+    weir_table_applied_t applied = {.updated = 0};
+    size_t bytes = table->layout.record_bytes;
+    size_t ahead = AHEAD_BYTES / bytes + 2;
+    weir_row_update_begin_step(&table->update, step);
+    for (size_t i = 0; i < count + ahead; i++) {
+        if (i < count && handles[i] != WEIR_ROW_NONE) {
+            weir_table_prefetch_lines(weir_row_store_record(store, handles[i]), bytes);
+            __builtin_prefetch(weir_row_store_metadata(store, handles[i]));
+        }
+        if (i < ahead) {
             continue;
         }
-        row_metadata_t *metadata = metadata_of(table, handles[i - ahead]);
-        metadata->count = saturate((uint64_t)metadata->count + 1);
-        metadata->last_step = saturate(step);
-        optimizer->update(optimizer, record_of(table, handles[i - ahead]), gradient,
-                          weir_optimizer_correction(optimizer, metadata->count));
+        size_t now = i - ahead;
+        const float *gradient = gradients + now * table->layout.dim;
+        if (handles[now] == WEIR_ROW_NONE) {
+            applied.dropped++;
+            continue;
+        }
+        if (!weir_row_update_is_finite(&table->update, gradient)) {
+            applied.not_finite++;
+            continue;
+        }
+        weir_row_metadata_t *metadata = weir_row_store_metadata(store, handles[now]);
+        metadata->count = weir_table_saturate((uint64_t)metadata->count + 1);
+        metadata->last_step = weir_table_saturate(step);
+        weir_row_update_apply(&table->update, keys[now], weir_row_store_record(store, handles[now]),
+                              gradient, metadata->count, step);
+        applied.updated++;
     }
-    return skipped;
-}
-
-const float *weir_table_record(const weir_table_t *table, weir_row_handle_t handle,
-                               uint64_t *last_step, uint64_t *count) {
-    const row_metadata_t *metadata = metadata_of(table, handle);
-    *last_step = metadata->last_step;
-    *count = metadata->count;
-    return record_of(table, handle);
-}
-
-weir_err_t weir_table_restore(weir_table_t *table, weir_key_t key, const float *record,
-                              uint64_t last_step, uint64_t count, weir_error_t *error) {
-    weir_row_handle_t handle = WEIR_INDEX_NONE;
-    weir_index_find(&table->index, &key, 1, &handle);
-    if (handle != WEIR_INDEX_NONE) {
-        return weir_errorf(error, WEIR_ERR_CORRUPT, "table %s: key %llu is there twice",
-                           table->schema.name, (unsigned long long)key);
-    }
-    if (last_step > UINT32_MAX || count > UINT32_MAX) {
-        return weir_errorf(error, WEIR_ERR_CORRUPT,
-                           "table %s: key %llu has last step %llu and count %llu, which cannot be",
-                           table->schema.name, (unsigned long long)key,
-                           (unsigned long long)last_step, (unsigned long long)count);
-    }
-    weir_err_t err = add_row(table, key, &handle, error);
-    if (err != WEIR_OK) {
-        return err;
-    }
-    memcpy(record_of(table, handle), record, table->layout.floats * sizeof *record);
-    *metadata_of(table, handle) =
-        (row_metadata_t){.last_step = (uint32_t)last_step, .count = (uint32_t)count};
-    return WEIR_OK;
-}
-
-/* ---- order ---- */
-
-typedef struct {
-    uint64_t hash;
-    weir_key_t key;
-    weir_row_handle_t handle;
-} ordered_row_t;
-
-typedef struct {
-    ordered_row_t *rows;
-    size_t *next; /* per slot: where its next row goes */
-    size_t *counts;
-} slot_sort_t;
-
-static void count_row(void *argument, weir_key_t key, uint32_t row) {
-    slot_sort_t *sort = argument;
-    (void)row;
-    sort->counts[weir_slot_of_hash(weir_hash64(key))]++;
-}
-
-static void place_row(void *argument, weir_key_t key, uint32_t row) {
-    slot_sort_t *sort = argument;
-    uint64_t hash = weir_hash64(key);
-    sort->rows[sort->next[weir_slot_of_hash(hash)]++] = (ordered_row_t){hash, key, row};
-}
-
-static int compare_hashes(const void *left, const void *right) {
-    uint64_t a = ((const ordered_row_t *)left)->hash;
-    uint64_t b = ((const ordered_row_t *)right)->hash;
-    return (a > b) - (a < b);
-}
-
-weir_err_t weir_table_ordered(const weir_table_t *table, weir_key_t *keys,
-                              weir_row_handle_t *handles, weir_error_t *error) {
-    weir_err_t err = WEIR_OK;
-    size_t rows = (size_t)table->rows;
-    slot_sort_t sort = {.rows = malloc((rows + 1) * sizeof *sort.rows),
-                        .next = calloc(WEIR_SLOT_COUNT, sizeof *sort.next),
-                        .counts = calloc(WEIR_SLOT_COUNT, sizeof *sort.counts)};
-    if (sort.rows == NULL || sort.next == NULL || sort.counts == NULL) {
-        err = weir_errorf(error, WEIR_ERR_MEMORY, "table %s: out of memory to order %zu rows",
-                          table->schema.name, rows);
-        goto out;
-    }
-    weir_index_visit(&table->index, count_row, &sort);
-    for (size_t slot = 1; slot < WEIR_SLOT_COUNT; slot++) {
-        sort.next[slot] = sort.next[slot - 1] + sort.counts[slot - 1];
-    }
-    weir_index_visit(&table->index, place_row, &sort);
-    for (size_t slot = 0, begin = 0; slot < WEIR_SLOT_COUNT; slot++) {
-        qsort(sort.rows + begin, sort.counts[slot], sizeof *sort.rows, compare_hashes);
-        begin += sort.counts[slot];
-    }
-    for (size_t i = 0; i < rows; i++) {
-        keys[i] = sort.rows[i].key;
-        handles[i] = sort.rows[i].handle;
-    }
-out:
-    free(sort.rows);
-    free(sort.next);
-    free(sort.counts);
-    return err;
+    return applied;
 }

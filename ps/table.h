@@ -1,66 +1,144 @@
-/* A shard of an embedding table: batch operations only, no I/O, one owner thread.
+/* A shard of an embedding table: batch operations only, one owner thread.
  *
- * A row lies in a slab, at a place that growth never moves. Its handle stays valid until the next
- * call that can remove rows (none yet). Repeated keys in one batch are allowed and get the same
- * row. */
+ * A row lies at a place that growth never moves. Its handle stays valid until the end of the step
+ * that pulled it. Repeated keys in one batch are allowed and get the same row.
+ *
+ * What a table holds is a pure function of the steps applied to it, never of the number of servers,
+ * the order in which pulls of a step arrive, or the size of a cold store:
+ *
+ * - *Birth*: a key's first pull. Its value is a function of (seed, table, key).
+ * - *Admission* (ps/admission.h): a key that is not admitted has no row: it is answered with its
+ *   birth value, and its gradient is dropped.
+ * - *Expiry*: a row not used for more than `ttl` steps is as if it had never been born; its memory
+ * is taken back by a sweep some time later.
+ * - *Eviction*: rows live in *cells*, equal parts of the hash space, each with its equal part of
+ *   the memory budget. A cell found full at the end of a step is *due*; at the end of the next one
+ *   its least valuable rows go, a sixteenth of the cell. So memory exceeds the budget by the births
+ *   of two steps at most. Pulls of that next step may not be answered early (is_settled).
+ * - *Cold store* (ps/cold_store.h): evicted rows go to disk instead of into oblivion and come back
+ *   when they are pulled. Then eviction changes nothing that can be seen. */
 #ifndef WEIR_PS_TABLE_H
 #define WEIR_PS_TABLE_H
 
 #include "common/error.h"
 #include "common/hash.h"
+#include "ps/admission.h"
 #include "ps/row.h"
+#include "ps/row_store.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-typedef uint32_t weir_row_handle_t;
-
 typedef struct weir_table weir_table_t;
 
-enum { WEIR_TABLE_MAX_DIM = 65536 };
+typedef struct {
+    weir_row_schema_t row;
+    weir_slot_t first_slot, end_slot; /* [first, end); both 0: all slots */
+    uint64_t memory_budget;           /* bytes of the rows of all servers together; 0: no limit */
+    weir_eviction_kind_t eviction;    /* who goes when the budget is spent */
+    uint64_t ttl;                     /* steps; 0: rows do not expire */
+    weir_admission_kind_t admission;
+    double admission_probability;
+    uint32_t admission_threshold; /* steps in which a key must have been seen, this one included */
+    uint64_t admission_window;    /* steps between halvings of the counters; 0: never */
+    uint32_t admission_counters;  /* per slot */
+    const char *cold_folder;      /* NULL: evicted rows are forgotten */
+    uint64_t cold_cache;          /* bytes of memory that the cold store may use to read */
+} weir_table_options_t;
 
-/* An empty table; the schema is checked and copied. */
-WEIR_MUST_USE weir_err_t weir_table_create(const weir_table_schema_t *schema, weir_table_t **table,
-                                           weir_error_t *error);
+/* An empty table; the options are checked and copied. Errors: INVALID (also a budget of fewer than
+ * 4 rows a slot), memory, the cold folder's. */
+WEIR_MUST_USE weir_err_t weir_table_create(const weir_table_options_t *options,
+                                           weir_table_t **table, weir_error_t *error);
 void weir_table_destroy(weir_table_t *table);
 
-const weir_table_schema_t *weir_table_schema(const weir_table_t *table);
-uint64_t weir_table_rows(const weir_table_t *table);
-uint64_t weir_table_bytes(const weir_table_t *table); /* memory held, index included */
+const weir_row_schema_t *weir_table_schema(const weir_table_t *table);
+const weir_row_layout_t *weir_table_layout(const weir_table_t *table);
 
-/* Find or give birth: `handles` (count) for later calls, `values` (count x dim) gathered; `values`
- * NULL: not wanted. On out-of-memory no row is lost and none half-made; the batch's first keys may
- * have been born. Call: local. Threads: owner. */
+typedef struct {
+    uint64_t rows;        /* in memory */
+    uint64_t cold_rows;   /* on disk alone */
+    uint64_t bytes;       /* memory held, index and admission included, cold store not */
+    uint64_t index_bytes; /* of these, index and metadata: all but the records */
+    uint64_t born, evicted, expired, rejected; /* so far; rejected: keys of pulls */
+    uint64_t cold_reads, cold_hits, cold_writes;
+} weir_table_stats_t;
+weir_table_stats_t weir_table_stats(const weir_table_t *table);
+
+/* Rows that fit into `bytes` of memory, with all that belongs to them. */
+uint64_t weir_table_rows_in(const weir_row_schema_t *schema, uint64_t bytes);
+
+/* Find or give birth at `step`: `handles` (count; WEIR_ROW_NONE where a key was not admitted) and
+ * `values` (count x value_bytes, as on the wire; NULL: not wanted). On an error no row is lost and
+ * none half-made; the batch's first keys may have been born. Call: local; blocks for rows that are
+ * cold. Threads: owner. */
 WEIR_MUST_USE weir_err_t weir_table_pull(weir_table_t *table, const weir_key_t *keys, size_t count,
-                                         weir_row_handle_t *handles, float *values,
+                                         uint64_t step, weir_row_handle_t *handles, void *values,
                                          weir_error_t *error);
 
-/* Values without birth: a key that was never trained answers with its birth value and is not
- * stored. Call: local. Threads: owner. */
-void weir_table_peek(const weir_table_t *table, const weir_key_t *keys, size_t count,
-                     float *values);
+/* Start to read the cold rows among `keys`, without waiting; the next pull takes them into memory.
+ * Without a cold store: nothing. Errors: memory, the cold store's. */
+WEIR_MUST_USE weir_err_t weir_table_prefetch(weir_table_t *table, const weir_key_t *keys,
+                                             size_t count, weir_error_t *error);
+
+/* Values at `step` without birth: a key without a row answers with its birth value. */
+WEIR_MUST_USE weir_err_t weir_table_peek(weir_table_t *table, const weir_key_t *keys, size_t count,
+                                         uint64_t step, void *values, weir_error_t *error);
+
+/* Rows in memory, WEIR_ROW_NONE for the others. */
+void weir_table_find(const weir_table_t *table, const weir_key_t *keys, size_t count,
+                     weir_row_handle_t *handles);
+
+/* Values at `step` of rows found: of WEIR_ROW_NONE the birth value of its key. */
+void weir_table_gather(const weir_table_t *table, const weir_key_t *keys,
+                       const weir_row_handle_t *handles, size_t count, uint64_t step, void *values);
+
+/* Whether the key's value at the next step is known now if no gradient of the current step is for
+ * it: `handle` as found. */
+bool weir_table_is_settled(const weir_table_t *table, weir_key_t key, weir_row_handle_t handle);
+
+typedef struct {
+    uint64_t updated, not_finite, dropped; /* rows: updated; NaN or infinity; not admitted */
+} weir_table_applied_t;
 
 /* Apply one optimiser step to distinct rows: gradients count x dim, the sum over the batch. `step`
  * becomes the rows' last step; bias correction goes by each row's own count. A row whose gradient
- * holds a NaN or an infinity is left as it is. Returns the number of such rows. Call: local.
- * Threads: owner. */
-size_t weir_table_apply(weir_table_t *table, const weir_row_handle_t *handles,
-                        const float *gradients, size_t count, uint64_t step);
+ * holds a NaN or an infinity is left as it is. Call: local. Threads: owner. */
+weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *keys,
+                                      const weir_row_handle_t *handles, const float *gradients,
+                                      size_t count, uint64_t step);
 
-/* All rows in order of hash64(key), for snapshots: fills `keys` and `handles` (rows() of each).
- * Errors: out of memory (24 bytes a row for the time of the call). */
-WEIR_MUST_USE weir_err_t weir_table_ordered(const weir_table_t *table, weir_key_t *keys,
-                                            weir_row_handle_t *handles, weir_error_t *error);
+/* `step` has been applied: admission counts, evictions that are due, some sweeping. Rows used at
+ * `oldest_in_use` or later stay (bsp: step + 1, nothing is in use). Handles of other rows are not
+ * valid any more. Errors: memory, the cold store's. Call: local; may write cold rows. */
+WEIR_MUST_USE weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step,
+                                             uint64_t oldest_in_use, weir_error_t *error);
 
-/* A row's record: layout.floats floats, then the step of its last update and its number of updates
- * (both 0: never updated; both kept in 32 bits and stopping at the largest). */
-const float *weir_table_record(const weir_table_t *table, weir_row_handle_t handle,
-                               uint64_t *last_step, uint64_t *count);
+/* ---- snapshots ---- */
 
-/* Restore one row as it was saved. Errors: the key is there already (WEIR_ERR_CORRUPT), last_step
- * or count above 2^32 - 1 (WEIR_ERR_CORRUPT), out of memory. */
-WEIR_MUST_USE weir_err_t weir_table_restore(weir_table_t *table, weir_key_t key,
-                                            const float *record, uint64_t last_step, uint64_t count,
+typedef struct {
+    weir_key_t key;
+    const void *record;        /* layout->record_bytes */
+    uint64_t last_step, count; /* 0: never used, never updated */
+} weir_table_row_t;
+
+/* All rows, cold ones too, in order of hash64(key), but those expired at `step`: rows come in
+ * batches of one cell; the records stay where they are until `visit` returns. Stops at the first
+ * error. */
+WEIR_MUST_USE weir_err_t weir_table_scan(weir_table_t *table, uint64_t step,
+                                         weir_err_t (*visit)(void *argument,
+                                                             const weir_table_row_t *rows,
+                                                             size_t count, weir_error_t *error),
+                                         void *argument, weir_error_t *error);
+
+/* Restore one row as it was saved; after the last, end_restore. Errors: the key is there already
+ * (WEIR_ERR_CORRUPT), last_step or count above 2^32 - 1 (WEIR_ERR_CORRUPT), memory, the cold
+ * store's. */
+WEIR_MUST_USE weir_err_t weir_table_restore(weir_table_t *table, const weir_table_row_t *row,
                                             weir_error_t *error);
+WEIR_MUST_USE weir_err_t weir_table_end_restore(weir_table_t *table, weir_error_t *error);
+
+/* Its counters, to save and restore; NULL: every key is admitted. */
+weir_admission_t *weir_table_admission(weir_table_t *table);
 
 #endif

@@ -141,7 +141,7 @@ static weir_err_t peek_items(evaluation_t *evaluation, const int64_t *items, siz
     }
     weir_key_set_rows(evaluation->keys, items, count, evaluation->rows);
     const weir_key_t *keys = weir_key_set_keys(evaluation->keys, &distinct);
-    return weir_ps_client_peek(evaluation->parts->client, keys, distinct, evaluation->values,
+    return weir_ps_client_peek(evaluation->parts->client, 0, keys, distinct, evaluation->values,
                                error);
 }
 
@@ -223,8 +223,8 @@ static weir_err_t count_better(evaluation_t *evaluation, const float *scores, we
         for (size_t i = 0; i < count; i++) {
             keys[i] = first + i;
         }
-        err =
-            weir_ps_client_peek(evaluation->parts->client, keys, count, evaluation->values, error);
+        err = weir_ps_client_peek(evaluation->parts->client, 0, keys, count, evaluation->values,
+                                  error);
         if (err == WEIR_OK) {
             weir_rank_normalise(evaluation->values, count, evaluation->dim);
             err = weir_rank_count(evaluation->encoded, evaluation->count, evaluation->dim,

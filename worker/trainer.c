@@ -191,8 +191,8 @@ static weir_err_t reserve(weir_trainer_t *trainer, size_t tokens, size_t keys,
 static weir_err_t begin_batch(weir_trainer_t *trainer, uint64_t step, weir_error_t *error) {
     weir_err_t err = weir_batch_read(trainer->reader, step, &trainer->batch, error);
     if (err == WEIR_OK) {
-        err = weir_ps_client_pull_begin(trainer->options.client, step, trainer->batch->keys,
-                                        trainer->batch->key_count, error);
+        weir_ps_keys_t keys = {trainer->batch->keys, trainer->batch->key_count};
+        err = weir_ps_client_pull_begin(trainer->options.client, step, &keys, error);
     }
     return err;
 }
@@ -319,14 +319,15 @@ static weir_err_t train_step(weir_trainer_t *trainer, bool *boundary, weir_error
         err = reserve(trainer, trainer->batch->sequence.tokens, trainer->batch->key_count, error);
     }
     if (err == WEIR_OK) {
-        err = weir_ps_client_pull_finish(client, trainer->rows, error);
+        err = weir_ps_client_pull_finish(client, &trainer->rows, error);
     }
     weir_dense_begin(trainer->dense, step);
     if (err == WEIR_OK) {
         err = compute_gradients(trainer, &mine.loss_sum, error);
     }
     if (err == WEIR_OK) {
-        err = weir_ps_client_push(client, trainer->d_rows, error);
+        const float *gradients = trainer->d_rows;
+        err = weir_ps_client_push(client, &gradients, error);
     }
     if (err != WEIR_OK) {
         return err;

@@ -2,6 +2,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "proto/job.h"
+#include "ps/model_tables.h"
 #include "worker/trainer.h"
 
 #include <stdio.h>
@@ -17,12 +18,15 @@ typedef struct {
 static weir_err_t set_up(process_t *process, weir_error_t *error) {
     weir_job_t *job = &process->job;
     double timeout = job->config.cluster.timeout;
+    weir_row_schema_t tables[WEIR_MODEL_MAX_TABLES];
+    uint32_t table_count = weir_model_tables(&job->config, tables);
     weir_err_t err = weir_dataset_open(job->config.data.path, &process->dataset, error);
     if (err == WEIR_OK) {
         weir_ps_client_options_t client = {.comm_thread = job->comm_thread,
                                            .first_ps_rank = job->first_ps_rank,
                                            .ps = job->ps,
-                                           .dim = (uint32_t)job->config.model.embedding_dim,
+                                           .tables = tables,
+                                           .table_count = table_count,
                                            .timeout = timeout};
         err = weir_ps_client_create(&client, &process->client, error);
     }

@@ -5,6 +5,7 @@
 #include "tests/fuzz/target.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,22 +50,28 @@ static bool next_frame(const uint8_t **bytes, size_t *size, weir_frame_t *frame)
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
-    const weir_table_schema_t schema = {.name = "item",
-                                        .dim = DIM,
-                                        .optimizer = WEIR_OPTIMIZER_ADAGRAD,
-                                        .learning_rate = 0.1,
-                                        .epsilon = 1e-8,
-                                        .initial_sigma = 0.02};
+    const weir_table_options_t item = {
+        .row = {.name = "item",
+                .segment_count = 1,
+                .segments = {{.dim = DIM,
+                              .initial_scale = 0.02,
+                              .optimizer = {.kind = WEIR_OPTIMIZER_ADAGRAD,
+                                            .learning_rate = 0.1,
+                                            .epsilon = 1e-8}}}}};
+    weir_table_options_t user = item;
+    (void)snprintf(user.row.name, sizeof user.row.name, "user");
+    user.row.table_id = 1;
     uint64_t rows = 0;
     const weir_server_options_t options = {.ps = 1,
                                            .first_worker_rank = FIRST_WORKER,
                                            .workers = WORKERS,
                                            .send = check_answer,
                                            .argument = &rows};
-    weir_table_t *table = NULL;
+    weir_table_t *tables[2] = {NULL, NULL};
     weir_server_t *server = NULL;
-    if (weir_table_create(&schema, &table, NULL) != WEIR_OK ||
-        weir_server_create(&options, table, &server, NULL) != WEIR_OK) {
+    if (weir_table_create(&item, &tables[0], NULL) != WEIR_OK ||
+        weir_table_create(&user, &tables[1], NULL) != WEIR_OK ||
+        weir_server_create(&options, tables, 2, &server, NULL) != WEIR_OK) {
         abort();
     }
     weir_frame_t frame;
@@ -81,10 +88,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     }
     weir_server_counters_t counters = weir_server_counters(server);
     if (counters.keys_pulled + counters.keys_peeked < rows ||
-        weir_table_rows(table) > UINT8_MAX * 1000u) {
+        weir_table_stats(tables[0]).rows > UINT8_MAX * 1000u) {
         abort();
     }
     weir_server_destroy(server);
-    weir_table_destroy(table);
+    weir_table_destroy(tables[0]);
+    weir_table_destroy(tables[1]);
     return 0;
 }

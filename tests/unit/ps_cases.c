@@ -1,28 +1,20 @@
 #include "tests/unit/ps_cases.h"
 
 #include "common/rng.h"
+#include "tests/unit/table_cases.h"
 
 #include <check.h>
 #include <string.h>
 
-weir_table_schema_t case_schema(void) {
-    return (weir_table_schema_t){.name = "item",
-                                 .table_id = 1,
-                                 .dim = CASE_DIM,
-                                 .optimizer = WEIR_OPTIMIZER_ADAMW,
-                                 .learning_rate = 0.01,
-                                 .beta1 = 0.9,
-                                 .beta2 = 0.98,
-                                 .epsilon = 1e-8,
-                                 .initial_sigma = 0.02,
-                                 .seed = 7};
+weir_table_options_t case_options(void) {
+    weir_table_options_t options = table_case(WEIR_OPTIMIZER_ADAMW, CASE_DIM, 0.01, 7);
+    options.row.table_id = 1;
+    return options;
 }
 
 weir_table_t *case_table(void) {
-    weir_table_schema_t schema = case_schema();
-    weir_table_t *table = NULL;
-    ck_assert_int_eq(weir_table_create(&schema, &table, NULL), WEIR_OK);
-    return table;
+    weir_table_options_t options = case_options();
+    return table_case_create(&options);
 }
 
 weir_key_t case_key(size_t i) {
@@ -89,14 +81,11 @@ void case_expected(uint32_t workers, uint64_t steps, bool backwards, float *valu
             }
         }
         for (size_t row = 0; row < CASE_UNIVERSE; row++) {
-            weir_row_handle_t handle;
             if (touched[row]) {
-                ck_assert_int_eq(weir_table_pull(table, &all[row], 1, &handle, NULL, NULL),
-                                 WEIR_OK);
-                ck_assert_uint_eq(weir_table_apply(table, &handle, sums[row], 1, step), 0);
+                ck_assert(table_case_train(table, all[row], sums[row], step));
             }
         }
     }
-    weir_table_peek(table, all, CASE_UNIVERSE, values);
+    table_case_peek(table, all, CASE_UNIVERSE, values);
     weir_table_destroy(table);
 }

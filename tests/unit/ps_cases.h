@@ -10,7 +10,7 @@
 
 enum { CASE_DIM = 6, CASE_UNIVERSE = 97, CASE_STEPS = 7 };
 
-weir_table_schema_t case_schema(void);
+weir_table_options_t case_options(void);
 weir_table_t *case_table(void);
 weir_key_t case_key(size_t i); /* i < CASE_UNIVERSE */
 

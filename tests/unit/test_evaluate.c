@@ -5,6 +5,7 @@
 #include "tests/scratch.h"
 #include "tests/suite.h"
 #include "tests/unit/data_cases.h"
+#include "tests/unit/table_cases.h"
 #include "worker/evaluate.h"
 
 #include <math.h>
@@ -35,7 +36,7 @@ typedef struct {
     weir_scratch_t scratch;
     weir_config_t config;
     weir_dataset_t *dataset;
-    weir_table_schema_t schema;
+    weir_table_options_t options;
     float *parameters;
 } sample_t;
 
@@ -50,13 +51,8 @@ static void make_sample(sample_t *sample, size_t items, double sigma) {
     sample->config.model.embedding_dim = DIM;
     sample->config.model.max_sequence_length = (int64_t)model.max_sequence_length;
     sample->config.eval.batch_users = 7; /* batches with a rest */
-    sample->schema = (weir_table_schema_t){.name = "item",
-                                           .dim = DIM,
-                                           .optimizer = WEIR_OPTIMIZER_SGD,
-                                           .learning_rate = 0.1,
-                                           .epsilon = 1e-8,
-                                           .initial_sigma = sigma,
-                                           .seed = 11};
+    sample->options = table_case(WEIR_OPTIMIZER_SGD, DIM, 0.1, 11);
+    sample->options.row.segments[0].initial_scale = sigma;
     sample->parameters = calloc(weir_hstu_parameter_elements(&model), sizeof(float));
     ck_assert_ptr_nonnull(sample->parameters);
     weir_hstu_initialise(&model, 5, sample->parameters);
@@ -69,16 +65,14 @@ static void end_sample(sample_t *sample) {
 }
 
 static weir_table_t *make_table(const sample_t *sample) {
-    weir_table_t *table = NULL;
-    ck_assert_int_eq(weir_table_create(&sample->schema, &table, NULL), WEIR_OK);
-    return table;
+    return table_case_create(&sample->options);
 }
 
 /* ---- the plain way ---- */
 
 /* The encoding of a user's last token before event `target`. */
-static void encode_user(const sample_t *sample, const weir_table_t *table, size_t user,
-                        size_t target, weir_hstu_t *hstu, float encoded[DIM]) {
+static void encode_user(const sample_t *sample, weir_table_t *table, size_t user, size_t target,
+                        weir_hstu_t *hstu, float encoded[DIM]) {
     size_t length = target < model.max_sequence_length ? target : model.max_sequence_length;
     size_t offsets[2] = {0, length};
     int64_t times[DATA_MAX_EVENTS], next_times[DATA_MAX_EVENTS];
@@ -86,7 +80,7 @@ static void encode_user(const sample_t *sample, const weir_table_t *table, size_
     for (size_t i = 0; i < length; i++) {
         size_t event = target - length + i;
         weir_key_t key = (weir_key_t)item_of_event(user, event);
-        weir_table_peek(table, &key, 1, inputs + i * DIM);
+        table_case_peek(table, &key, 1, inputs + i * DIM);
         times[i] = data_time_of_event(user, event);
         next_times[i] = data_time_of_event(user, event + 1);
     }
@@ -108,10 +102,10 @@ static bool in_history(size_t user, size_t target, int64_t item) {
     return false;
 }
 
-static float score_item(const weir_table_t *table, const float encoded[DIM], int64_t item) {
+static float score_item(weir_table_t *table, const float encoded[DIM], int64_t item) {
     float row[DIM], score = 0.0f;
     weir_key_t key = (weir_key_t)item;
-    weir_table_peek(table, &key, 1, row);
+    table_case_peek(table, &key, 1, row);
     weir_rank_normalise(row, 1, DIM);
     weir_rank_target_scores(encoded, row, 1, DIM, &score);
     return score;
@@ -172,9 +166,9 @@ static weir_err_t serve(member_t *member) {
                                      .workers = member->workers,
                                      .send = post_answer,
                                      .argument = member};
-    weir_err_t err = weir_table_create(&member->sample->schema, &table, &member->error);
+    weir_err_t err = weir_table_create(&member->sample->options, &table, &member->error);
     if (err == WEIR_OK) {
-        err = weir_server_create(&options, table, &server, &member->error);
+        err = weir_server_create(&options, &table, 1, &server, &member->error);
     }
     while (err == WEIR_OK && !atomic_load(member->over)) {
         weir_frame_t frame;
@@ -185,7 +179,7 @@ static weir_err_t serve(member_t *member) {
             err = weir_server_handle(server, frame, &member->error);
         }
     }
-    member->born = table != NULL ? weir_table_rows(table) : UINT64_MAX;
+    member->born = table != NULL ? table_case_rows(table) : UINT64_MAX;
     weir_server_destroy(server);
     weir_table_destroy(table);
     return err;
@@ -194,8 +188,11 @@ static weir_err_t serve(member_t *member) {
 static weir_err_t work(member_t *member) {
     weir_evaluate_parts_t parts = {.config = &member->sample->config,
                                    .dataset = member->sample->dataset};
-    weir_ps_client_options_t client = {
-        .comm_thread = member->thread, .ps = member->ps, .dim = DIM, .timeout = TIMEOUT};
+    weir_ps_client_options_t client = {.comm_thread = member->thread,
+                                       .ps = member->ps,
+                                       .tables = &member->sample->options.row,
+                                       .table_count = 1,
+                                       .timeout = TIMEOUT};
     weir_exchange_options_t exchange = {.comm_thread = member->thread,
                                         .first_worker_rank = member->ps,
                                         .worker = member->index,

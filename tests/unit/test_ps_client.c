@@ -61,7 +61,7 @@ static void *run_server(void *argument) {
                                      .send = post_answer,
                                      .argument = mine};
     weir_server_t *server = NULL;
-    weir_err_t err = weir_server_create(&options, mine->table, &server, &mine->error);
+    weir_err_t err = weir_server_create(&options, &mine->table, 1, &server, &mine->error);
     const uint32_t types =
         1u << WEIR_FRAME_PULL_REQ | 1u << WEIR_FRAME_PUSH_REQ | 1u << WEIR_FRAME_PEEK_REQ;
     while (err == WEIR_OK && !atomic_load(mine->over)) {
@@ -92,10 +92,29 @@ typedef struct {
 } worker_t;
 
 static weir_ps_client_t *create_client(weir_comm_thread_t *thread, uint32_t ps, double timeout) {
-    weir_ps_client_options_t options = {
-        .comm_thread = thread, .first_ps_rank = 0, .ps = ps, .dim = CASE_DIM, .timeout = timeout};
+    weir_table_options_t table = case_options();
+    weir_ps_client_options_t options = {.comm_thread = thread,
+                                        .first_ps_rank = 0,
+                                        .ps = ps,
+                                        .tables = &table.row,
+                                        .table_count = 1,
+                                        .timeout = timeout};
     weir_ps_client_t *client = NULL;
     return weir_ps_client_create(&options, &client, NULL) == WEIR_OK ? client : NULL;
+}
+
+static weir_err_t begin_pull(weir_ps_client_t *client, uint64_t step, const weir_key_t *keys,
+                             size_t count, weir_error_t *error) {
+    weir_ps_keys_t table = {keys, count};
+    return weir_ps_client_pull_begin(client, step, &table, error);
+}
+
+static weir_err_t finish_pull(weir_ps_client_t *client, float *values, weir_error_t *error) {
+    return weir_ps_client_pull_finish(client, &values, error);
+}
+
+static weir_err_t push_rows(weir_ps_client_t *client, const float *gradients, weir_error_t *error) {
+    return weir_ps_client_push(client, &gradients, error);
 }
 
 static void *run_worker(void *argument) {
@@ -109,16 +128,16 @@ static void *run_worker(void *argument) {
     }
     for (uint64_t step = 1; step <= CASE_STEPS && err == WEIR_OK; step++) {
         size_t count = case_pull(mine->index, step, keys);
-        err = weir_ps_client_pull_begin(client, step, keys, count, &mine->error);
+        err = begin_pull(client, step, keys, count, &mine->error);
         if (err == WEIR_OK) {
-            err = weir_ps_client_pull_finish(client, mine->values, &mine->error);
+            err = finish_pull(client, mine->values, &mine->error);
         }
         case_gradients(mine->index, step, keys, count, gradients);
         if (err == WEIR_OK) {
-            err = weir_ps_client_push(client, gradients, &mine->error);
+            err = push_rows(client, gradients, &mine->error);
         }
         if (err == WEIR_OK) {
-            err = weir_ps_client_peek(client, all, CASE_UNIVERSE, mine->values, &mine->error);
+            err = weir_ps_client_peek(client, 0, all, CASE_UNIVERSE, mine->values, &mine->error);
         }
         /* Nobody can be a step further: that needs this worker's next push. */
         mine->wrong_peeks += memcmp(mine->values, mine->expected[step], sizeof mine->values) != 0;
@@ -204,17 +223,18 @@ START_TEST(a_peek_of_many_keys_goes_in_pieces_and_comes_back_in_order) {
         keys[i] = i / 2; /* every key twice */
     }
     weir_error_t error = {0};
-    ck_assert_msg(weir_ps_client_peek(client, keys, COUNT, values, &error) == WEIR_OK, "%s",
+    ck_assert_msg(weir_ps_client_peek(client, 0, keys, COUNT, values, &error) == WEIR_OK, "%s",
                   error.message);
-    weir_table_schema_t schema = case_schema();
+    weir_row_schema_t schema = case_options().row;
+    weir_row_layout_t layout = weir_row_layout(&schema);
     size_t wrong = 0;
     for (size_t i = 0; i < COUNT; i += 997) {
-        float value[CASE_DIM];
-        weir_row_birth(&schema, keys[i], value);
+        float value[CASE_DIM], scratch[2 * CASE_DIM];
+        weir_row_birth_value(&schema, &layout, keys[i], value, scratch);
         wrong += memcmp(value, values + i * CASE_DIM, sizeof value) != 0;
     }
     ck_assert_uint_eq(wrong, 0);
-    ck_assert_int_eq(weir_ps_client_peek(client, keys, 0, values, &error), WEIR_OK);
+    ck_assert_int_eq(weir_ps_client_peek(client, 0, keys, 0, values, &error), WEIR_OK);
     weir_ps_client_destroy(client);
     atomic_store(&over, true);
     for (uint32_t s = 0; s < 2; s++) {
@@ -260,14 +280,14 @@ static weir_err_t pull_with_answers(const answer_t *answers, size_t count, doubl
     }
     weir_ps_client_t *client = create_client(network.threads[2], 2, timeout);
     ck_assert_ptr_nonnull(client);
-    ck_assert_int_eq(weir_ps_client_pull_begin(client, 4, &key, 1, error), WEIR_OK);
+    ck_assert_int_eq(begin_pull(client, 4, &key, 1, error), WEIR_OK);
     for (size_t i = 0; i < count; i++) {
         weir_frame_t frame =
             make_rows(WEIR_FRAME_PULL_REP, answers[i].step, answers[i].rows, answers[i].size);
         ck_assert_int_eq(weir_comm_thread_post(network.threads[answers[i].from], 2, frame, NULL),
                          WEIR_OK);
     }
-    weir_err_t err = weir_ps_client_pull_finish(client, values, error);
+    weir_err_t err = finish_pull(client, values, error);
     weir_ps_client_destroy(client);
     close_network(&network);
     return err;
@@ -307,7 +327,7 @@ START_TEST(silence_is_reported_with_the_rank_that_is_silent) {
     weir_ps_client_t *client = create_client(network.threads[2], 2, 0.05);
     float values[2 * CASE_DIM];
     const weir_key_t keys[2] = {1, 2};
-    ck_assert_int_eq(weir_ps_client_peek(client, keys, 2, values, &error), WEIR_ERR_TIMEOUT);
+    ck_assert_int_eq(weir_ps_client_peek(client, 0, keys, 2, values, &error), WEIR_ERR_TIMEOUT);
     ck_assert_ptr_nonnull(strstr(error.message, "peek"));
     weir_ps_client_destroy(client);
     close_network(&network);
@@ -321,11 +341,11 @@ START_TEST(calls_out_of_turn_are_refused) {
     const weir_key_t key = 5;
     open_network(&network, 2);
     weir_ps_client_t *client = create_client(network.threads[1], 1, WAIT_SECONDS);
-    ck_assert_int_eq(weir_ps_client_pull_finish(client, values, &error), WEIR_ERR_INVALID);
-    ck_assert_int_eq(weir_ps_client_push(client, values, &error), WEIR_ERR_INVALID);
-    ck_assert_int_eq(weir_ps_client_pull_begin(client, 1, &key, 1, &error), WEIR_OK);
-    ck_assert_int_eq(weir_ps_client_pull_begin(client, 2, &key, 1, &error), WEIR_ERR_INVALID);
-    ck_assert_int_eq(weir_ps_client_push(client, values, &error), WEIR_ERR_INVALID);
+    ck_assert_int_eq(finish_pull(client, values, &error), WEIR_ERR_INVALID);
+    ck_assert_int_eq(push_rows(client, values, &error), WEIR_ERR_INVALID);
+    ck_assert_int_eq(begin_pull(client, 1, &key, 1, &error), WEIR_OK);
+    ck_assert_int_eq(begin_pull(client, 2, &key, 1, &error), WEIR_ERR_INVALID);
+    ck_assert_int_eq(push_rows(client, values, &error), WEIR_ERR_INVALID);
     weir_ps_client_destroy(client);
     ck_assert_ptr_null(create_client(network.threads[1], 0, 1.0));
     ck_assert_ptr_null(create_client(network.threads[1], WEIR_SLOT_COUNT + 1, 1.0));

@@ -2,6 +2,7 @@
 #include "ps/server.h"
 #include "tests/suite.h"
 #include "tests/unit/ps_cases.h"
+#include "tests/unit/table_cases.h"
 
 #include <math.h>
 #include <string.h>
@@ -16,8 +17,9 @@ typedef struct {
 } link_t;
 
 typedef struct {
-    uint64_t step; /* whose pull is under way */
-    uint32_t answers;
+    uint64_t step;                   /* the oldest whose pull is under way; the next is too */
+    uint32_t answers[2];             /* by step % 2: servers that have answered all */
+    uint64_t first[2][MAX_RANKS][2]; /* by step % 2 and server: rows that came ahead */
 } worker_t;
 
 typedef struct {
@@ -27,7 +29,9 @@ typedef struct {
     weir_table_t *tables[MAX_RANKS];
     weir_server_t *servers[MAX_RANKS];
     worker_t worker[MAX_RANKS];
-    weir_rank_t sending; /* the server whose handle runs */
+    weir_rank_t sending;                                      /* the server whose handle runs */
+    float expected[CASE_STEPS + 1][CASE_UNIVERSE * CASE_DIM]; /* after each step */
+    uint64_t early;                                           /* rows that came ahead */
 } job_t;
 
 static void put(job_t *job, weir_rank_t from, weir_rank_t to, weir_frame_t frame) {
@@ -49,26 +53,36 @@ static uint32_t owner_of(weir_key_t key, uint32_t ps) {
     return weir_slot_owner(weir_slot_of_hash(weir_hash64(key)), ps);
 }
 
-static void send_part(job_t *job, uint32_t w, weir_frame_type_t type, uint64_t step) {
-    weir_key_t keys[CASE_UNIVERSE], part[CASE_UNIVERSE];
+/* The keys of a worker's pull that a server owns. */
+static uint32_t part_of(const job_t *job, uint32_t w, uint64_t step, uint32_t server,
+                        weir_key_t part[CASE_UNIVERSE]) {
+    weir_key_t keys[CASE_UNIVERSE];
     size_t count = case_pull(w, step, keys);
-    for (uint32_t s = 0; s < job->ps; s++) {
-        uint32_t mine = 0;
-        for (size_t i = 0; i < count; i++) {
-            if (owner_of(keys[i], job->ps) == s) {
-                part[mine++] = keys[i];
-            }
+    uint32_t mine = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (owner_of(keys[i], job->ps) == server) {
+            part[mine++] = keys[i];
         }
-        size_t width = type == WEIR_FRAME_PULL_REQ ? sizeof(weir_key_t) : CASE_DIM * sizeof(float);
+    }
+    return mine;
+}
+
+static void send_part(job_t *job, uint32_t w, weir_frame_type_t type, uint64_t step) {
+    weir_key_t part[CASE_UNIVERSE];
+    for (uint32_t s = 0; s < job->ps; s++) {
+        uint32_t mine = part_of(job, w, step, s, part);
+        bool pulls = type == WEIR_FRAME_PULL_REQ;
+        size_t size = mine * (pulls ? sizeof(weir_key_t) : CASE_DIM * sizeof(float)) +
+                      (pulls && mine > 0 ? sizeof(uint64_t) : 0);
         weir_frame_t frame = {
-            .header = {
-                .type = (uint16_t)type, .step = step, .count = mine, .payload_size = mine * width}};
+            .header = {.type = (uint16_t)type, .step = step, .count = mine, .payload_size = size}};
         if (mine > 0) {
-            frame.payload = weir_buffer_acquire(mine * width);
+            frame.payload = weir_buffer_acquire(size);
             ck_assert_ptr_nonnull(frame.payload);
         }
-        if (mine > 0 && type == WEIR_FRAME_PULL_REQ) {
-            memcpy(frame.payload, part, mine * width);
+        if (mine > 0 && pulls) {
+            *(uint64_t *)frame.payload = mine;
+            memcpy((uint64_t *)frame.payload + 1, part, mine * sizeof *part);
         } else if (mine > 0) {
             case_gradients(w, step, part, mine, frame.payload);
         }
@@ -76,18 +90,56 @@ static void send_part(job_t *job, uint32_t w, weir_frame_type_t type, uint64_t s
     }
 }
 
-/* A worker sends the pull of the next step right behind its push. */
+/* Every row that a worker sees, early or not, is the one after the step before. */
+static void check_rows(job_t *job, uint32_t w, const weir_frame_t *frame) {
+    enum { WHOLE, FIRST, REST };
+    weir_key_t keys[CASE_UNIVERSE];
+    const weir_frame_header_t *header = &frame->header;
+    uint32_t server = header->source, rows = 0, wrong = 0;
+    uint32_t count = part_of(job, w, header->step, server, keys);
+    uint64_t *bits = job->worker[w].first[header->step % 2][server];
+    const char *from = frame->payload;
+    ck_assert_uint_le(count, 128);
+    if (header->flags == FIRST) {
+        memcpy(bits, from, (count + 63) / 64 * sizeof *bits);
+        from += (count + 63) / 64 * sizeof *bits;
+        job->early += header->count;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        bool first = (bits[i / 64] >> i % 64 & 1) != 0;
+        if (header->flags == WHOLE || first == (header->flags == FIRST)) {
+            size_t key = 0;
+            while (case_key(key) != keys[i]) {
+                key++;
+            }
+            wrong += memcmp(from, job->expected[header->step - 1] + key * CASE_DIM,
+                            CASE_DIM * sizeof(float)) != 0;
+            from += CASE_DIM * sizeof(float);
+            rows++;
+        }
+    }
+    ck_assert_uint_eq(rows, header->count);
+    ck_assert_uint_eq(wrong, 0);
+    if (header->flags != FIRST) {
+        job->worker[w].answers[header->step % 2]++;
+        memset(bits, 0, 2 * sizeof *bits);
+    }
+}
+
+/* A worker sends the pull of step t + 1 right behind that of step t, and its push when it has all
+ * rows. */
 static void on_reply(job_t *job, uint32_t w, const weir_frame_t *frame) {
     worker_t *worker = &job->worker[w];
     ck_assert_uint_eq(frame->header.type, WEIR_FRAME_PULL_REP);
-    ck_assert_uint_eq(frame->header.step, worker->step);
-    if (++worker->answers < job->ps) {
-        return;
-    }
-    send_part(job, w, WEIR_FRAME_PUSH_REQ, worker->step);
-    worker->answers = 0;
-    if (++worker->step <= job->steps) {
-        send_part(job, w, WEIR_FRAME_PULL_REQ, worker->step);
+    ck_assert(frame->header.step == worker->step || frame->header.step == worker->step + 1);
+    check_rows(job, w, frame);
+    while (worker->answers[worker->step % 2] == job->ps) {
+        send_part(job, w, WEIR_FRAME_PUSH_REQ, worker->step);
+        worker->answers[worker->step % 2] = 0;
+        worker->step++;
+        if (worker->step + 1 <= job->steps) {
+            send_part(job, w, WEIR_FRAME_PULL_REQ, worker->step + 1);
+        }
     }
 }
 
@@ -107,7 +159,7 @@ static void deliver(job_t *job, weir_rank_t from, weir_rank_t to) {
                   error.message);
 }
 
-static void run_job(uint32_t workers, uint32_t ps, uint64_t seed, float *values) {
+static uint64_t run_job(uint32_t workers, uint32_t ps, uint64_t seed, float *values) {
     static job_t job;
     job = (job_t){.ps = ps, .workers = workers, .steps = CASE_STEPS};
     for (uint32_t s = 0; s < ps; s++) {
@@ -118,12 +170,16 @@ static void run_job(uint32_t workers, uint32_t ps, uint64_t seed, float *values)
                                          .send = send_from_server,
                                          .argument = &job};
         job.tables[s] = case_table();
-        ck_assert_int_eq(weir_server_create(&options, job.tables[s], &job.servers[s], NULL),
+        ck_assert_int_eq(weir_server_create(&options, &job.tables[s], 1, &job.servers[s], NULL),
                          WEIR_OK);
     }
     for (uint32_t w = 0; w < workers; w++) {
         job.worker[w].step = 1;
         send_part(&job, w, WEIR_FRAME_PULL_REQ, 1);
+        send_part(&job, w, WEIR_FRAME_PULL_REQ, 2);
+    }
+    for (uint64_t step = 0; step <= CASE_STEPS; step++) {
+        case_expected(workers, step, false, job.expected[step]);
     }
     uint32_t ranks = ps + workers;
     for (uint64_t turn = 0;; turn++) {
@@ -143,26 +199,29 @@ static void run_job(uint32_t workers, uint32_t ps, uint64_t seed, float *values)
     }
     for (size_t i = 0; i < CASE_UNIVERSE; i++) {
         weir_key_t key = case_key(i);
-        weir_table_peek(job.tables[owner_of(key, ps)], &key, 1, values + i * CASE_DIM);
+        table_case_peek(job.tables[owner_of(key, ps)], &key, 1, values + i * CASE_DIM);
     }
     for (uint32_t s = 0; s < ps; s++) {
         ck_assert_uint_eq(weir_server_step(job.servers[s]), CASE_STEPS);
         weir_server_destroy(job.servers[s]);
         weir_table_destroy(job.tables[s]);
     }
+    return job.early;
 }
 
 START_TEST(results_are_the_same_bits_for_any_servers_and_any_order_of_arrival) {
     float expected[CASE_UNIVERSE * CASE_DIM], values[CASE_UNIVERSE * CASE_DIM];
+    uint64_t early = 0;
     for (uint32_t workers = 1; workers <= 3; workers++) {
         case_expected(workers, CASE_STEPS, false, expected);
         for (uint32_t ps = 1; ps <= 3; ps++) {
             for (uint64_t seed = 0; seed < 40; seed++) {
-                run_job(workers, ps, seed, values);
+                early += run_job(workers, ps, seed, values);
                 ck_assert_mem_eq(values, expected, sizeof expected);
             }
         }
     }
+    ck_assert_uint_gt(early, 1000);
 }
 END_TEST
 
@@ -205,7 +264,7 @@ static void set_up(bench_t *bench, uint32_t index, uint32_t ps, uint64_t step) {
                                      .step = step,
                                      .send = keep_answer,
                                      .argument = bench};
-    ck_assert_int_eq(weir_server_create(&options, bench->table, &bench->server, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_server_create(&options, &bench->table, 1, &bench->server, NULL), WEIR_OK);
 }
 
 static void tear_down(bench_t *bench) {
@@ -232,10 +291,13 @@ static weir_frame_t make_frame(weir_frame_type_t type, weir_rank_t from, uint64_
 
 static weir_err_t pull(bench_t *bench, weir_rank_t from, uint64_t step, const weir_key_t *keys,
                        uint32_t count) {
-    return weir_server_handle(
-        bench->server,
-        make_frame(WEIR_FRAME_PULL_REQ, from, step, count, keys, count * sizeof *keys),
-        &bench->error);
+    uint64_t payload[9] = {count};
+    ck_assert_uint_le(count, 8);
+    memcpy(payload + 1, keys, count * sizeof *keys);
+    return weir_server_handle(bench->server,
+                              make_frame(WEIR_FRAME_PULL_REQ, from, step, count, payload,
+                                         count == 0 ? 0 : (count + 1) * sizeof *payload),
+                              &bench->error);
 }
 
 static weir_err_t push(bench_t *bench, weir_rank_t from, uint64_t step, float gradient,
@@ -277,7 +339,7 @@ START_TEST(a_pull_sent_ahead_is_answered_when_its_step_has_come) {
     ck_assert_uint_eq(bench.last_to, 5);
     ck_assert_uint_eq(bench.last.header.step, 2);
     float now[2 * CASE_DIM];
-    weir_table_peek(bench.table, three, 2, now);
+    table_case_peek(bench.table, three, 2, now);
     ck_assert_mem_eq(bench.last.payload, now, sizeof now);
     weir_server_counters_t counters = weir_server_counters(bench.server);
     ck_assert_uint_eq(counters.keys_pulled, 5);
@@ -292,7 +354,7 @@ START_TEST(a_peek_sees_the_push_of_its_sender_and_bears_no_row) {
     ck_assert_int_eq(peek(&bench, 6, 0, 999), WEIR_OK);
     ck_assert_uint_eq(bench.answers, 1);
     ck_assert_uint_eq(bench.last.header.type, WEIR_FRAME_PEEK_REP);
-    ck_assert_uint_eq(weir_table_rows(bench.table), 0);
+    ck_assert_uint_eq(table_case_rows(bench.table), 0);
     ck_assert_int_eq(pull(&bench, 5, 1, three, 3), WEIR_OK);
     ck_assert_int_eq(pull(&bench, 6, 1, three, 3), WEIR_OK);
     ck_assert_int_eq(push(&bench, 5, 1, 0.5F, 3), WEIR_OK);
@@ -305,9 +367,9 @@ START_TEST(a_peek_sees_the_push_of_its_sender_and_bears_no_row) {
     ck_assert_uint_eq(bench.last_to, 5);
     ck_assert_uint_eq(bench.last.header.step, 1);
     float now[CASE_DIM];
-    weir_table_peek(bench.table, three, 1, now);
+    table_case_peek(bench.table, three, 1, now);
     ck_assert_mem_eq(bench.last.payload, now, sizeof now);
-    ck_assert_uint_eq(weir_table_rows(bench.table), 3);
+    ck_assert_uint_eq(table_case_rows(bench.table), 3);
     tear_down(&bench);
 }
 END_TEST
@@ -318,10 +380,10 @@ START_TEST(a_row_whose_gradient_is_not_finite_is_skipped_and_counted) {
     float before[CASE_DIM], after[CASE_DIM];
     ck_assert_int_eq(pull(&bench, 5, 42, three, 1), WEIR_OK);
     ck_assert_int_eq(pull(&bench, 6, 42, three, 2), WEIR_OK);
-    weir_table_peek(bench.table, three, 1, before);
+    table_case_peek(bench.table, three, 1, before);
     ck_assert_int_eq(push(&bench, 6, 42, 1.0F, 2), WEIR_OK);
     ck_assert_int_eq(push(&bench, 5, 42, NAN, 1), WEIR_OK);
-    weir_table_peek(bench.table, three, 1, after);
+    table_case_peek(bench.table, three, 1, after);
     ck_assert_mem_eq(before, after, sizeof before);
     weir_server_counters_t counters = weir_server_counters(bench.server);
     ck_assert_uint_eq(counters.gradients_not_finite, 1);
@@ -467,7 +529,7 @@ START_TEST(a_key_of_another_server_and_a_stranger_are_refused) {
     set_up(&bench, 0, 2, 0);
     ck_assert_int_eq(pull(&bench, 6, 1, &key, 1), WEIR_ERR_PEER);
     ck_assert_ptr_nonnull(strstr(bench.error.message, "rank 6"));
-    ck_assert_uint_eq(weir_table_rows(bench.table), 0);
+    ck_assert_uint_eq(table_case_rows(bench.table), 0);
     tear_down(&bench);
     for (weir_rank_t rank = 0; rank < 9; rank++) {
         set_up(&bench, 0, 1, 0);

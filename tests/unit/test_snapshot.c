@@ -5,6 +5,7 @@
 #include "ps/snapshot.h"
 #include "tests/scratch.h"
 #include "tests/suite.h"
+#include "tests/unit/table_cases.h"
 
 #include <math.h>
 #include <string.h>
@@ -13,23 +14,9 @@ enum { DIM = 3, ROWS = 2000, STEP = 40 };
 
 static weir_scratch_t scratch;
 
-static weir_table_schema_t schema_of(weir_optimizer_kind_t optimizer) {
-    return (weir_table_schema_t){.name = "item",
-                                 .dim = DIM,
-                                 .optimizer = optimizer,
-                                 .learning_rate = 0.01,
-                                 .beta1 = 0.9,
-                                 .beta2 = 0.98,
-                                 .epsilon = 1e-8,
-                                 .initial_sigma = 0.02,
-                                 .seed = 3};
-}
-
 static weir_table_t *create_table(weir_optimizer_kind_t optimizer) {
-    weir_table_schema_t schema = schema_of(optimizer);
-    weir_table_t *table = NULL;
-    ck_assert_int_eq(weir_table_create(&schema, &table, NULL), WEIR_OK);
-    return table;
+    weir_table_options_t options = table_case(optimizer, DIM, 0.01, 3);
+    return table_case_create(&options);
 }
 
 static weir_key_t key_of(size_t i) {
@@ -45,14 +32,12 @@ static weir_table_t *trained_table(weir_optimizer_kind_t optimizer, uint32_t ind
     weir_table_t *table = create_table(optimizer);
     for (size_t i = 0; i < ROWS; i++) {
         weir_key_t key = key_of(i);
-        weir_row_handle_t handle;
         if (weir_slot_owner(slot_of(key), ps) != index) {
             continue;
         }
-        ck_assert_int_eq(weir_table_pull(table, &key, 1, &handle, NULL, NULL), WEIR_OK);
         for (uint64_t step = 1 + i % 7; step <= STEP; step += 11) {
             float gradient[DIM] = {(float)i * 0.001F, (float)step, -0.5F};
-            ck_assert_uint_eq(weir_table_apply(table, &handle, gradient, 1, step), 0);
+            ck_assert(table_case_train(table, key, gradient, step));
         }
     }
     return table;
@@ -74,7 +59,7 @@ static void begin_save(saved_t *saved, const char *name, uint32_t ps) {
         (weir_manifest_t){.step = STEP, .ps = ps, .files = saved->files, .file_count = ps};
 }
 
-static void save_shard(saved_t *saved, const weir_table_t *table, uint32_t index, uint32_t ps) {
+static void save_shard(saved_t *saved, weir_table_t *table, uint32_t index, uint32_t ps) {
     weir_error_t error = {0};
     ck_assert_msg(weir_snapshot_write(table, index, ps, STEP, saved->folder, &saved->files[index],
                                       &error) == WEIR_OK,
@@ -167,17 +152,15 @@ START_TEST(a_loaded_table_goes_on_as_if_it_had_never_stopped) {
         save_shard(&saved, table, 0, 1);
         ck_assert_int_eq(weir_snapshot_load(loaded, 0, 1, saved.folder, &saved.manifest, NULL),
                          WEIR_OK);
-        ck_assert_uint_eq(weir_table_rows(loaded), ROWS);
+        ck_assert_uint_eq(table_case_rows(loaded), ROWS);
         weir_table_t *both[2] = {table, loaded};
         static float values[2][ROWS * DIM];
         for (size_t t = 0; t < 2; t++) {
             for (size_t i = 0; i < ROWS; i++) {
                 weir_key_t key = key_of(i);
-                weir_row_handle_t handle;
                 float gradient[DIM] = {0.5F, -1e-3F, (float)i};
-                ck_assert_int_eq(weir_table_pull(both[t], &key, 1, &handle, NULL, NULL), WEIR_OK);
-                ck_assert_uint_eq(weir_table_apply(both[t], &handle, gradient, 1, STEP + 1), 0);
-                weir_table_peek(both[t], &key, 1, &values[t][i * DIM]);
+                ck_assert(table_case_train(both[t], key, gradient, STEP + 1));
+                table_case_peek(both[t], &key, 1, &values[t][i * DIM]);
             }
         }
         ck_assert_mem_eq(values[0], values[1], sizeof values[0]);
@@ -194,7 +177,7 @@ START_TEST(an_empty_table_is_saved_and_loaded) {
     save_shard(&saved, table, 0, 2);
     save_shard(&saved, table, 1, 2);
     ck_assert_int_eq(weir_snapshot_load(table, 2, 3, saved.folder, &saved.manifest, NULL), WEIR_OK);
-    ck_assert_uint_eq(weir_table_rows(table), 0);
+    ck_assert_uint_eq(table_case_rows(table), 0);
     weir_table_destroy(table);
 }
 END_TEST
@@ -223,7 +206,7 @@ END_TEST
 
 /* A file of four rows of sgd on server 0 of 4,096 (slots 0 to 3), as the fields say. */
 typedef struct {
-    const char *table, *dim, *optimizer, *first_slot, *slots, *step;
+    const char *table, *dim, *schema, *first_slot, *slots, *step;
     weir_key_t keys[4];
     uint64_t rows, width, value_rows, last_steps[4], counts[4], slot_offsets[5];
     float values[4 * DIM];
@@ -249,7 +232,7 @@ static void find_keys(weir_key_t keys[4]) {
 static forgery_t honest_file(void) {
     forgery_t forgery = {.table = "item",
                          .dim = "3",
-                         .optimizer = "sgd",
+                         .schema = ":3:float32:sgd",
                          .first_slot = "0",
                          .slots = "4",
                          .step = "40",
@@ -268,7 +251,7 @@ static void write_forgery(const forgery_t *forgery, const char *path) {
     const uint64_t rows[2] = {forgery->rows, 0}, values[2] = {forgery->value_rows, forgery->width};
     const uint64_t slots = 5;
     const char *metadata[][2] = {{"table", forgery->table},           {"dim", forgery->dim},
-                                 {"optimizer", forgery->optimizer},   {"slots", forgery->slots},
+                                 {"schema", forgery->schema},         {"slots", forgery->slots},
                                  {"first_slot", forgery->first_slot}, {"step", forgery->step}};
     ck_assert_int_eq(weir_tensor_writer_create(path, &writer, NULL), WEIR_OK);
     for (size_t i = 0; i < 6; i++) {
@@ -315,14 +298,14 @@ static weir_err_t load_forged(weir_error_t *error) {
     weir_table_t *table = create_table(WEIR_OPTIMIZER_SGD);
     weir_err_t err = weir_snapshot_load(table, 0, FORGED_PS, scratch.path, &manifest, error);
     if (err == WEIR_OK) {
-        ck_assert_uint_eq(weir_table_rows(table), 4);
+        ck_assert_uint_eq(table_case_rows(table), 4);
     }
     weir_table_destroy(table);
     return err;
 }
 
 /* One lie each. */
-static const char *const lies[] = {"table",       "dim",        "optimizer",      "first slot",
+static const char *const lies[] = {"table",       "dim",        "schema",         "first slot",
                                    "slots",       "step",       "step no number", "no metadata",
                                    "row order",   "wrong slot", "key twice",      "step ahead",
                                    "count",       "offset 0",   "offsets fall",   "offset last",
@@ -336,7 +319,7 @@ static bool tell_lie(forgery_t *forgery, size_t lie) {
     case 1:
         return (forgery->dim = "4") != NULL;
     case 2:
-        return (forgery->optimizer = "adamw") != NULL;
+        return (forgery->schema = ":3:float32:adamw") != NULL;
     case 3:
         return (forgery->first_slot = "4") != NULL;
     case 4:

@@ -1,0 +1,14 @@
+/* The tables of a model, as its configuration says: the same on servers and workers. */
+#ifndef WEIR_PS_MODEL_TABLES_H
+#define WEIR_PS_MODEL_TABLES_H
+
+#include "common/config.h"
+#include "ps/row.h"
+
+enum { WEIR_MODEL_MAX_TABLES = 8, WEIR_MODEL_ITEM_TABLE = 0 };
+
+/* Fill `schemas` in the order of their numbers; returns how many. Table 0 holds the items. */
+uint32_t weir_model_tables(const weir_config_t *config,
+                           weir_row_schema_t schemas[WEIR_MODEL_MAX_TABLES]);
+
+#endif

@@ -1,0 +1,112 @@
+#include "ps/row_store.h"
+
+#include "ps/arena.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A slab holds the records of 2^slab_bits rows, one after the other, behind them their metadata
+ * and behind that their flags: pulls read values only, so the rest stays out of their cache lines.
+ * Slabs are mapped whole and committed as rows are born, so a small table costs little and a slab
+ * can be large: a server with a terabyte of rows has some 20,000 mappings, under the kernel's limit
+ * of 65,530. */
+enum { SLAB_BYTES = 64 << 20 };
+
+/* Whole cache lines where that wastes an eighth at most: no record then shares a line. A record
+ * has room for the number of a vacant place. */
+static size_t choose_stride(size_t bytes) {
+    for (size_t alignment = 64; alignment > 16; alignment /= 2) {
+        size_t padded = (bytes + alignment - 1) / alignment * alignment;
+        if (padded - bytes <= bytes / 8) {
+            return padded;
+        }
+    }
+    return (bytes + 15) / 16 * 16;
+}
+
+void weir_row_store_init(weir_row_store_t *store, size_t record_bytes) {
+    *store = (weir_row_store_t){.record_bytes = record_bytes,
+                                .stride = choose_stride(record_bytes),
+                                .slab_bits = 3,
+                                .vacant = WEIR_ROW_NONE,
+                                .place_limit = WEIR_ROW_NONE};
+    size_t row = store->stride + sizeof(weir_row_metadata_t) + 1;
+    while (row << (store->slab_bits + 1) <= SLAB_BYTES) {
+        store->slab_bits++;
+    }
+    size_t rows = (size_t)1 << store->slab_bits;
+    store->slab_size = rows * (store->stride + sizeof(weir_row_metadata_t)) + rows / 8;
+}
+
+void weir_row_store_fini(weir_row_store_t *store) {
+    for (size_t i = 0; i < store->slab_count; i++) {
+        weir_arena_unmap(store->slabs[i], store->slab_size);
+    }
+    free(store->slabs);
+    *store = (weir_row_store_t){.slabs = NULL};
+}
+
+static bool add_slab(weir_row_store_t *store) {
+    if (store->slab_count == store->slab_capacity) {
+        size_t capacity = store->slab_capacity == 0 ? 16 : store->slab_capacity * 2;
+        char **slabs = realloc(store->slabs, capacity * sizeof *slabs);
+        if (slabs == NULL) {
+            return false;
+        }
+        store->slabs = slabs;
+        store->slab_capacity = capacity;
+    }
+    char *slab = weir_arena_map(store->slab_size);
+    if (slab == NULL) {
+        return false;
+    }
+    store->slabs[store->slab_count++] = slab;
+    return true;
+}
+
+bool weir_row_store_reserve(weir_row_store_t *store) {
+    if (store->vacant != WEIR_ROW_NONE) {
+        return true;
+    }
+    if (store->places >= store->place_limit) {
+        return false;
+    }
+    return store->places >> store->slab_bits < store->slab_count || add_slab(store);
+}
+
+weir_row_handle_t weir_row_store_acquire(weir_row_store_t *store) {
+    weir_row_handle_t handle = store->vacant;
+    if (handle == WEIR_ROW_NONE) {
+        handle = (weir_row_handle_t)store->places++;
+    } else {
+        memcpy(&store->vacant, weir_row_store_record(store, handle), sizeof store->vacant);
+    }
+    store->rows++;
+    *weir_row_store_metadata(store, handle) = (weir_row_metadata_t){.count = 0};
+    weir_row_store_set_flag(store, handle, false);
+    return handle;
+}
+
+void weir_row_store_release(weir_row_store_t *store, weir_row_handle_t handle) {
+    memcpy(weir_row_store_record(store, handle), &store->vacant, sizeof store->vacant);
+    store->vacant = handle;
+    store->rows--;
+}
+
+void weir_row_store_set_flag(weir_row_store_t *store, weir_row_handle_t handle, bool flag) {
+    size_t slab_rows = (size_t)1 << store->slab_bits, place = handle & (slab_rows - 1);
+    char *flags = store->slabs[handle >> store->slab_bits] +
+                  slab_rows * (store->stride + sizeof(weir_row_metadata_t));
+    unsigned char bit = (unsigned char)(1u << place % 8);
+    unsigned char *byte = (unsigned char *)flags + place / 8;
+    *byte = flag ? *byte | bit : (unsigned char)(*byte & ~bit);
+}
+
+size_t weir_row_store_row_bytes(const weir_row_store_t *store) {
+    return store->stride + sizeof(weir_row_metadata_t);
+}
+
+uint64_t weir_row_store_bytes(const weir_row_store_t *store) {
+    return store->places * weir_row_store_row_bytes(store) + store->places / 8 +
+           store->slab_capacity * sizeof *store->slabs;
+}

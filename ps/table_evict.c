@@ -1,0 +1,285 @@
+/* Who leaves a table when its memory budget is spent, and when (ps/table.h).
+ *
+ * A cell may hold its equal part of the row budget. Above 63/64 of that it is due: at the end of
+ * the next step the lowest rows by (score, hash) go, down to 15/16. The delay of one step makes it
+ * known, while that step is under way, which rows may vanish at its end. What is due follows from
+ * what a cell holds alone, so a table that was saved and restored goes on as if it had not been. */
+#include "ps/table_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    CELL_ROWS = 4096, /* a cell's limit at the most: what is looked through at once */
+    MIN_SLOT_ROWS = 4,
+    SWEEPS_PER_TTL = 4 /* times that every cell is swept for expired rows within one ttl */
+};
+
+typedef struct weir_table_victim {
+    uint64_t score; /* low goes first */
+    uint64_t hash;
+    weir_key_t key;
+    weir_row_handle_t handle;
+} victim_t;
+
+uint32_t weir_table_cell_bits(uint64_t rows) {
+    uint32_t bits = 0;
+    while (rows / WEIR_SLOT_COUNT >> bits > CELL_ROWS && bits < 20) {
+        bits++;
+    }
+    return bits;
+}
+
+weir_err_t weir_table_cells_init(weir_table_t *table, weir_error_t *error) {
+    uint32_t bits = weir_table_cell_bits(table->row_budget);
+    table->cells_of_all = (uint64_t)WEIR_SLOT_COUNT << bits;
+    table->first_cell = (uint64_t)table->options.first_slot << bits;
+    if (table->options.memory_budget == 0) {
+        return WEIR_OK;
+    }
+    if (table->row_budget < (uint64_t)MIN_SLOT_ROWS * WEIR_SLOT_COUNT) {
+        uint64_t row =
+            table->options.memory_budget / (table->row_budget == 0 ? 1 : table->row_budget);
+        weir_err_t err =
+            weir_errorf(error, WEIR_ERR_INVALID,
+                        "table %s: a memory budget of %llu bytes holds %llu rows, "
+                        "fewer than the %d at least",
+                        table->options.row.name, (unsigned long long)table->options.memory_budget,
+                        (unsigned long long)table->row_budget, MIN_SLOT_ROWS * WEIR_SLOT_COUNT);
+        weir_error_hint(error,
+                        "a row takes about %llu bytes; the budget is of all servers together",
+                        (unsigned long long)row);
+        return err;
+    }
+    size_t cells = weir_index_cells(&table->index);
+    table->touched = calloc(cells, sizeof *table->touched);
+    table->due = calloc(cells, sizeof *table->due);
+    table->touched_list = malloc(cells * sizeof *table->touched_list);
+    table->due_list = malloc(cells * sizeof *table->due_list);
+    if (table->touched == NULL || table->due == NULL || table->touched_list == NULL ||
+        table->due_list == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a table");
+    }
+    return WEIR_OK;
+}
+
+void weir_table_cells_fini(weir_table_t *table) {
+    free(table->touched);
+    free(table->due);
+    free(table->touched_list);
+    free(table->due_list);
+    free(table->victims);
+}
+
+void weir_table_touch_cell(weir_table_t *table, weir_key_t key) {
+    if (table->row_budget == 0) {
+        return;
+    }
+    uint32_t cell = weir_index_cell_of(&table->index, key);
+    if (!table->touched[cell]) {
+        table->touched[cell] = true;
+        table->touched_list[table->touched_count++] = cell;
+    }
+}
+
+/* Of all servers' cells, number c may hold floor((c + 1) B / C) - floor(c B / C) rows: B in all. */
+uint64_t weir_table_cell_limit(const weir_table_t *table, uint32_t cell) {
+    uint64_t number = table->first_cell + cell, cells = table->cells_of_all;
+    uint64_t whole = table->row_budget / cells, rest = table->row_budget % cells;
+    return whole + ((number + 1) * rest / cells - number * rest / cells);
+}
+
+/* ---- choice ---- */
+
+typedef struct {
+    weir_table_t *table;
+    size_t count;
+    uint64_t step;          /* expired at this step: victims */
+    uint64_t oldest_in_use; /* used then or later: none */
+    bool expired_only;
+} choice_t;
+
+static void consider(void *argument, weir_key_t key, uint32_t handle) {
+    choice_t *choice = argument;
+    weir_table_t *table = choice->table;
+    const weir_row_metadata_t *metadata = weir_row_store_metadata(&table->store, handle);
+    bool expired = weir_table_is_expired(table, metadata, choice->step);
+    if ((choice->expired_only && !expired) || metadata->last_step >= choice->oldest_in_use) {
+        return;
+    }
+    uint64_t used = metadata->last_step, updates = metadata->count;
+    uint64_t score =
+        table->options.eviction == WEIR_EVICTION_LRU ? used << 32 | updates : updates << 32 | used;
+    table->victims[choice->count++] = (victim_t){
+        .score = expired ? 0 : score, .hash = weir_hash64(key), .key = key, .handle = handle};
+}
+
+static bool goes_before(const victim_t *left, const victim_t *right) {
+    return left->score != right->score ? left->score < right->score : left->hash < right->hash;
+}
+
+/* The `wanted` lowest of `count` to the front (Hoare's selection; the order is total, so the choice
+ * does not depend on how they lay). */
+static void select_lowest(victim_t *victims, size_t count, size_t wanted) {
+    size_t low = 0, high = count;
+    while (high - low > 1 && wanted > low && wanted < high) {
+        victim_t pivot = victims[low + (high - low) / 2];
+        size_t i = low, j = high - 1;
+        for (;;) {
+            while (goes_before(&victims[i], &pivot)) {
+                i++;
+            }
+            while (goes_before(&pivot, &victims[j])) {
+                j--;
+            }
+            if (i >= j) {
+                break;
+            }
+            victim_t swap = victims[i];
+            victims[i++] = victims[j];
+            victims[j--] = swap;
+        }
+        if (wanted <= j + 1) {
+            high = j + 1;
+        } else {
+            low = j + 1;
+        }
+    }
+}
+
+static weir_err_t choose(weir_table_t *table, uint32_t cell, choice_t *choice,
+                         weir_error_t *error) {
+    size_t entries = weir_index_cell_entries(&table->index, cell);
+    if (entries > table->victim_capacity) {
+        victim_t *grown = realloc(table->victims, (entries + entries / 4) * sizeof *grown);
+        if (grown == NULL) {
+            return weir_errorf(error, WEIR_ERR_MEMORY, "table %s: out of memory to evict rows",
+                               table->options.row.name);
+        }
+        table->victims = grown;
+        table->victim_capacity = entries + entries / 4;
+    }
+    choice->count = 0;
+    weir_index_visit_cell(&table->index, cell, consider, choice);
+    return WEIR_OK;
+}
+
+/* ---- departure ---- */
+
+static weir_err_t write_cold(weir_table_t *table, size_t count, weir_error_t *error) {
+    size_t bytes = weir_table_cold_bytes(table), written = 0;
+    weir_err_t err = weir_table_reserve_cold(table, count, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const victim_t *victim = &table->victims[i];
+        if (victim->score == 0 && table->options.ttl != 0) {
+            continue; /* expired: nothing to keep. A live row's score holds its last step. */
+        }
+        char *record = table->cold_records + written * bytes;
+        memcpy(record, weir_row_store_record(&table->store, victim->handle),
+               table->layout.record_bytes);
+        memcpy(record + table->layout.record_bytes,
+               weir_row_store_metadata(&table->store, victim->handle), sizeof(weir_row_metadata_t));
+        table->cold_keys[written++] = victim->key;
+    }
+    return weir_table_put_cold(table, written, error);
+}
+
+/* The first `count` victims leave; to the cold store where there is one. */
+static weir_err_t evict(weir_table_t *table, size_t count, weir_error_t *error) {
+    weir_err_t err = table->cold == NULL ? WEIR_OK : write_cold(table, count, error);
+    if (err != WEIR_OK) {
+        return err; /* all rows are still in memory */
+    }
+    for (size_t i = 0; i < count; i++) {
+        weir_table_drop(table, table->victims[i].key, table->victims[i].handle);
+    }
+    return WEIR_OK;
+}
+
+static weir_err_t evict_cell(weir_table_t *table, uint32_t cell, uint64_t step,
+                             uint64_t oldest_in_use, weir_error_t *error) {
+    uint64_t limit = weir_table_cell_limit(table, cell), target = limit - (limit + 15) / 16;
+    uint64_t entries = weir_index_cell_entries(&table->index, cell);
+    choice_t choice = {.table = table, .step = step + 1, .oldest_in_use = oldest_in_use};
+    if (entries <= target) {
+        return WEIR_OK;
+    }
+    weir_err_t err = choose(table, cell, &choice, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    size_t wanted = (size_t)(entries - target);
+    size_t count = wanted < choice.count ? wanted : choice.count;
+    select_lowest(table->victims, choice.count, count);
+    err = evict(table, count, error);
+    table->stats.evicted += err == WEIR_OK ? count : 0;
+    return err;
+}
+
+static weir_err_t sweep_cell(weir_table_t *table, uint32_t cell, uint64_t step,
+                             uint64_t oldest_in_use, weir_error_t *error) {
+    choice_t choice = {
+        .table = table, .step = step + 1, .oldest_in_use = oldest_in_use, .expired_only = true};
+    weir_err_t err = choose(table, cell, &choice, error);
+    for (size_t i = 0; i < choice.count && err == WEIR_OK; i++) {
+        weir_table_drop(table, table->victims[i].key, table->victims[i].handle);
+        table->stats.expired++;
+    }
+    return err;
+}
+
+static weir_err_t sweep_some(weir_table_t *table, uint64_t step, uint64_t oldest_in_use,
+                             weir_error_t *error) {
+    uint64_t cells = weir_index_cells(&table->index);
+    uint64_t turns = (cells * SWEEPS_PER_TTL + table->options.ttl - 1) / table->options.ttl;
+    weir_err_t err = WEIR_OK;
+    for (uint64_t i = 0; i < (turns < cells ? turns : cells) && err == WEIR_OK; i++) {
+        err = sweep_cell(table, table->sweep, step, oldest_in_use, error);
+        table->sweep = table->sweep + 1 == cells ? 0 : table->sweep + 1;
+    }
+    return err;
+}
+
+void weir_table_mark_due(weir_table_t *table) {
+    for (uint32_t i = 0; i < table->touched_count; i++) {
+        uint32_t cell = table->touched_list[i];
+        uint64_t limit = weir_table_cell_limit(table, cell);
+        table->touched[cell] = false;
+        if (!table->due[cell] &&
+            weir_index_cell_entries(&table->index, cell) > limit - limit / 64) {
+            table->due[cell] = true;
+            table->due_list[table->due_count++] = cell;
+        }
+    }
+    table->touched_count = 0;
+}
+
+weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step, uint64_t oldest_in_use,
+                               weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    uint32_t due = table->due_count;
+    table->due_count = 0;
+    for (uint32_t i = 0; i < due; i++) {
+        uint32_t cell = table->due_list[i];
+        table->due[cell] = false;
+        if (err == WEIR_OK) {
+            err = evict_cell(table, cell, step, oldest_in_use, error);
+        }
+        /* Where rows in use could not go it is due again. */
+        if (!table->touched[cell]) {
+            table->touched[cell] = true;
+            table->touched_list[table->touched_count++] = cell;
+        }
+    }
+    weir_table_mark_due(table);
+    if (err == WEIR_OK && table->options.ttl != 0) {
+        err = sweep_some(table, step, oldest_in_use, error);
+    }
+    if (table->admission != NULL) {
+        weir_admission_end_step(table->admission, step);
+    }
+    return err;
+}

@@ -1,0 +1,123 @@
+/* What the files of ps/table*.c share. */
+#ifndef WEIR_PS_TABLE_INTERNAL_H
+#define WEIR_PS_TABLE_INTERNAL_H
+
+#include "ps/arena.h"
+#include "ps/cold_store.h"
+#include "ps/index.h"
+#include "ps/row_update.h"
+#include "ps/table.h"
+
+enum { WEIR_TABLE_BATCH = 256 /* keys that are found, then gathered */ };
+
+/* Keys whose cold rows are being read. */
+typedef struct {
+    weir_cold_ticket_t *ticket;
+    weir_key_t *keys; /* count of them; owned */
+    size_t count;
+} weir_table_fetch_t;
+
+struct weir_table {
+    weir_table_options_t options;
+    weir_row_layout_t layout;
+    weir_row_update_t update;
+    weir_arena_t arena; /* of the index */
+    weir_index_t index;
+    weir_row_store_t store;
+    weir_admission_t *admission; /* NULL: every key is admitted */
+    weir_cold_store_t *cold;     /* NULL: evicted rows are forgotten */
+    float *scratch;              /* 2 dim floats */
+    size_t ahead;                /* rows that are prefetched ahead of a gather */
+    weir_table_stats_t stats;    /* the counts of what happened */
+
+    /* Cells, ps/table_evict.c. */
+    uint64_t row_budget;    /* of all servers together; 0: no limit */
+    uint64_t cells_of_all;  /* cells of all servers */
+    uint64_t first_cell;    /* of them, the first of this table */
+    bool *touched;          /* by cell: rows were born there since the last end of a step */
+    bool *due;              /* by cell: evicted from at the end of the current step */
+    uint32_t *touched_list; /* the cells that are touched; capacity: all */
+    uint32_t *due_list;
+    uint32_t touched_count, due_count;
+    uint32_t sweep; /* the next cell to be swept for expired rows */
+
+    /* Scratch of evictions and of cold reads. */
+    struct weir_table_victim *victims;
+    size_t victim_capacity;
+    weir_key_t *cold_keys;
+    char *cold_records; /* of weir_table_cold_bytes each */
+    bool *cold_found;
+    size_t cold_capacity;
+    weir_table_fetch_t *fetches;
+    size_t fetch_count, fetch_capacity;
+    size_t restored; /* rows in cold_records that wait to be written, while a table is restored */
+    uint64_t both;   /* rows in memory whose key the cold store holds too: their flag is set */
+};
+
+/* A cold row: its record and its metadata. */
+static inline size_t weir_table_cold_bytes(const weir_table_t *table) {
+    return table->layout.record_bytes + sizeof(weir_row_metadata_t);
+}
+
+/* Whether a row is as if it had never been born. */
+static inline bool weir_table_is_expired(const weir_table_t *table,
+                                         const weir_row_metadata_t *metadata, uint64_t step) {
+    return table->options.ttl != 0 && metadata->last_step + table->options.ttl < step;
+}
+
+static inline uint32_t weir_table_saturate(uint64_t number) {
+    return number > UINT32_MAX ? UINT32_MAX : (uint32_t)number;
+}
+
+/* Every cache line that `bytes` > 0 from `start` touch. */
+static inline void weir_table_prefetch_lines(const void *start, size_t bytes) {
+    const char *line = (const char *)start - (uintptr_t)start % 64;
+    for (; line < (const char *)start + bytes; line += 64) {
+        __builtin_prefetch(line);
+    }
+}
+
+/* A place for a key that is not there, record undefined, metadata zero; everything that can fail
+ * comes first. */
+WEIR_MUST_USE weir_err_t weir_table_add(weir_table_t *table, weir_key_t key,
+                                        weir_row_handle_t *handle, weir_error_t *error);
+/* Forget a row that is in memory. */
+void weir_table_drop(weir_table_t *table, weir_key_t key, weir_row_handle_t handle);
+
+/* ---- ps/table_evict.c ---- */
+
+WEIR_MUST_USE weir_err_t weir_table_cells_init(weir_table_t *table, weir_error_t *error);
+void weir_table_cells_fini(weir_table_t *table);
+/* Cells that a budget of `rows` rows needs within a slot, as bits. */
+uint32_t weir_table_cell_bits(uint64_t rows);
+/* A row was added. */
+void weir_table_touch_cell(weir_table_t *table, weir_key_t key);
+/* What is due at the end of the next step, of the cells that gained rows. */
+void weir_table_mark_due(weir_table_t *table);
+/* Rows that a cell may hold. */
+uint64_t weir_table_cell_limit(const weir_table_t *table, uint32_t cell);
+
+/* ---- ps/table_cold.c ---- */
+
+/* Take into memory the rows of `keys` (distinct or not) whose handles are WEIR_ROW_NONE and that
+ * are cold; fill their handles. */
+WEIR_MUST_USE weir_err_t weir_table_warm(weir_table_t *table, const weir_key_t *keys, size_t count,
+                                         uint64_t step, weir_row_handle_t *handles,
+                                         weir_error_t *error);
+/* Values of those keys that have no row in memory (WEIR_ROW_NONE) and are cold; the others' stay.
+ */
+WEIR_MUST_USE weir_err_t weir_table_peek_cold(weir_table_t *table, const weir_key_t *keys,
+                                              size_t count, uint64_t step,
+                                              const weir_row_handle_t *handles, char *values,
+                                              weir_error_t *error);
+/* Take in what was read ahead. */
+WEIR_MUST_USE weir_err_t weir_table_finish_fetches(weir_table_t *table, weir_error_t *error);
+void weir_table_cold_fini(weir_table_t *table);
+/* Room for `count` cold rows in cold_keys, cold_records, cold_found. */
+WEIR_MUST_USE weir_err_t weir_table_reserve_cold(weir_table_t *table, size_t count,
+                                                 weir_error_t *error);
+/* Write the first `count` of cold_keys and cold_records. */
+WEIR_MUST_USE weir_err_t weir_table_put_cold(weir_table_t *table, size_t count,
+                                             weir_error_t *error);
+
+#endif
