@@ -110,7 +110,32 @@ static weir_err_t apply_environment(weir_config_t *config, weir_error_t *error) 
 }
 
 /* What a single row of the table cannot say. */
+static weir_err_t check_table(const weir_config_table_t *table, const char *section,
+                              weir_error_t *error) {
+    int64_t counters = table->admission_counters;
+    if (table->cold_folder[0] != '\0' && table->memory_mib == 0.0) {
+        weir_err_t err = weir_errorf(error, WEIR_ERR_INVALID,
+                                     "%s.cold_folder is set but %s.memory_mib is 0", section,
+                                     section);
+        weir_error_hint(error, "rows go to disk when they need more memory than that key allows");
+        return err;
+    }
+    if ((counters & (counters - 1)) != 0) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "%s.admission_counters: %lld is not a power of two", section,
+                           (long long)counters);
+    }
+    return WEIR_OK;
+}
+
 static weir_err_t check_together(const weir_config_t *config, weir_error_t *error) {
+    weir_err_t err = check_table(&config->sparse, "sparse", error);
+    if (err == WEIR_OK) {
+        err = check_table(&config->user, "user", error);
+    }
+    if (err != WEIR_OK) {
+        return err;
+    }
     int64_t wide = config->model.heads * 2 * (config->model.dqk + config->model.dv);
     if (wide > 65536) {
         return weir_errorf(

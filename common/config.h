@@ -57,6 +57,30 @@ typedef enum {
     WEIR_CONSISTENCY_COUNT
 } weir_consistency_t;
 
+/* One table of rows. */
+typedef struct {
+    int64_t optimizer; /* weir_optimizer_kind_t */
+    double learning_rate;
+    double beta1;
+    double beta2;
+    double epsilon;
+    double weight_decay;
+    int64_t initializer; /* weir_initializer_t */
+    double initial_sigma;
+    int64_t precision; /* weir_precision_t */
+    int64_t rounding;  /* 0: stochastic, 1: nearest */
+    double memory_mib; /* over all servers; 0: no limit */
+    int64_t eviction;  /* weir_eviction_kind_t */
+    int64_t ttl;       /* steps; 0: never */
+    int64_t admission; /* weir_admission_kind_t */
+    double admission_probability;
+    int64_t admission_threshold; /* steps */
+    int64_t admission_window;    /* steps; 0: never */
+    int64_t admission_counters;
+    char cold_folder[WEIR_CONFIG_TEXT];
+    double cold_cache_mib;
+} weir_config_table_t;
+
 /* Names match the keys: model.embedding_dim is model.embedding_dim. */
 typedef struct {
     struct {
@@ -87,15 +111,8 @@ typedef struct {
         double epsilon;
         double weight_decay;
     } dense;
-    struct {               /* table rows */
-        int64_t optimizer; /* weir_optimizer_kind_t */
-        double learning_rate;
-        double beta1;
-        double beta2;
-        double epsilon;
-        double weight_decay;
-        double initial_sigma; /* rows: normal truncated at two sigma */
-    } sparse;
+    weir_config_table_t sparse; /* of items */
+    weir_config_table_t user;   /* of users, with model.user_embedding */
     struct {
         int64_t seed;
         int64_t batch_users; /* users a global batch, over all workers */
@@ -144,7 +161,7 @@ WEIR_MUST_USE weir_err_t weir_config_to_yaml(const weir_config_t *config, char *
                                              weir_error_t *error);
 
 /* Equal configurations have equal digests. `model_only`: only what a checkpoint must agree with
- * (model.*, sparse.optimizer): a resume may change the rest. */
+ * (model.*, optimisers and precisions of tables): a resume may change the rest. */
 uint64_t weir_config_digest(const weir_config_t *config, bool model_only);
 
 /* One value as text by its dotted key, into `out`; false when there is no such key. */

@@ -12,6 +12,12 @@
 static const char *const sharing_names[] = {"token", "batch", NULL};
 static const char *const optimizer_names[] = {"sgd",   "adagrad",       "rowwise_adagrad",
                                               "adamw", "rowwise_adamw", NULL};
+static const char *const initializer_names[] = {"truncated_normal", "uniform", "constant", NULL};
+static const char *const precision_names[] = {"float32", "bf16",       "fp16",
+                                              "int8",    "split_bf16", NULL};
+static const char *const rounding_names[] = {"stochastic", "nearest", NULL};
+static const char *const eviction_names[] = {"lru", "lfu", NULL};
+static const char *const admission_names[] = {"all", "probability", "frequency", NULL};
 /* The metrics of worker/rank.h. */
 static const char *const metric_names[] = {"hr@1",    "hr@10",   "hr@50",    "hr@200", "ndcg@1",
                                            "ndcg@10", "ndcg@50", "ndcg@200", "mrr",    NULL};
@@ -101,6 +107,12 @@ static const char *const metric_names[] = {"hr@1",    "hr@10",   "hr@50",    "hr
      NULL,                                                                                         \
      roles,                                                                                        \
      help},
+
+/* Rows of common/config_table_keys.def: the section is a macro, expanded before it is quoted. */
+#define INTEGER_OF(section, ...) INTEGER(section, __VA_ARGS__)
+#define REAL_OF(section, ...) REAL(section, __VA_ARGS__)
+#define CHOICE_OF(section, ...) CHOICE(section, __VA_ARGS__)
+#define TEXT_OF(section, ...) TEXT(section, __VA_ARGS__)
 
 static const weir_config_key_t keys[] = {
 #include "common/config_keys.def"

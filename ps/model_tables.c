@@ -1,24 +1,35 @@
 #include "ps/model_tables.h"
 
-#include <string.h>
+#include <stdio.h>
 
-uint32_t weir_model_tables(const weir_config_t *config,
-                           weir_row_schema_t schemas[WEIR_MODEL_MAX_TABLES]) {
-    weir_row_schema_t *item = &schemas[WEIR_MODEL_ITEM_TABLE];
-    *item = (weir_row_schema_t){
-        .name = "item",
-        .table_id = WEIR_MODEL_ITEM_TABLE,
+static weir_row_schema_t schema_of(const weir_config_t *config, const weir_config_table_t *table,
+                                   const char *name, uint32_t number) {
+    weir_row_schema_t schema = {
+        .table_id = number,
         .seed = (uint64_t)config->train.seed,
         .segment_count = 1,
         .segments = {{.dim = (uint32_t)config->model.embedding_dim,
-                      .precision = WEIR_PRECISION_F32,
-                      .initializer = WEIR_INITIALIZER_TRUNCATED_NORMAL,
-                      .initial_scale = config->sparse.initial_sigma,
-                      .optimizer = {.kind = (weir_optimizer_kind_t)config->sparse.optimizer,
-                                    .learning_rate = config->sparse.learning_rate,
-                                    .beta1 = config->sparse.beta1,
-                                    .beta2 = config->sparse.beta2,
-                                    .epsilon = config->sparse.epsilon,
-                                    .weight_decay = config->sparse.weight_decay}}}};
+                      .precision = (weir_precision_t)table->precision,
+                      .plain_rounding = table->rounding != 0,
+                      .initializer = (weir_initializer_t)table->initializer,
+                      .initial_scale = table->initial_sigma,
+                      .optimizer = {.kind = (weir_optimizer_kind_t)table->optimizer,
+                                    .learning_rate = table->learning_rate,
+                                    .beta1 = table->beta1,
+                                    .beta2 = table->beta2,
+                                    .epsilon = table->epsilon,
+                                    .weight_decay = table->weight_decay}}}};
+    (void)snprintf(schema.name, sizeof schema.name, "%s", name);
+    return schema;
+}
+
+uint32_t weir_model_tables(const weir_config_t *config,
+                           weir_row_schema_t schemas[WEIR_MODEL_MAX_TABLES]) {
+    schemas[WEIR_MODEL_ITEM_TABLE] =
+        schema_of(config, &config->sparse, "item", WEIR_MODEL_ITEM_TABLE);
     return 1;
+}
+
+const weir_config_table_t *weir_model_table_config(const weir_config_t *config, uint32_t number) {
+    return number == WEIR_MODEL_ITEM_TABLE ? &config->sparse : &config->user;
 }

@@ -11,4 +11,7 @@ enum { WEIR_MODEL_MAX_TABLES = 8, WEIR_MODEL_ITEM_TABLE = 0 };
 uint32_t weir_model_tables(const weir_config_t *config,
                            weir_row_schema_t schemas[WEIR_MODEL_MAX_TABLES]);
 
+/* The configuration's section of a table. */
+const weir_config_table_t *weir_model_table_config(const weir_config_t *config, uint32_t number);
+
 #endif

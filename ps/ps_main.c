@@ -1,5 +1,6 @@
 /* weir-ps: one parameter server. Frames in, frames out, a snapshot when told. */
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/log.h"
 #include "proto/job.h"
 #include "ps/model_tables.h"
@@ -40,6 +41,35 @@ static void publish(process_t *process, weir_phase_t phase) {
     process->published = weir_clock_seconds();
 }
 
+static weir_err_t create_table(process_t *process, const weir_row_schema_t *schema,
+                               weir_error_t *error) {
+    weir_job_t *job = &process->job;
+    const weir_config_table_t *config = weir_model_table_config(&job->config, schema->table_id);
+    char cold[WEIR_PATH_MAX] = "", name[64];
+    weir_table_options_t options = {.row = *schema,
+                                    .first_slot = weir_slot_first(job->index, job->ps),
+                                    .end_slot = weir_slot_first(job->index + 1, job->ps),
+                                    .memory_budget = (uint64_t)(config->memory_mib * 1048576.0),
+                                    .eviction = (weir_eviction_kind_t)config->eviction,
+                                    .ttl = (uint64_t)config->ttl,
+                                    .admission = (weir_admission_kind_t)config->admission,
+                                    .admission_probability = config->admission_probability,
+                                    .admission_threshold = (uint32_t)config->admission_threshold,
+                                    .admission_window = (uint64_t)config->admission_window,
+                                    .admission_counters = (uint32_t)config->admission_counters,
+                                    .cold_cache = (uint64_t)(config->cold_cache_mib * 1048576.0)};
+    if (config->cold_folder[0] != '\0') {
+        /* Servers of one host, and tables of one server, have folders of their own. */
+        (void)snprintf(name, sizeof name, "%.31s.ps-%04u", schema->name, job->index);
+        weir_err_t err = weir_path_join(cold, sizeof cold, config->cold_folder, name, error);
+        if (err != WEIR_OK) {
+            return err;
+        }
+        options.cold_folder = cold;
+    }
+    return weir_table_create(&options, &process->tables[schema->table_id], error);
+}
+
 /* The tables of this server's slots, empty or as they were saved. */
 static weir_err_t create_tables(process_t *process, const weir_manifest_t *manifest,
                                 weir_error_t *error) {
@@ -48,10 +78,7 @@ static weir_err_t create_tables(process_t *process, const weir_manifest_t *manif
     uint32_t count = weir_model_tables(&job->config, schemas);
     weir_err_t err = WEIR_OK;
     for (uint32_t k = 0; k < count && err == WEIR_OK; k++) {
-        weir_table_options_t options = {.row = schemas[k],
-                                        .first_slot = weir_slot_first(job->index, job->ps),
-                                        .end_slot = weir_slot_first(job->index + 1, job->ps)};
-        err = weir_table_create(&options, &process->tables[k], error);
+        err = create_table(process, &schemas[k], error);
         if (err == WEIR_OK) {
             process->table_count++;
         }
