@@ -114,9 +114,9 @@ static weir_err_t check_table(const weir_config_table_t *table, const char *sect
                               weir_error_t *error) {
     int64_t counters = table->admission_counters;
     if (table->cold_folder[0] != '\0' && table->memory_mib == 0.0) {
-        weir_err_t err = weir_errorf(error, WEIR_ERR_INVALID,
-                                     "%s.cold_folder is set but %s.memory_mib is 0", section,
-                                     section);
+        weir_err_t err =
+            weir_errorf(error, WEIR_ERR_INVALID, "%s.cold_folder is set but %s.memory_mib is 0",
+                        section, section);
         weir_error_hint(error, "rows go to disk when they need more memory than that key allows");
         return err;
     }
