@@ -195,11 +195,10 @@ static weir_err_t begin_change(weir_cold_store_t *store, const weir_key_t *keys,
                                weir_error_t *error) {
     weir_err_t err = reserve(store, count, error);
     if (err == WEIR_OK) {
-        weir_cold_order(keys, count, store->order);
+        err = weir_cold_store_get(store, keys, count, store->present, NULL, error);
     }
-    for (size_t from = 0; from < count && err == WEIR_OK; from += WEIR_COLD_PIECE) {
-        size_t piece = count - from < WEIR_COLD_PIECE ? count - from : WEIR_COLD_PIECE;
-        err = weir_cold_read(store, store->order + from, piece, store->present, NULL, error);
+    if (err == WEIR_OK) {
+        weir_cold_order(keys, count, store->order);
     }
     return err;
 }
@@ -226,12 +225,8 @@ static bool is_last_of_key(const weir_cold_store_t *store, size_t i, size_t coun
     return i + 1 == count || store->order[i].hash != store->order[i + 1].hash;
 }
 
-weir_err_t weir_cold_store_put(weir_cold_store_t *store, const weir_key_t *keys,
-                               const void *records, size_t count, weir_error_t *error) {
-    weir_err_t err = begin_change(store, keys, count, error);
-    if (err != WEIR_OK || count == 0) {
-        return err;
-    }
+/* Add the ordered keys' records to the batch; returns how many of the keys are new. */
+static uint64_t add_records(const weir_cold_store_t *store, const char *records, size_t count) {
     uint64_t added = 0;
     char key[KEY_BYTES];
     for (size_t i = 0; i < count; i++) {
@@ -239,12 +234,37 @@ weir_err_t weir_cold_store_put(weir_cold_store_t *store, const weir_key_t *keys,
             size_t place = store->order[i].place;
             write_hash(store->order[i].hash, key);
             rocksdb_writebatch_put(store->batch, key, KEY_BYTES,
-                                   (const char *)records + place * store->record_bytes,
-                                   store->record_bytes);
+                                   records + place * store->record_bytes, store->record_bytes);
             added += !store->present[place];
         }
     }
-    return end_change(store, count, added, "write", error);
+    return added;
+}
+
+weir_err_t weir_cold_store_put(weir_cold_store_t *store, const weir_key_t *keys,
+                               const void *records, size_t count, weir_error_t *error) {
+    weir_err_t err = begin_change(store, keys, count, error);
+    if (err != WEIR_OK || count == 0) {
+        return err;
+    }
+    return end_change(store, count, add_records(store, records, count), "write", error);
+}
+
+weir_err_t weir_cold_store_replace(weir_cold_store_t *store, const weir_key_t *keys,
+                                   const void *records, size_t count, weir_error_t *error) {
+    weir_err_t err = reserve(store, count, error);
+#ifdef WEIR_CHECKED
+    err = err == WEIR_OK ? begin_change(store, keys, count, error) : err;
+    for (size_t i = 0; err == WEIR_OK && i < count; i++) {
+        WEIR_ASSERT(store->present[i]);
+    }
+#endif
+    if (err != WEIR_OK || count == 0) {
+        return err;
+    }
+    weir_cold_order(keys, count, store->order);
+    memset(store->present, true, count);
+    return end_change(store, count, add_records(store, records, count), "write", error);
 }
 
 weir_err_t weir_cold_store_remove(weir_cold_store_t *store, const weir_key_t *keys, size_t count,

@@ -11,8 +11,8 @@
 #include <stdatomic.h>
 
 enum {
-    WEIR_COLD_THREADS = 1, /* that read ahead */
-    WEIR_COLD_PIECE = 128, /* keys of one read from RocksDB */
+    WEIR_COLD_THREADS = 16, /* that read ahead */
+    WEIR_COLD_PIECE = 32,   /* keys of one read from RocksDB */
     WEIR_COLD_STAMP_BITS = 18
 };
 

@@ -51,7 +51,7 @@ typedef struct {
 typedef struct {
     weir_cold_store_t *store;
     oracle_row_t *oracle;
-    uint64_t rows;
+    uint64_t rows, replaced; /* what it holds; batches of keys that were all there */
     uint32_t dice;
     size_t chosen[MAX_BATCH];
     weir_key_t keys[MAX_BATCH];
@@ -92,6 +92,10 @@ static size_t choose_batch(model_t *model) {
 
 static void put_batch(model_t *model) {
     size_t count = choose_batch(model);
+    bool all_there = true;
+    for (size_t i = 0; i < count; i++) {
+        all_there = all_there && model->oracle[model->chosen[i]].there;
+    }
     for (size_t i = 0; i < count; i++) {
         oracle_row_t *row = &model->oracle[model->chosen[i]];
         for (size_t byte = 0; byte < RECORD; byte += 4) {
@@ -103,8 +107,12 @@ static void put_batch(model_t *model) {
         row->there = true;
     }
     weir_error_t error = {0};
-    weir_err_t err = weir_cold_store_put(model->store, model->keys, model->records, count, &error);
+    weir_err_t err =
+        all_there
+            ? weir_cold_store_replace(model->store, model->keys, model->records, count, &error)
+            : weir_cold_store_put(model->store, model->keys, model->records, count, &error);
     ck_assert_msg(err == WEIR_OK, "%s", error.message);
+    model->replaced += all_there;
 }
 
 static void remove_batch(model_t *model) {
@@ -183,6 +191,7 @@ static void check_rows_under(size_t cache) {
     }
     ck_assert_uint_gt(written, 4 * SMALL_BUFFER); /* reads were of files */
     ck_assert_uint_gt(model->rows, 0);
+    ck_assert_uint_gt(model->replaced, 0);
     ck_assert_uint_eq(check_slots(model, 0, WEIR_SLOT_COUNT), model->rows);
     uint64_t parts = check_slots(model, 0, 1) + check_slots(model, 1, 5000) +
                      check_slots(model, 5000, 5000) + check_slots(model, 5000, 16383) +
