@@ -10,11 +10,15 @@ enum { AHEAD_BYTES = 8 << 10 /* how far ahead of the gather rows are prefetched 
 /* Of the index, for each row: its entry at the load of steady growth. */
 enum { INDEX_BYTES = 17 };
 
-uint64_t weir_table_rows_in(const weir_row_schema_t *schema, uint64_t bytes) {
+double weir_table_row_bytes(const weir_row_schema_t *schema) {
     weir_row_layout_t layout = weir_row_layout(schema);
     weir_row_store_t store;
     weir_row_store_init(&store, layout.record_bytes);
-    return bytes / (weir_row_store_row_bytes(&store) + INDEX_BYTES);
+    return (double)weir_row_store_row_bytes(&store) + INDEX_BYTES;
+}
+
+uint64_t weir_table_rows_in(const weir_row_schema_t *schema, uint64_t bytes) {
+    return (uint64_t)((double)bytes / weir_table_row_bytes(schema));
 }
 
 static weir_err_t check_options(const weir_table_options_t *options, weir_error_t *error) {

@@ -65,7 +65,9 @@ typedef struct {
 } weir_table_stats_t;
 weir_table_stats_t weir_table_stats(const weir_table_t *table);
 
-/* Rows that fit into `bytes` of memory, with all that belongs to them. */
+/* Memory that a row takes in a large table, with all that belongs to it. */
+double weir_table_row_bytes(const weir_row_schema_t *schema);
+/* Rows that fit into `bytes` of memory. */
 uint64_t weir_table_rows_in(const weir_row_schema_t *schema, uint64_t bytes);
 
 /* Find or give birth at `step`: `handles` (count; WEIR_ROW_NONE where a key was not admitted) and
