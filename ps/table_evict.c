@@ -166,7 +166,8 @@ static weir_err_t choose(weir_table_t *table, uint32_t cell, choice_t *choice,
 
 /* ---- departure ---- */
 
-static weir_err_t write_cold(weir_table_t *table, size_t count, weir_error_t *error) {
+/* To the cold store: the victims whose key it holds (`there`) or does not. */
+static weir_err_t write_cold(weir_table_t *table, size_t count, bool there, weir_error_t *error) {
     size_t bytes = weir_table_cold_bytes(table), written = 0;
     weir_err_t err = weir_table_reserve_cold(table, count, error);
     if (err != WEIR_OK) {
@@ -174,24 +175,31 @@ static weir_err_t write_cold(weir_table_t *table, size_t count, weir_error_t *er
     }
     for (size_t i = 0; i < count; i++) {
         const victim_t *victim = &table->victims[i];
-        if (victim->score == 0 && table->options.ttl != 0) {
-            continue; /* expired: nothing to keep. A live row's score holds its last step. */
+        if (weir_row_store_flag(&table->store, victim->handle) != there ||
+            (victim->score == 0 && table->options.ttl != 0)) {
+            continue; /* score 0: expired. That of a live row holds its last step. */
         }
         char *record = table->cold_records + written * bytes;
         memcpy(record, weir_row_store_record(&table->store, victim->handle),
                table->layout.record_bytes);
         memcpy(record + table->layout.record_bytes,
-               weir_row_store_metadata(&table->store, victim->handle), sizeof(weir_row_metadata_t));
+               weir_row_store_metadata(&table->store, victim->handle),
+               sizeof(weir_row_metadata_t));
         table->cold_keys[written++] = victim->key;
     }
-    return weir_table_put_cold(table, written, error);
+    return weir_table_put_cold(table, written, there, error);
 }
 
 /* The first `count` victims leave; to the cold store where there is one. */
 static weir_err_t evict(weir_table_t *table, size_t count, weir_error_t *error) {
-    weir_err_t err = table->cold == NULL ? WEIR_OK : write_cold(table, count, error);
-    if (err != WEIR_OK) {
-        return err; /* all rows are still in memory */
+    if (table->cold != NULL) {
+        weir_err_t err = write_cold(table, count, false, error);
+        if (err == WEIR_OK) {
+            err = write_cold(table, count, true, error);
+        }
+        if (err != WEIR_OK) {
+            return err; /* all rows are still in memory */
+        }
     }
     for (size_t i = 0; i < count; i++) {
         weir_table_drop(table, table->victims[i].key, table->victims[i].handle);

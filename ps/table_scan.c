@@ -229,5 +229,5 @@ weir_err_t weir_table_end_restore(weir_table_t *table, weir_error_t *error) {
     size_t count = table->restored;
     table->restored = 0;
     weir_table_mark_due(table);
-    return count == 0 ? WEIR_OK : weir_table_put_cold(table, count, error);
+    return count == 0 ? WEIR_OK : weir_table_put_cold(table, count, false, error);
 }

@@ -52,8 +52,7 @@ static const struct argp_option options[] = {
     {"skew", OPTION_SKEW, "X", 0, "exponent of the items' popularity; default 0.99", 0},
     {"network", OPTION_NETWORK, "SIZE", 0, "bytes a second of one node, one way; default 10GB", 0},
     {"disk", OPTION_DISK, "SIZE", 0, "bytes a second that a server writes; default: measured", 0},
-    {"scratch", OPTION_SCRATCH, "FOLDER", 0, "where to measure it; default: the current folder",
-     0},
+    {"scratch", OPTION_SCRATCH, "FOLDER", 0, "where to measure it; default: the current folder", 0},
     {"simulate", OPTION_SIMULATE, "N", 0,
      "drive the real table with 1/N of the rows and compare its memory with the plan: fails when "
      "they differ by more than 3%",
@@ -75,8 +74,8 @@ static double parse_size(const char *name, const char *text, struct argp_state *
     static const struct {
         const char *unit;
         double bytes;
-    } units[] = {{"", 1.0},       {"B", 1.0},      {"MiB", 0x1p20}, {"GiB", 0x1p30},
-                 {"TiB", 0x1p40}, {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12}};
+    } units[] = {{"", 1.0},       {"B", 1.0},  {"MiB", 0x1p20}, {"GiB", 0x1p30},
+                 {"TiB", 0x1p40}, {"MB", 1e6}, {"GB", 1e9},     {"TB", 1e12}};
     char *end = NULL;
     double value = strtod(text, &end);
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
@@ -191,8 +190,9 @@ static void print_plan(const weir_plan_input_t *input, const weir_plan_t *plan) 
                  weir_human_count(round(plan->server_keys), b));
     (void)printf("network      %s a step for a worker, %s for a server\n",
                  weir_human_bytes(plan->worker_bytes, a), weir_human_bytes(plan->server_bytes, b));
-    (void)printf("a server     %.2f ms a step to pull and update on one core, %.2f ms on the wire\n",
-                 1e3 * plan->compute_seconds, 1e3 * plan->network_seconds);
+    (void)printf(
+        "a server     %.2f ms a step to pull and update on one core, %.2f ms on the wire\n",
+        1e3 * plan->compute_seconds, 1e3 * plan->network_seconds);
     (void)printf("checkpoint   %s, written in %s by all servers at once\n",
                  weir_human_bytes(plan->checkpoint_bytes, a),
                  weir_human_seconds(plan->checkpoint_seconds, b));
@@ -213,11 +213,12 @@ static double error_of(const weir_plan_simulation_t *simulation) {
 static void print_simulation(const weir_plan_simulation_t *s, bool json) {
     char a[32], b[32], c[32], d[32];
     if (json) {
-        (void)printf(", \"simulation\": {\"rows\": %llu, \"draws\": %llu, \"planned_bytes\": %.17g, "
-                     "\"accounted_bytes\": %.17g, \"resident_bytes\": %.17g, \"error\": %.4f, "
-                     "\"seconds\": %.4g}",
-                     (unsigned long long)s->rows, (unsigned long long)s->draws, s->planned,
-                     s->accounted, s->resident, error_of(s), s->seconds);
+        (void)printf(
+            ", \"simulation\": {\"rows\": %llu, \"draws\": %llu, \"planned_bytes\": %.17g, "
+            "\"accounted_bytes\": %.17g, \"resident_bytes\": %.17g, \"error\": %.4f, "
+            "\"seconds\": %.4g}",
+            (unsigned long long)s->rows, (unsigned long long)s->draws, s->planned, s->accounted,
+            s->resident, error_of(s), s->seconds);
         return;
     }
     (void)printf("simulated    %s rows after %s draws: planned %s, by the table's count %s",
@@ -232,8 +233,8 @@ static weir_err_t run(arguments_t *arguments, weir_error_t *error) {
     weir_row_schema_t schemas[WEIR_MODEL_MAX_TABLES];
     weir_plan_input_t *input = &arguments->input;
     weir_plan_simulation_t simulation = {.rows = 0};
-    weir_err_t err = weir_config_load(arguments->config, arguments->sets, arguments->set_count,
-                                      &config, error);
+    weir_err_t err =
+        weir_config_load(arguments->config, arguments->sets, arguments->set_count, &config, error);
     if (err != WEIR_OK) {
         return err;
     }
@@ -248,9 +249,9 @@ static weir_err_t run(arguments_t *arguments, weir_error_t *error) {
     }
     err = weir_plan_measure(item, arguments->scratch, &input->constants, error);
     if (err == WEIR_OK && arguments->scale > 0.0) {
-        err = weir_plan_simulate(item, input->rows, input->skew,
-                                 (uint64_t)ceil(input->rows / arguments->scale), &simulation,
-                                 error);
+        err =
+            weir_plan_simulate(item, input->rows, input->skew,
+                               (uint64_t)ceil(input->rows / arguments->scale), &simulation, error);
     }
     if (err != WEIR_OK) {
         return err;

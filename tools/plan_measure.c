@@ -180,8 +180,8 @@ static zipf_t make_zipf(double n, double s) {
 }
 
 static double uniform_of(zipf_t *zipf) {
-    weir_philox_t random = weir_philox(zipf->key, (uint32_t)zipf->drawn,
-                                       (uint32_t)(zipf->drawn >> 32), 0, 0);
+    weir_philox_t random =
+        weir_philox(zipf->key, (uint32_t)zipf->drawn, (uint32_t)(zipf->drawn >> 32), 0, 0);
     zipf->drawn++;
     return ((double)((uint64_t)random.word[0] << 21 ^ random.word[1] >> 11) + 0.5) * 0x1p-53;
 }

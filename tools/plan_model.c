@@ -12,14 +12,21 @@ static double power_integral(double s, double a, double b) {
 }
 
 double weir_plan_distinct(double n, double skew, double draws) {
-    enum { STEPS = 20000 };
+    enum { STEPS = 20000, ALONE = 1000 /* ranks that are summed one by one */ };
     if (n < 1.0 || draws <= 0.0) {
         return 0.0;
     }
-    /* Rank k stands for [k - 1/2, k + 1/2]; its chance to be drawn is 1 - exp(-draws p(k)). */
-    double low = 0.5, high = n + 0.5, total = power_integral(skew, low, high), distinct = 0.0;
+    double alone = fmin(floor(n), ALONE), low = alone + 0.5, high = n + 0.5;
+    double total = low < high ? power_integral(skew, low, high) : 0.0, distinct = 0.0;
+    for (double k = 1.0; k <= alone; k++) {
+        total += pow(k, -skew);
+    }
+    for (double k = 1.0; k <= alone; k++) {
+        distinct += -expm1(-draws * pow(k, -skew) / total);
+    }
+    /* Beyond, rank k stands for [k - 1/2, k + 1/2]. */
     double ratio = pow(high / low, 1.0 / STEPS);
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < STEPS && low < high; i++) {
         double end = low * ratio, middle = sqrt(low * end);
         distinct += (end - low) * -expm1(-draws * pow(middle, -skew) / total);
         low = end;
@@ -55,13 +62,13 @@ weir_plan_t weir_plan_make(const weir_config_t *config, const weir_row_schema_t 
     plan.fits = plan.server_memory <= room && plan.servers <= WEIR_SLOT_COUNT;
     plan.keys = keys_of_worker(config, input);
     plan.server_keys = plan.keys * input->workers / plan.servers;
-    double row_traffic = KEY_BYTES + layout.value_bytes + layout.dim * sizeof(float);
+    double row_traffic = KEY_BYTES + layout.value_bytes + layout.dim * 4.0;
     plan.worker_bytes = plan.keys * row_traffic;
     plan.server_bytes = plan.server_keys * row_traffic;
     plan.compute_seconds =
         plan.server_keys / constants->pulled_rows + plan.server_keys / constants->updated_rows;
     /* The larger way of the two: keys and gradients in, or rows out. */
-    double in = KEY_BYTES + layout.dim * sizeof(float), out = layout.value_bytes;
+    double in = KEY_BYTES + layout.dim * 4.0, out = layout.value_bytes;
     plan.network_seconds = plan.server_keys * (in > out ? in : out) / constants->network;
     plan.step_seconds = plan.compute_seconds + plan.network_seconds;
     plan.checkpoint_bytes = input->rows * (layout.record_bytes + SNAPSHOT_BYTES);

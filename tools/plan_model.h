@@ -1,9 +1,9 @@
 /* What a model of a given size needs: servers, memory, network and time, from what it is made of
  * and from constants measured on a machine. Arithmetic alone; all sizes in bytes, times in seconds.
  *
- * N rows of table `item`; W workers with B / W users of a global batch each, of L events on average,
- * and R negatives a token. A worker's keys of a step: the distinct ones of B L / W draws by
- * popularity (rank^-skew) and of B L R / W draws, uniform over the rows. */
+ * N rows of table `item`; W workers with B / W users of a global batch each, of L events on
+ * average, and R negatives a token. A worker's keys of a step: the distinct ones of B L / W draws
+ * by popularity (rank^-skew) and of B L R / W draws, uniform over the rows. */
 #ifndef WEIR_TOOLS_PLAN_MODEL_H
 #define WEIR_TOOLS_PLAN_MODEL_H
 
@@ -22,7 +22,7 @@ typedef struct {
 typedef struct {
     double rows;
     double node_memory;
-    double usable; /* fraction of it that rows may take */
+    double usable;           /* fraction of it that rows may take */
     double servers, workers; /* servers 0: as few as fit */
     double mean_length, skew;
     weir_plan_constants_t constants;
@@ -34,13 +34,13 @@ typedef struct {
     double servers; /* as given, or as few as fit */
     bool fits;
     double server_memory, server_rows;
-    double keys;          /* distinct keys of one worker in a step */
-    double server_keys;   /* rows that one server answers in a step */
-    double worker_bytes;  /* that one worker sends and receives in a step, rows alone */
-    double server_bytes;  /* that one server does */
+    double keys;         /* distinct keys of one worker in a step */
+    double server_keys;  /* rows that one server answers in a step */
+    double worker_bytes; /* that one worker sends and receives in a step, rows alone */
+    double server_bytes; /* that one server does */
     double compute_seconds, network_seconds, step_seconds; /* of a server in a step; the floor of a
                                                               step that hides nothing */
-    double checkpoint_bytes, checkpoint_seconds; /* of all; all servers writing at once */
+    double checkpoint_bytes, checkpoint_seconds;           /* of all; all servers writing at once */
 } weir_plan_t;
 
 weir_plan_t weir_plan_make(const weir_config_t *config, const weir_row_schema_t *schema,
