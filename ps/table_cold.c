@@ -37,8 +37,7 @@ weir_err_t weir_table_reserve_cold(weir_table_t *table, size_t count, weir_error
     return WEIR_OK;
 }
 
-weir_err_t weir_table_put_cold(weir_table_t *table, size_t count, bool there,
-                               weir_error_t *error) {
+weir_err_t weir_table_put_cold(weir_table_t *table, size_t count, bool there, weir_error_t *error) {
     table->stats.cold_writes += count;
     return there ? weir_cold_store_replace(table->cold, table->cold_keys, table->cold_records,
                                            count, error)

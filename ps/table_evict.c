@@ -166,6 +166,11 @@ static weir_err_t choose(weir_table_t *table, uint32_t cell, choice_t *choice,
 
 /* ---- departure ---- */
 
+/* Expired rows leave no trace. (The score of a row that is alive holds its last step.) */
+static bool is_forgotten(const weir_table_t *table, const victim_t *victim) {
+    return table->options.ttl != 0 && victim->score == 0;
+}
+
 /* To the cold store: the victims whose key it holds (`there`) or does not. */
 static weir_err_t write_cold(weir_table_t *table, size_t count, bool there, weir_error_t *error) {
     size_t bytes = weir_table_cold_bytes(table), written = 0;
@@ -176,18 +181,25 @@ static weir_err_t write_cold(weir_table_t *table, size_t count, bool there, weir
     for (size_t i = 0; i < count; i++) {
         const victim_t *victim = &table->victims[i];
         if (weir_row_store_flag(&table->store, victim->handle) != there ||
-            (victim->score == 0 && table->options.ttl != 0)) {
-            continue; /* score 0: expired. That of a live row holds its last step. */
+            is_forgotten(table, victim)) {
+            continue;
         }
         char *record = table->cold_records + written * bytes;
         memcpy(record, weir_row_store_record(&table->store, victim->handle),
                table->layout.record_bytes);
         memcpy(record + table->layout.record_bytes,
-               weir_row_store_metadata(&table->store, victim->handle),
-               sizeof(weir_row_metadata_t));
+               weir_row_store_metadata(&table->store, victim->handle), sizeof(weir_row_metadata_t));
         table->cold_keys[written++] = victim->key;
     }
-    return weir_table_put_cold(table, written, there, error);
+    err = weir_table_put_cold(table, written, there, error);
+    for (size_t i = 0; i < count && err == WEIR_OK && !there; i++) {
+        if (!is_forgotten(table, &table->victims[i]) &&
+            !weir_row_store_flag(&table->store, table->victims[i].handle)) {
+            weir_row_store_set_flag(&table->store, table->victims[i].handle, true);
+            table->both++;
+        }
+    }
+    return err;
 }
 
 /* The first `count` victims leave; to the cold store where there is one. */

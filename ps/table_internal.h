@@ -116,7 +116,8 @@ void weir_table_cold_fini(weir_table_t *table);
 /* Room for `count` cold rows in cold_keys, cold_records, cold_found. */
 WEIR_MUST_USE weir_err_t weir_table_reserve_cold(weir_table_t *table, size_t count,
                                                  weir_error_t *error);
-/* Write the first `count` of cold_keys and cold_records; `there`: the store holds all of these keys. */
+/* Write the first `count` of cold_keys and cold_records; `there`: the store holds all of these
+ * keys. */
 WEIR_MUST_USE weir_err_t weir_table_put_cold(weir_table_t *table, size_t count, bool there,
                                              weir_error_t *error);
 
