@@ -109,6 +109,25 @@ static weir_err_t apply_environment(weir_config_t *config, weir_error_t *error) 
     return WEIR_OK;
 }
 
+static weir_err_t check_consistency(const weir_config_t *config, weir_error_t *error) {
+    bool ssp = config->train.consistency == WEIR_CONSISTENCY_SSP;
+    long long staleness = (long long)config->train.staleness;
+    if (ssp && staleness == 0) {
+        weir_err_t code = weir_errorf(error, WEIR_ERR_INVALID,
+                                      "train.consistency is ssp but train.staleness is 0");
+        weir_error_hint(error, "ssp with no step missed is bsp");
+        return code;
+    }
+    if (!ssp && staleness > 0) {
+        weir_err_t code =
+            weir_errorf(error, WEIR_ERR_INVALID,
+                        "train.staleness is %lld but train.consistency is not ssp", staleness);
+        weir_error_hint(error, "bsp misses no step, asp has no bound");
+        return code;
+    }
+    return WEIR_OK;
+}
+
 /* What a single row of the table cannot say. */
 static weir_err_t check_table(const weir_config_table_t *table, const char *section,
                               weir_error_t *error) {
@@ -169,7 +188,7 @@ static weir_err_t check_together(const weir_config_t *config, weir_error_t *erro
                            "cluster.heartbeat %g must be at most half of cluster.timeout %g",
                            config->cluster.heartbeat, config->cluster.timeout);
     }
-    return WEIR_OK;
+    return check_consistency(config, error);
 }
 
 /* The sources after the file, then the checks; `config` is replaced when all is well. */

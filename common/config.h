@@ -96,8 +96,9 @@ typedef struct {
         int64_t output_length;       /* N = max_sequence_length + output_length */
         double input_dropout;
         double layer_dropout;
-        bool position_bias; /* pos[] in the attention score */
-        bool time_bias;     /* time[] in the attention score */
+        bool position_bias;  /* pos[] in the attention score */
+        bool time_bias;      /* time[] in the attention score */
+        bool user_embedding; /* a row for each user, added to the input of its tokens */
     } model;
     struct {
         int64_t negatives; /* R */
@@ -121,6 +122,9 @@ typedef struct {
         int64_t log_every;        /* steps between lines */
         int64_t checkpoint_every; /* steps; 0: only at the end and on request */
         int64_t keep_checkpoints; /* newest kept beside best and latest */
+        int64_t consistency;      /* weir_consistency_t */
+        int64_t staleness;        /* ssp: steps that a pull may miss; else 0 */
+        int64_t pull_ahead;       /* pulls sent before their turn */
     } train;
     struct {
         int64_t every_epochs; /* 0: not by epoch */

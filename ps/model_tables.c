@@ -27,7 +27,12 @@ uint32_t weir_model_tables(const weir_config_t *config,
                            weir_row_schema_t schemas[WEIR_MODEL_MAX_TABLES]) {
     schemas[WEIR_MODEL_ITEM_TABLE] =
         schema_of(config, &config->sparse, "item", WEIR_MODEL_ITEM_TABLE);
-    return 1;
+    if (!config->model.user_embedding) {
+        return 1;
+    }
+    schemas[WEIR_MODEL_USER_TABLE] =
+        schema_of(config, &config->user, "user", WEIR_MODEL_USER_TABLE);
+    return 2;
 }
 
 const weir_config_table_t *weir_model_table_config(const weir_config_t *config, uint32_t number) {

@@ -105,6 +105,9 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
                                          .first_worker_rank = job->first_worker_rank,
                                          .workers = job->workers,
                                          .step = manifest.step,
+                                         .consistency =
+                                             (weir_consistency_t)job->config.train.consistency,
+                                         .staleness = (uint32_t)job->config.train.staleness,
                                          .send = send_answer,
                                          .argument = process};
         err = weir_server_create(&options, process->tables, process->table_count, &process->server,

@@ -46,6 +46,8 @@ START_TEST(defaults_are_the_published_hstu_on_ml_1m) {
     ck_assert(config.model.position_bias && config.model.time_bias);
     ck_assert_str_eq(config.eval.metric, "ndcg@10");
     ck_assert_int_eq(config.train.epochs, 101);
+    ck_assert_int_eq(config.train.consistency, WEIR_CONSISTENCY_BSP);
+    ck_assert(!config.model.user_embedding);
 }
 END_TEST
 
@@ -60,6 +62,16 @@ START_TEST(every_default_is_a_value_of_its_key) {
         ck_assert_msg(load_set(set, &config) == WEIR_OK, "%s: %s", set, error.message);
         ck_assert_mem_eq(&config, &defaults, sizeof config);
     }
+}
+END_TEST
+
+START_TEST(bounded_staleness_is_taken) {
+    weir_config_t config;
+    const char *yaml = "train: {staleness: 62, consistency: ssp, pull_ahead: 8}\n";
+    ck_assert_msg(load(yaml, &config) == WEIR_OK, "%s", error.message);
+    ck_assert_int_eq(config.train.consistency, WEIR_CONSISTENCY_SSP);
+    ck_assert_int_eq(config.train.staleness, 62);
+    ck_assert_int_eq(config.train.pull_ahead, 8);
 }
 END_TEST
 
@@ -170,6 +182,9 @@ START_TEST(checks_span_keys) {
     refuse("eval:\n  patience: 3\n  validation: true\n  every_epochs: 0\n", "eval.every_steps",
            "nothing to wait for");
     refuse("cluster:\n  timeout: 1\n  heartbeat: 1\n", "cluster.heartbeat", "cluster.timeout");
+    refuse("train: {consistency: ssp}\n", "ssp", "train.staleness");
+    refuse("train: {staleness: 2}\n", "train.staleness", "ssp");
+    refuse("train: {staleness: 1, consistency: asp}\n", "train.staleness", "ssp");
 }
 END_TEST
 
@@ -310,6 +325,7 @@ static Suite *suite(void) {
     TCase *t = tcase_create("config");
     tcase_add_test(t, defaults_are_the_published_hstu_on_ml_1m);
     tcase_add_test(t, every_default_is_a_value_of_its_key);
+    tcase_add_test(t, bounded_staleness_is_taken);
     tcase_add_test(t, a_file_sets_values_of_every_type);
     tcase_add_test(t, an_unknown_key_names_its_line_and_the_nearest_key);
     tcase_add_test(t, wrong_types_are_refused_with_what_was_expected);
