@@ -1,5 +1,6 @@
 #include "worker/evaluate.h"
 
+#include "ps/model_tables.h"
 #include "worker/key_set.h"
 
 #include <stdlib.h>
@@ -26,6 +27,7 @@ typedef struct {
     int64_t *items, *times, *next_times;
     uint32_t *rows;
     float *values, *inputs, *outputs; /* U x D, T x D, T x D */
+    float *user_rows;                 /* batch_users x D; NULL without model.user_embedding */
     weir_key_set_t *keys;
 } evaluation_t;
 
@@ -118,9 +120,14 @@ static weir_err_t reserve_batch(evaluation_t *evaluation, weir_error_t *error) {
     evaluation->values = calloc(piece * dim, sizeof(float));
     evaluation->inputs = calloc(tokens * dim, sizeof(float));
     evaluation->outputs = calloc(tokens * dim, sizeof(float));
-    if (evaluation->offsets == NULL || evaluation->items == NULL || evaluation->times == NULL ||
-        evaluation->next_times == NULL || evaluation->rows == NULL || evaluation->values == NULL ||
-        evaluation->inputs == NULL || evaluation->outputs == NULL) {
+    bool users = evaluation->parts->config->model.user_embedding;
+    if (users) {
+        evaluation->user_rows = calloc(evaluation->batch_users * dim, sizeof(float));
+    }
+    if ((users && evaluation->user_rows == NULL) || evaluation->offsets == NULL ||
+        evaluation->items == NULL || evaluation->times == NULL || evaluation->next_times == NULL ||
+        evaluation->rows == NULL || evaluation->values == NULL || evaluation->inputs == NULL ||
+        evaluation->outputs == NULL) {
         weir_err_t err =
             weir_errorf(error, WEIR_ERR_MEMORY, "no memory to evaluate %zu tokens at once", tokens);
         weir_error_hint(error, "a smaller eval.batch_users needs less");
@@ -141,8 +148,8 @@ static weir_err_t peek_items(evaluation_t *evaluation, const int64_t *items, siz
     }
     weir_key_set_rows(evaluation->keys, items, count, evaluation->rows);
     const weir_key_t *keys = weir_key_set_keys(evaluation->keys, &distinct);
-    return weir_ps_client_peek(evaluation->parts->client, 0, keys, distinct, evaluation->values,
-                               error);
+    return weir_ps_client_peek(evaluation->parts->client, WEIR_MODEL_ITEM_TABLE, keys, distinct,
+                               evaluation->values, error);
 }
 
 /* Encode the histories of users [begin, end) and keep their last tokens. */
@@ -162,6 +169,11 @@ static weir_err_t encode_batch(evaluation_t *evaluation, const float *parameters
     }
     evaluation->offsets[end - begin] = tokens;
     weir_err_t err = peek_items(evaluation, evaluation->items, tokens, error);
+    if (err == WEIR_OK && evaluation->user_rows != NULL) {
+        err = weir_ps_client_peek(evaluation->parts->client, WEIR_MODEL_USER_TABLE,
+                                  evaluation->users + begin, end - begin, evaluation->user_rows,
+                                  error);
+    }
     if (err != WEIR_OK) {
         return err;
     }
@@ -173,7 +185,8 @@ static weir_err_t encode_batch(evaluation_t *evaluation, const float *parameters
                                    .tokens = tokens,
                                    .offsets = evaluation->offsets,
                                    .times = evaluation->times,
-                                   .next_times = evaluation->next_times};
+                                   .next_times = evaluation->next_times,
+                                   .user_rows = evaluation->user_rows};
     weir_forward_mode_t mode = {.train = false};
     err = weir_hstu_forward(evaluation->parts->hstu, parameters, &batch, evaluation->inputs, mode,
                             evaluation->outputs, error);
@@ -223,8 +236,8 @@ static weir_err_t count_better(evaluation_t *evaluation, const float *scores, we
         for (size_t i = 0; i < count; i++) {
             keys[i] = first + i;
         }
-        err = weir_ps_client_peek(evaluation->parts->client, 0, keys, count, evaluation->values,
-                                  error);
+        err = weir_ps_client_peek(evaluation->parts->client, WEIR_MODEL_ITEM_TABLE, keys, count,
+                                  evaluation->values, error);
         if (err == WEIR_OK) {
             weir_rank_normalise(evaluation->values, count, evaluation->dim);
             err = weir_rank_count(evaluation->encoded, evaluation->count, evaluation->dim,
@@ -305,6 +318,7 @@ static void release(evaluation_t *evaluation) {
     free(evaluation->values);
     free(evaluation->inputs);
     free(evaluation->outputs);
+    free(evaluation->user_rows);
 }
 
 weir_err_t weir_evaluate(const weir_evaluate_parts_t *parts, const float *parameters,

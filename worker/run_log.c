@@ -217,6 +217,9 @@ void weir_run_log_interval(weir_run_log_t *log, const weir_run_interval_t *inter
                                   number(interval->bytes_pulled_per_step));
         (void)json_object_set_new(line, "bytes_pushed_per_step",
                                   number(interval->bytes_pushed_per_step));
+        (void)json_object_set_new(line, "rows_early_per_step",
+                                  number(interval->rows_early_per_step));
+        (void)json_object_set_new(line, "staleness", number(interval->staleness));
     }
     write_line(log, line);
     (void)snprintf(text, sizeof text, "step %llu/%llu  epoch %.2f  loss %.4f  %s tokens/s  %s left",

@@ -37,6 +37,9 @@ typedef struct {
     double seconds_left;
     double pull_wait, reduce_wait; /* fractions of the interval, worker 0 */
     double keys_per_step, bytes_pulled_per_step, bytes_pushed_per_step; /* worker 0 */
+    double rows_early_per_step; /* rows that came before the step before theirs was applied; worker
+                                   0 */
+    double staleness; /* steps that the rows of a step missed at the most, mean; worker 0 */
 } weir_run_interval_t;
 void weir_run_log_interval(weir_run_log_t *log, const weir_run_interval_t *interval);
 

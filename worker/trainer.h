@@ -1,11 +1,13 @@
 /* The training loop of one worker: a step is
  *   pull rows -> forward -> loss -> backward (dense gradients leave bucket by bucket) -> push
  * gradients
- *   -> read and pull the next batch -> finish the dense update -> agree.
+ *   -> read and pull batches ahead -> finish the dense update -> agree.
  *
- * All workers agree in every step on what was asked of any of them (stop, checkpoint), so that they
- * act at the same boundary. Evaluation, checkpoints and the end are boundaries: no pull is under
- * way there. */
+ * While step t is computed the pulls of the steps to t + ahead are under way. Evaluation,
+ * checkpoints and the end are boundaries: no pull is under way there, so none is sent beyond one
+ * that is known. All workers agree in every step on what was asked of any of them (stop,
+ * checkpoint), so that they act at the same boundary: when the steps that have been pulled are
+ * done. */
 #ifndef WEIR_WORKER_TRAINER_H
 #define WEIR_WORKER_TRAINER_H
 
@@ -31,6 +33,10 @@ typedef struct {
     const char *checkpoint; /* folder to continue from; NULL: from the start */
     uint32_t ps;            /* servers, to show */
 } weir_trainer_options_t;   /* nothing owned; all outlive the trainer */
+
+/* Pulls that a trainer has under way beyond that of the step in work, at the most: the client must
+ * take as many. ssp: the steps that may be missed and train.pull_ahead, at most 9. */
+uint32_t weir_trainer_ahead(const weir_config_t *config);
 
 /* Workspace, initial or loaded parameters. */
 WEIR_MUST_USE weir_err_t weir_trainer_create(const weir_trainer_options_t *options,

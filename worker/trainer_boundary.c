@@ -23,6 +23,20 @@ bool weir_trainer_evaluates_after(const weir_trainer_t *trainer, uint64_t step) 
            step == trainer->total_steps;
 }
 
+/* The smaller of `next` and the first multiple of `of` (0: none) from `step` on. */
+static uint64_t sooner(uint64_t next, uint64_t step, uint64_t of) {
+    uint64_t rest = of > 0 ? step % of : 0, gap = rest > 0 ? of - rest : 0;
+    return of > 0 && gap < next - step ? step + gap : next;
+}
+
+uint64_t weir_trainer_next_boundary(const weir_trainer_t *trainer, uint64_t step) {
+    const weir_config_t *config = trainer->options.config;
+    uint64_t next = trainer->total_steps > step ? trainer->total_steps : step;
+    next = sooner(next, step, (uint64_t)config->eval.every_epochs * trainer->steps_per_epoch);
+    next = sooner(next, step, (uint64_t)config->eval.every_steps);
+    return sooner(next, step, (uint64_t)config->train.checkpoint_every);
+}
+
 static weir_split_t choosing_split(const weir_config_t *config) {
     return config->eval.validation ? WEIR_SPLIT_VALIDATION : WEIR_SPLIT_TEST;
 }
@@ -58,9 +72,9 @@ void weir_trainer_begin_interval(weir_trainer_t *trainer) {
         .started = weir_clock_seconds(),
         .pull_wait = counters.seconds_waited,
         .reduce_wait = weir_exchange_seconds_waited(trainer->options.exchange),
-        .keys = counters.keys_pulled,
         .bytes_pulled = counters.bytes_pulled,
         .bytes_pushed = counters.bytes_pushed,
+        .rows_early = counters.rows_early,
     };
 }
 
@@ -86,11 +100,13 @@ void weir_trainer_end_interval(weir_trainer_t *trainer) {
             .reduce_wait =
                 (weir_exchange_seconds_waited(trainer->options.exchange) - interval->reduce_wait) /
                 seconds,
-            .keys_per_step = (double)(counters.keys_pulled - interval->keys) / steps,
+            .keys_per_step = (double)interval->keys / steps,
             .bytes_pulled_per_step =
                 (double)(counters.bytes_pulled - interval->bytes_pulled) / steps,
             .bytes_pushed_per_step =
                 (double)(counters.bytes_pushed - interval->bytes_pushed) / steps,
+            .rows_early_per_step = (double)(counters.rows_early - interval->rows_early) / steps,
+            .staleness = (double)interval->missed / steps,
         };
         weir_run_log_interval(trainer->log, &line);
     }

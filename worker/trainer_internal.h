@@ -1,5 +1,5 @@
-/* The state of a trainer, shared by trainer.c (steps) and trainer_boundary.c (what happens between
- * them: lines, evaluation, checkpoints). */
+/* The state of a trainer, shared by trainer.c (its life), trainer_step.c (a step) and
+ * trainer_boundary.c (what happens between steps: lines, evaluation, checkpoints). */
 #ifndef WEIR_WORKER_TRAINER_INTERNAL_H
 #define WEIR_WORKER_TRAINER_INTERNAL_H
 
@@ -27,8 +27,14 @@ typedef struct {
 /* Sums since the last line. */
 typedef struct {
     double started, loss_sum, pull_wait, reduce_wait;
-    uint64_t tokens, steps, keys, bytes_pulled, bytes_pushed;
+    uint64_t tokens, steps, keys, bytes_pulled, bytes_pushed, rows_early, missed;
 } interval_t;
+
+/* A pull under way: sent, its step not done. */
+typedef struct {
+    const weir_train_batch_t *batch; /* whose rows it asks for */
+    uint64_t missed;                 /* steps that they may miss, at the most */
+} pull_t;
 
 struct weir_trainer {
     weir_trainer_options_t options;
@@ -46,13 +52,21 @@ struct weir_trainer {
     char metrics[1024];       /* of the evaluation of metrics_step, JSON */
     uint64_t metrics_step;    /* 0: none in this start */
 
-    const weir_train_batch_t *batch; /* read, its pull under way; NULL: none */
-    size_t token_capacity, key_capacity;
+    uint32_t ahead; /* pulls that may be under way beyond that of the step in work */
+    uint64_t begun; /* the last step that has been pulled; at a boundary the step done */
+    pull_t *pulls;  /* ahead + 1 of them: step t at t % (ahead + 1) */
+    size_t token_capacity, key_capacity, user_capacity;
     float *rows, *d_rows;                         /* U x D */
+    float *user_rows, *d_user_rows;               /* B x D, with model.user_embedding */
     float *items, *encoded, *d_encoded, *d_items; /* T x D */
     agreement_t *agreements;                      /* W */
     interval_t interval;
 };
+
+/* One step: train on the batch of the step after state.step. `*boundary`: something happens now,
+ * and no pull is under way. Call: collective(workers). */
+WEIR_MUST_USE weir_err_t weir_trainer_step(weir_trainer_t *trainer, bool *boundary,
+                                           weir_error_t *error);
 
 /* Start counting a new interval; show the one that ends. */
 void weir_trainer_begin_interval(weir_trainer_t *trainer);
@@ -66,6 +80,10 @@ void weir_trainer_name_best(const weir_config_t *config, char *name, size_t capa
 
 /* Why training ends at the step reached ("finished", "early_stop"); NULL: it goes on. */
 const char *weir_trainer_reason_to_end(const weir_trainer_t *trainer);
+
+/* The first step from `step` on after which an evaluation, a checkpoint or the end is due, as far
+ * as it is known beforehand. */
+uint64_t weir_trainer_next_boundary(const weir_trainer_t *trainer, uint64_t step);
 
 /* Whether an evaluation is due after `step`; whether `step` is a multiple of `of` (never of 0). */
 bool weir_trainer_evaluates_after(const weir_trainer_t *trainer, uint64_t step);

@@ -27,6 +27,7 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
                                            .ps = job->ps,
                                            .tables = tables,
                                            .table_count = table_count,
+                                           .ahead = weir_trainer_ahead(&job->config),
                                            .timeout = timeout};
         err = weir_ps_client_create(&client, &process->client, error);
     }

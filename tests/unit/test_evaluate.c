@@ -11,6 +11,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { SMALL = 40, LARGE = 65536 + 3000, DIM = 8, MAX_PS = 2, MAX_WORKERS = 3, TIMEOUT = 60 };
@@ -36,7 +37,8 @@ typedef struct {
     weir_scratch_t scratch;
     weir_config_t config;
     weir_dataset_t *dataset;
-    weir_table_options_t options;
+    weir_table_options_t options[2]; /* of items, of users */
+    uint32_t tables;                 /* 2 with users embedded */
     float *parameters;
 } sample_t;
 
@@ -51,8 +53,12 @@ static void make_sample(sample_t *sample, size_t items, double sigma) {
     sample->config.model.embedding_dim = DIM;
     sample->config.model.max_sequence_length = (int64_t)model.max_sequence_length;
     sample->config.eval.batch_users = 7; /* batches with a rest */
-    sample->options = table_case(WEIR_OPTIMIZER_SGD, DIM, 0.1, 11);
-    sample->options.row.segments[0].initial_scale = sigma;
+    sample->tables = 1;
+    sample->options[0] = table_case(WEIR_OPTIMIZER_SGD, DIM, 0.1, 11);
+    sample->options[0].row.segments[0].initial_scale = sigma;
+    sample->options[1] = sample->options[0];
+    (void)snprintf(sample->options[1].row.name, sizeof sample->options[1].row.name, "user");
+    sample->options[1].row.table_id = 1;
     sample->parameters = calloc(weir_hstu_parameter_elements(&model), sizeof(float));
     ck_assert_ptr_nonnull(sample->parameters);
     weir_hstu_initialise(&model, 5, sample->parameters);
@@ -64,19 +70,20 @@ static void end_sample(sample_t *sample) {
     weir_scratch_fini(&sample->scratch);
 }
 
-static weir_table_t *make_table(const sample_t *sample) {
-    return table_case_create(&sample->options);
+static weir_table_t *make_table(const sample_t *sample, uint32_t number) {
+    return table_case_create(&sample->options[number]);
 }
 
 /* ---- the plain way ---- */
 
 /* The encoding of a user's last token before event `target`. */
-static void encode_user(const sample_t *sample, weir_table_t *table, size_t user, size_t target,
-                        weir_hstu_t *hstu, float encoded[DIM]) {
+static void encode_user(const sample_t *sample, weir_table_t *table, weir_table_t *users,
+                        size_t user, size_t target, weir_hstu_t *hstu, float encoded[DIM]) {
     size_t length = target < model.max_sequence_length ? target : model.max_sequence_length;
     size_t offsets[2] = {0, length};
     int64_t times[DATA_MAX_EVENTS], next_times[DATA_MAX_EVENTS];
-    float inputs[DATA_MAX_EVENTS * DIM], outputs[DATA_MAX_EVENTS * DIM];
+    float inputs[DATA_MAX_EVENTS * DIM], outputs[DATA_MAX_EVENTS * DIM], row[DIM];
+    weir_key_t user_key = (weir_key_t)user;
     for (size_t i = 0; i < length; i++) {
         size_t event = target - length + i;
         weir_key_t key = (weir_key_t)item_of_event(user, event);
@@ -87,6 +94,10 @@ static void encode_user(const sample_t *sample, weir_table_t *table, size_t user
     weir_sequence_batch_t batch = {
         .users = 1, .tokens = length, .offsets = offsets, .times = times, .next_times = next_times};
     weir_forward_mode_t mode = {.train = false};
+    if (sample->tables == 2) {
+        table_case_peek(users, &user_key, 1, row);
+        batch.user_rows = row;
+    }
     ck_assert_int_eq(
         weir_hstu_forward(hstu, sample->parameters, &batch, inputs, mode, outputs, NULL), WEIR_OK);
     memcpy(encoded, outputs + (length - 1) * DIM, DIM * sizeof(float));
@@ -114,7 +125,7 @@ static float score_item(weir_table_t *table, const float encoded[DIM], int64_t i
 static weir_metrics_t rank_plainly(const sample_t *sample, size_t holdout) {
     weir_metrics_t metrics = {0};
     weir_hstu_t *hstu = NULL;
-    weir_table_t *table = make_table(sample);
+    weir_table_t *table = make_table(sample, 0), *users = make_table(sample, 1);
     ck_assert_int_eq(weir_hstu_create(&model, &hstu, NULL), WEIR_OK);
     for (size_t user = 0; user < DATA_USERS; user++) {
         float encoded[DIM];
@@ -123,7 +134,7 @@ static weir_metrics_t rank_plainly(const sample_t *sample, size_t holdout) {
         }
         size_t target = data_events_of_user(user) - 1 - holdout;
         int64_t wanted = item_of_event(user, target);
-        encode_user(sample, table, user, target, hstu, encoded);
+        encode_user(sample, table, users, user, target, hstu, encoded);
         float wanted_score = score_item(table, encoded, wanted);
         uint64_t rank = 1;
         for (int64_t item = 1; item <= (int64_t)catalogue; item++) {
@@ -134,6 +145,7 @@ static weir_metrics_t rank_plainly(const sample_t *sample, size_t holdout) {
     }
     weir_hstu_destroy(hstu);
     weir_table_destroy(table);
+    weir_table_destroy(users);
     return metrics;
 }
 
@@ -158,7 +170,7 @@ static weir_err_t post_answer(void *argument, weir_rank_t to, weir_frame_t frame
 }
 
 static weir_err_t serve(member_t *member) {
-    weir_table_t *table = NULL;
+    weir_table_t *tables[2] = {NULL, NULL};
     weir_server_t *server = NULL;
     weir_server_options_t options = {.index = member->index,
                                      .ps = member->ps,
@@ -166,9 +178,12 @@ static weir_err_t serve(member_t *member) {
                                      .workers = member->workers,
                                      .send = post_answer,
                                      .argument = member};
-    weir_err_t err = weir_table_create(&member->sample->options, &table, &member->error);
+    weir_err_t err = weir_table_create(&member->sample->options[0], &tables[0], &member->error);
     if (err == WEIR_OK) {
-        err = weir_server_create(&options, &table, 1, &server, &member->error);
+        err = weir_table_create(&member->sample->options[1], &tables[1], &member->error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_server_create(&options, tables, member->sample->tables, &server, &member->error);
     }
     while (err == WEIR_OK && !atomic_load(member->over)) {
         weir_frame_t frame;
@@ -179,19 +194,21 @@ static weir_err_t serve(member_t *member) {
             err = weir_server_handle(server, frame, &member->error);
         }
     }
-    member->born = table != NULL ? table_case_rows(table) : UINT64_MAX;
+    member->born = err == WEIR_OK ? table_case_rows(tables[0]) + table_case_rows(tables[1]) : 1;
     weir_server_destroy(server);
-    weir_table_destroy(table);
+    weir_table_destroy(tables[0]);
+    weir_table_destroy(tables[1]);
     return err;
 }
 
 static weir_err_t work(member_t *member) {
     weir_evaluate_parts_t parts = {.config = &member->sample->config,
                                    .dataset = member->sample->dataset};
+    weir_row_schema_t schemas[2] = {member->sample->options[0].row, member->sample->options[1].row};
     weir_ps_client_options_t client = {.comm_thread = member->thread,
                                        .ps = member->ps,
-                                       .tables = &member->sample->options.row,
-                                       .table_count = 1,
+                                       .tables = schemas,
+                                       .table_count = member->sample->tables,
                                        .timeout = TIMEOUT};
     weir_exchange_options_t exchange = {.comm_thread = member->thread,
                                         .first_worker_rank = member->ps,
@@ -294,6 +311,22 @@ START_TEST(ranks_are_those_of_plain_loops_for_any_workers_and_servers) {
 }
 END_TEST
 
+START_TEST(rows_of_users_are_looked_up_where_the_model_has_them) {
+    sample_t sample;
+    make_sample(&sample, SMALL, 0.5);
+    weir_metrics_t without = rank_plainly(&sample, 0);
+    sample.config.model.user_embedding = true;
+    sample.tables = 2;
+    weir_metrics_t expected = rank_plainly(&sample, 0);
+    ck_assert(fabs(expected.mrr - without.mrr) > 1e-3);
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        weir_metrics_t got = evaluate_together(&sample, 2, workers, WEIR_SPLIT_TEST);
+        check_equal(&got, &expected);
+    }
+    end_sample(&sample);
+}
+END_TEST
+
 START_TEST(a_catalogue_of_more_than_one_piece_is_ranked_whole) {
     sample_t sample;
     make_sample(&sample, LARGE, 0.5);
@@ -332,6 +365,7 @@ static Suite *suite(void) {
     TCase *t = tcase_create("evaluate");
     tcase_set_timeout(t, 240);
     tcase_add_test(t, ranks_are_those_of_plain_loops_for_any_workers_and_servers);
+    tcase_add_test(t, rows_of_users_are_looked_up_where_the_model_has_them);
     tcase_add_test(t, a_catalogue_of_more_than_one_piece_is_ranked_whole);
     tcase_add_test(t, ties_count_against_us);
     suite_add_tcase(s, t);
