@@ -116,6 +116,10 @@ void *weir_arena_acquire(weir_arena_t *arena, size_t size) {
         return NULL;
     }
     size = round_up(size);
+    if (arena->limit != 0 &&
+        (arena->in_use > arena->limit || size > arena->limit - arena->in_use)) {
+        return NULL;
+    }
     for (weir_arena_region_t *region = arena->regions; region != NULL; region = region->next) {
         void *block = reserve_extents(region) == 0 ? cut_block(region, size) : NULL;
         if (block != NULL) {

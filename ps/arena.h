@@ -14,6 +14,7 @@ typedef struct {
     weir_arena_region_t *regions; /* list, owned */
     size_t in_use;                /* bytes handed out */
     size_t mapped;                /* bytes of all regions; an upper bound of what is committed */
+    size_t limit;                 /* in_use never passes it; 0: none */
 } weir_arena_t;
 
 enum { WEIR_ARENA_ALIGNMENT = 64 };
@@ -21,8 +22,8 @@ enum { WEIR_ARENA_ALIGNMENT = 64 };
 /* A zeroed arena is empty and valid. Frees everything; blocks die with it. */
 void weir_arena_fini(weir_arena_t *arena);
 
-/* A block of `size` > 0 bytes, aligned to 64, content undefined; NULL when memory is out.
- * Call: local. Threads: owner. */
+/* A block of `size` > 0 bytes, aligned to 64, content undefined; NULL when memory is out
+ * or the limit reached. * Call: local. Threads: owner. */
 void *weir_arena_acquire(weir_arena_t *arena, size_t size);
 
 /* Return a block with the size it was acquired with. NULL does nothing. */
