@@ -112,6 +112,71 @@ def make_server_frames():
     write("server", "count", frame(1, 1, 1, [5, 6], count=200))
 
 
+def hash64(key):
+    mask = 2**64 - 1
+    x = (key + 0x9E3779B97F4A7C15) & mask
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)
+
+
+def make_client_answers():
+    """Calls of a client and answers to it, see fuzz_client.c: 0 begins a pull, 1 finishes, 2 pushes, 3 peeks.
+    Rows of table 0 are one float, of table 1 two."""
+    numbers = [0, 1, 2, 3, 4, 5, 7, 9, 12, 16, 24, 32, 48, 64, 65, 80]
+
+    def shape(ps, ahead, posts=255):
+        return bytes([(ps - 1) | ahead << 2, posts])
+
+    def begin(a, b):
+        return bytes([0, numbers.index(a) | numbers.index(b) << 4])
+
+    def widths(ps, server, a, b):
+        """Floats of each row that a server has in a pull."""
+        keys = [(i * 3 + k, k) for k, n in enumerate((a, b)) for i in range(n)]
+        return [k + 1 for key, k in keys if ((hash64(key) >> 50) * ps) // 16384 == server]
+
+    def reply(server, step, flags, rows, bits=None, sequence=0, count=None, cut=0):
+        floats = [float(i % 50) for i in range(sum(rows))]
+        payload = struct.pack("<%dQ" % len(bits or []), *(bits or [])) + struct.pack("<%df" % len(floats), *floats)
+        payload = payload[:len(payload) - cut]
+        return bytes([server + 1, flags, step, sequence, count if count is not None else len(rows),
+                      len(payload) // 4]) + payload
+
+    def parts(rows, every):
+        chosen = [i % every == 0 for i in range(len(rows))]
+        words = [0] * ((len(rows) + 63) // 64)
+        for i, set_ in enumerate(chosen):
+            words[i // 64] |= set_ << (i % 64)
+        return [r for r, c in zip(rows, chosen) if c], [r for r, c in zip(rows, chosen) if not c], words
+
+    def split(server, step, rows, every=3):
+        first, rest, words = parts(rows, every)
+        return reply(server, step, 1, first, words), reply(server, step, 2, rest)
+
+    one, two = widths(1, 0, 5, 3), [widths(2, s, 12, 9) for s in range(2)]
+    more = [widths(2, s, 4, 7) for s in range(2)]
+    long = widths(1, 0, 65, 0)
+    write("client", "whole", shape(1, 0) + begin(5, 3) + b"\1" + reply(0, 5, 0, one) + b"\2" + begin(0, 0) +
+          b"\1" + reply(0, 6, 0, []) + b"\2")
+    first, rest = split(0, 5, long)
+    write("client", "parts", shape(1, 0) + begin(65, 0) + b"\1" + first + rest + b"\2")
+    first0, rest0 = split(0, 6, more[0], 2)
+    first1, rest1 = split(1, 6, more[1], 2)
+    write("client", "ahead", shape(2, 1) + begin(12, 9) + begin(4, 7) + b"\1" + first1 + reply(1, 5, 0, two[1]) +
+          rest1 + first0 + reply(0, 5, 0, two[0]) + b"\2\1" + rest0 + b"\2")
+    write("client", "twice", shape(2, 1) + begin(12, 9) + b"\1" + reply(0, 5, 0, two[0]) + reply(0, 5, 0, two[0]))
+    write("client", "second_first", shape(1, 0) + begin(65, 0) + b"\1" + first + split(0, 5, long)[0])
+    write("client", "tail", shape(1, 0) + begin(5, 3) + b"\1" + reply(0, 5, 1, one[:2], [1 << 63 | 3]))
+    write("client", "cut", shape(1, 0) + begin(5, 3) + b"\1" + reply(0, 5, 0, one, cut=4))
+    write("client", "stranger", shape(1, 0) + begin(5, 3) + b"\1" + reply(6, 5, 0, one))
+    write("client", "silence", shape(2, 1) + begin(12, 9) + b"\1" + reply(0, 5, 0, two[0]) + b"\1\2\3\x14")
+    write("client", "post_fails", shape(2, 1, 3) + begin(12, 9) + begin(4, 7) + b"\1" + reply(0, 5, 0, two[0]) +
+          reply(1, 5, 0, two[1]) + b"\2")
+    write("client", "peek", shape(1, 0) + b"\3\x05" + reply(0, 0, 0, [1] * 5, sequence=1) + b"\3\x14" +
+          reply(0, 0, 1, [2] * 4, sequence=2))
+
+
 def make_frames():
     """Headers without their checksum: the target puts it right."""
 
@@ -174,4 +239,5 @@ make_manifests()
 make_configs()
 make_csvs()
 make_server_frames()
+make_client_answers()
 make_control_messages()
