@@ -123,9 +123,9 @@ static bool goes_before(const victim_t *left, const victim_t *right) {
 static void select_lowest(victim_t *victims, size_t count, size_t wanted) {
     size_t low = 0, high = count;
     while (high - low > 1 && wanted > low && wanted < high) {
-        victim_t pivot = victims[low + (high - low) / 2];
+        victim_t pivot = victims[low + (high - 1 - low) / 2]; /* not the last: both parts shrink */
         size_t i = low, j = high - 1;
-        for (;;) {
+        for (;; i++, j--) {
             while (goes_before(&victims[i], &pivot)) {
                 i++;
             }
@@ -136,9 +136,10 @@ static void select_lowest(victim_t *victims, size_t count, size_t wanted) {
                 break;
             }
             victim_t swap = victims[i];
-            victims[i++] = victims[j];
-            victims[j--] = swap;
+            victims[i] = victims[j];
+            victims[j] = swap;
         }
+        /* None of low .. j comes after any of j + 1 .. high - 1. */
         if (wanted <= j + 1) {
             high = j + 1;
         } else {
