@@ -68,7 +68,8 @@ WEIR_MUST_USE weir_err_t weir_ps_client_peek(weir_ps_client_t *client, uint32_t 
 
 typedef struct {
     uint64_t keys_pulled, bytes_pulled, bytes_pushed;
-    uint64_t rows_early;   /* rows answered before the step before theirs was applied */
+    uint64_t rows_early;   /* rows answered before the step before theirs was applied: in a first
+                              part, or taken before this worker had pushed that step */
     double seconds_waited; /* in pull_finish and peek */
 } weir_ps_client_counters_t;
 weir_ps_client_counters_t weir_ps_client_counters(const weir_ps_client_t *client);
