@@ -178,17 +178,6 @@ weir_err_t weir_ps_client_accept(weir_ps_client_t *client, uint32_t server,
 
 /* ---- to their places ---- */
 
-/* How many keys from `begin` on are in the part and follow each other in the caller's array. */
-static size_t selected_run(const uint32_t *positions, size_t begin, size_t end,
-                           const uint64_t *words, size_t base, bool set) {
-    size_t next = begin;
-    while (next < end && (next == begin || positions[next] == positions[next - 1] + 1) &&
-           (words == NULL || bit_at(words, base + next) == set)) {
-        next++;
-    }
-    return next - begin;
-}
-
 /* Rows of a server: all of them (`words` NULL), or those whose bits are `set`. */
 static void place_rows(const weir_ps_client_t *client, const weir_ps_client_pull_t *pull,
                        uint32_t server, const uint64_t *words, bool set, const char *rows,
@@ -198,15 +187,11 @@ static void place_rows(const weir_ps_client_t *client, const weir_ps_client_pull
         const weir_ps_client_table_t *table = &client->tables[k];
         const uint32_t *positions = weir_split_part(&pull->splits[k], server);
         size_t count = weir_split_count(&pull->splits[k], server);
-        for (size_t i = 0, run = 1; i < count; i += run) {
-            run = selected_run(positions, i, count, words, base, set);
-            if (run == 0) {
-                run = 1; /* a row of the other part */
-                continue;
+        for (size_t i = 0; i < count; i++) {
+            if (words == NULL || bit_at(words, base + i) == set) {
+                weir_ps_client_decode(table, rows, values[k], positions[i]);
+                rows += table->layout.value_bytes;
             }
-            weir_ps_client_decode(table, rows, run,
-                                  values[k] + positions[i] * (size_t)table->layout.dim);
-            rows += run * table->layout.value_bytes;
         }
         base += count;
     }

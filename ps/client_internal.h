@@ -64,23 +64,14 @@ static inline weir_ps_client_pull_t *weir_ps_client_pull_of(weir_ps_client_t *cl
     return &client->pulls[number % client->ring];
 }
 
-/* How many of positions[begin .. end) follow each other in the caller's array: rows that are
- * copied together. At least 1. */
-static inline size_t weir_ps_client_run(const uint32_t *positions, size_t begin, size_t end) {
-    size_t next = begin + 1;
-    while (next < end && positions[next] == positions[next - 1] + 1) {
-        next++;
-    }
-    return next - begin;
-}
-
-/* `count` rows of the wire to floats. */
-static inline void weir_ps_client_decode(const weir_ps_client_table_t *table, const char *rows,
-                                         size_t count, float *values) {
+/* A row of the wire to its place in the caller's array. */
+static inline void weir_ps_client_decode(const weir_ps_client_table_t *table, const char *row,
+                                         float *values, uint32_t position) {
+    float *place = values + position * (size_t)table->layout.dim;
     if (table->plain) {
-        memcpy(values, rows, count * table->layout.value_bytes);
+        memcpy(place, row, table->layout.value_bytes);
     } else {
-        weir_row_decode(&table->schema, &table->layout, rows, count, values);
+        weir_row_decode(&table->schema, &table->layout, row, 1, place);
     }
 }
 

@@ -80,11 +80,9 @@ static void place_piece(weir_ps_client_t *client, const request_t *request, uint
     const weir_ps_client_table_t *table = &client->tables[request->table];
     const uint32_t *positions =
         weir_split_part(&client->peek.split, server) + client->peek.arrived[server];
-    for (size_t i = 0, run; i < count; i += run) {
-        run = weir_ps_client_run(positions, i, count);
-        weir_ps_client_decode(table, rows, run,
-                              request->values + positions[i] * (size_t)table->layout.dim);
-        rows += run * table->layout.value_bytes;
+    for (size_t i = 0; i < count; i++) {
+        weir_ps_client_decode(table, rows, request->values, positions[i]);
+        rows += table->layout.value_bytes;
     }
     client->peek.arrived[server] += count;
 }

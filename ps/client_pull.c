@@ -181,10 +181,8 @@ static weir_err_t post_push(weir_ps_client_t *client, const weir_ps_client_pull_
         size_t dim = client->tables[k].layout.dim;
         const uint32_t *positions = weir_split_part(&pull->splits[k], server);
         size_t rows = weir_split_count(&pull->splits[k], server);
-        for (size_t i = 0, run; i < rows; i += run) {
-            run = weir_ps_client_run(positions, i, rows);
-            memcpy(next, gradients[k] + positions[i] * dim, run * dim * sizeof *next);
-            next += run * dim;
+        for (size_t i = 0; i < rows; i++, next += dim) {
+            memcpy(next, gradients[k] + positions[i] * dim, dim * sizeof *next);
         }
     }
     err = weir_ps_client_post(client, server, frame, error);
