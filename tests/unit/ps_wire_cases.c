@@ -12,9 +12,9 @@ typedef struct {
 } shape_t;
 
 static const shape_t shapes[WIRE_TABLES] = {
-    {2, {{WEIR_PRECISION_F32, 5}, {WEIR_PRECISION_F32, 3}}},
+    {2, {{WEIR_PRECISION_F32, 5}, {WEIR_PRECISION_BF16, 3}}},
     {1, {{WEIR_PRECISION_F32, 4}}},
-    {3, {{WEIR_PRECISION_F32, 6}, {WEIR_PRECISION_F32, 3}, {WEIR_PRECISION_F32, 2}}},
+    {3, {{WEIR_PRECISION_INT8, 6}, {WEIR_PRECISION_F16, 3}, {WEIR_PRECISION_SPLIT_BF16, 2}}},
 };
 
 void wire_schemas(weir_row_schema_t schemas[WIRE_TABLES]) {
