@@ -18,12 +18,30 @@ enum { WEIR_CONFIG_TEXT = 1024 };
 typedef enum { WEIR_NEGATIVES_TOKEN, WEIR_NEGATIVES_BATCH } weir_negative_sharing_t;
 typedef enum {
     WEIR_OPTIMIZER_SGD,
+    WEIR_OPTIMIZER_MOMENTUM,
+    WEIR_OPTIMIZER_NESTEROV,
     WEIR_OPTIMIZER_ADAGRAD,
     WEIR_OPTIMIZER_ROWWISE_ADAGRAD,
+    WEIR_OPTIMIZER_ADAM,
     WEIR_OPTIMIZER_ADAMW,
     WEIR_OPTIMIZER_ROWWISE_ADAMW,
+    WEIR_OPTIMIZER_FTRL,
+    WEIR_OPTIMIZER_GROUP_FTRL,
+    WEIR_OPTIMIZER_GROUP_ADAGRAD,
+    WEIR_OPTIMIZER_GROUP_ADAM,
     WEIR_OPTIMIZER_COUNT
 } weir_optimizer_kind_t;
+/* How the learning rate falls after its warm-up (ps/schedule.h). */
+typedef enum {
+    WEIR_SCHEDULE_CONSTANT,
+    WEIR_SCHEDULE_COSINE,
+    WEIR_SCHEDULE_INVERSE_SQRT,
+    WEIR_SCHEDULE_EXPONENTIAL,
+    WEIR_SCHEDULE_STEP,
+    WEIR_SCHEDULE_COUNT
+} weir_schedule_kind_t;
+/* What a row's gradient with a NaN or an infinity does: nothing, or end the job. */
+typedef enum { WEIR_NOT_FINITE_SKIP, WEIR_NOT_FINITE_FATAL } weir_not_finite_t;
 typedef enum {
     WEIR_PRECISION_F32,
     WEIR_PRECISION_BF16,
@@ -65,6 +83,18 @@ typedef struct {
     double beta2;
     double epsilon;
     double weight_decay;
+    double l1;
+    double l2;
+    double group_l1; /* of the row as a whole */
+    double beta;     /* FTRL */
+    double clip_value;
+    double clip_norm;
+    int64_t schedule; /* weir_schedule_kind_t */
+    int64_t warmup_steps;
+    int64_t decay_steps;
+    double schedule_floor;
+    double schedule_rate;
+    int64_t not_finite;  /* weir_not_finite_t */
     int64_t initializer; /* weir_initializer_t */
     double initial_sigma;
     int64_t precision; /* weir_precision_t */

@@ -10,8 +10,12 @@
 #include <string.h>
 
 static const char *const sharing_names[] = {"token", "batch", NULL};
-static const char *const optimizer_names[] = {"sgd",   "adagrad",       "rowwise_adagrad",
-                                              "adamw", "rowwise_adamw", NULL};
+static const char *const optimizer_names[] = {
+    "sgd",           "momentum", "nesterov",   "adagrad",       "rowwise_adagrad", "adam", "adamw",
+    "rowwise_adamw", "ftrl",     "group_ftrl", "group_adagrad", "group_adam",      NULL};
+static const char *const schedule_names[] = {"constant",    "cosine", "inverse_sqrt",
+                                             "exponential", "step",   NULL};
+static const char *const not_finite_names[] = {"skip", "fatal", NULL};
 static const char *const initializer_names[] = {"truncated_normal", "uniform", "constant", NULL};
 static const char *const precision_names[] = {"float32", "bf16",       "fp16",
                                               "int8",    "split_bf16", NULL};
@@ -124,6 +128,8 @@ _Static_assert(sizeof optimizer_names / sizeof optimizer_names[0] == WEIR_OPTIMI
                "one name an optimiser");
 _Static_assert(sizeof consistency_names / sizeof consistency_names[0] == WEIR_CONSISTENCY_COUNT + 1,
                "one name a consistency");
+_Static_assert(sizeof schedule_names / sizeof schedule_names[0] == WEIR_SCHEDULE_COUNT + 1,
+               "one name a schedule");
 
 const weir_config_key_t *weir_config_keys(size_t *count) {
     *count = sizeof keys / sizeof keys[0];

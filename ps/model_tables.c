@@ -2,6 +2,14 @@
 
 #include <stdio.h>
 
+static weir_schedule_t schedule_of(const weir_config_table_t *table) {
+    return (weir_schedule_t){.kind = (weir_schedule_kind_t)table->schedule,
+                             .warmup_steps = (uint64_t)table->warmup_steps,
+                             .decay_steps = (uint64_t)table->decay_steps,
+                             .floor = table->schedule_floor,
+                             .rate = table->schedule_rate};
+}
+
 static weir_row_schema_t schema_of(const weir_config_t *config, const weir_config_table_t *table,
                                    const char *name, uint32_t number) {
     weir_row_schema_t schema = {
@@ -18,7 +26,14 @@ static weir_row_schema_t schema_of(const weir_config_t *config, const weir_confi
                                     .beta1 = table->beta1,
                                     .beta2 = table->beta2,
                                     .epsilon = table->epsilon,
-                                    .weight_decay = table->weight_decay}}}};
+                                    .weight_decay = table->weight_decay,
+                                    .l1 = table->l1,
+                                    .l2 = table->l2,
+                                    .group_l1 = table->group_l1,
+                                    .beta = table->beta,
+                                    .clip_value = table->clip_value,
+                                    .clip_norm = table->clip_norm,
+                                    .schedule = schedule_of(table)}}}};
     (void)snprintf(schema.name, sizeof schema.name, "%s", name);
     return schema;
 }

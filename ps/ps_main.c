@@ -90,6 +90,16 @@ static weir_err_t create_tables(process_t *process, const weir_manifest_t *manif
     return err;
 }
 
+/* The server has one answer for its tables: the strictest. */
+static bool stops_at_not_finite(const process_t *process) {
+    bool stops = false;
+    for (uint32_t k = 0; k < process->table_count; k++) {
+        stops = stops || weir_model_table_config(&process->job.config, k)->not_finite ==
+                             WEIR_NOT_FINITE_FATAL;
+    }
+    return stops;
+}
+
 static weir_err_t set_up(process_t *process, weir_error_t *error) {
     weir_job_t *job = &process->job;
     weir_manifest_t manifest = {0};
@@ -108,6 +118,7 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
                                          .consistency =
                                              (weir_consistency_t)job->config.train.consistency,
                                          .staleness = (uint32_t)job->config.train.staleness,
+                                         .not_finite_fatal = stops_at_not_finite(process),
                                          .send = send_answer,
                                          .argument = process};
         err = weir_server_create(&options, process->tables, process->table_count, &process->server,

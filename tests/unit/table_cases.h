@@ -19,7 +19,8 @@ static inline weir_table_options_t table_case(weir_optimizer_kind_t kind, uint32
                                             .learning_rate = learning_rate,
                                             .beta1 = 0.9,
                                             .beta2 = 0.98,
-                                            .epsilon = 1e-8}}}}};
+                                            .epsilon = 1e-8,
+                                            .beta = 1.0}}}}};
 }
 
 static inline weir_table_t *table_case_create(const weir_table_options_t *options) {

@@ -81,6 +81,7 @@ START_TEST(a_file_sets_values_of_every_type) {
                        "data:\n  path: \"a: b # \\\"c\\\"\"\n"
                        "model: {heads: 4, time_bias: false}\n"
                        "sparse:\n  optimizer: rowwise_adagrad\n  learning_rate: 2.5e-2\n"
+                       "  schedule: inverse_sqrt\n  warmup_steps: 100\n  not_finite: fatal\n"
                        "eval:\n";
     ck_assert_msg(load(yaml, &config) == WEIR_OK, "%s", error.message);
     ck_assert_str_eq(config.data.path, "a: b # \"c\"");
@@ -88,6 +89,29 @@ START_TEST(a_file_sets_values_of_every_type) {
     ck_assert(!config.model.time_bias);
     ck_assert_int_eq(config.sparse.optimizer, WEIR_OPTIMIZER_ROWWISE_ADAGRAD);
     ck_assert_double_eq(config.sparse.learning_rate, 0.025);
+    ck_assert_int_eq(config.sparse.schedule, WEIR_SCHEDULE_INVERSE_SQRT);
+    ck_assert_int_eq(config.sparse.warmup_steps, 100);
+    ck_assert_int_eq(config.sparse.not_finite, WEIR_NOT_FINITE_FATAL);
+}
+END_TEST
+
+START_TEST(optimisers_go_by_the_names_of_their_definitions) {
+    static const char *const names[WEIR_OPTIMIZER_COUNT] = {
+        [WEIR_OPTIMIZER_SGD] = "sgd",
+        [WEIR_OPTIMIZER_MOMENTUM] = "momentum",
+        [WEIR_OPTIMIZER_NESTEROV] = "nesterov",
+        [WEIR_OPTIMIZER_ADAGRAD] = "adagrad",
+        [WEIR_OPTIMIZER_ROWWISE_ADAGRAD] = "rowwise_adagrad",
+        [WEIR_OPTIMIZER_ADAM] = "adam",
+        [WEIR_OPTIMIZER_ADAMW] = "adamw",
+        [WEIR_OPTIMIZER_ROWWISE_ADAMW] = "rowwise_adamw",
+        [WEIR_OPTIMIZER_FTRL] = "ftrl",
+        [WEIR_OPTIMIZER_GROUP_FTRL] = "group_ftrl",
+        [WEIR_OPTIMIZER_GROUP_ADAGRAD] = "group_adagrad",
+        [WEIR_OPTIMIZER_GROUP_ADAM] = "group_adam"};
+    for (int kind = 0; kind < WEIR_OPTIMIZER_COUNT; kind++) {
+        ck_assert_str_eq(weir_optimizer_name((weir_optimizer_kind_t)kind), names[kind]);
+    }
 }
 END_TEST
 
@@ -327,6 +351,7 @@ static Suite *suite(void) {
     tcase_add_test(t, every_default_is_a_value_of_its_key);
     tcase_add_test(t, bounded_staleness_is_taken);
     tcase_add_test(t, a_file_sets_values_of_every_type);
+    tcase_add_test(t, optimisers_go_by_the_names_of_their_definitions);
     tcase_add_test(t, an_unknown_key_names_its_line_and_the_nearest_key);
     tcase_add_test(t, wrong_types_are_refused_with_what_was_expected);
     tcase_add_test(t, values_out_of_range_are_refused);
