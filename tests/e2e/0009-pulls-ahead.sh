@@ -51,11 +51,12 @@ same none resumed
 long="--set train.epochs=150 --set eval.every_epochs=0"
 train whole 2 2 $base $long --set train.pull_ahead=0
 for signal in 1 2; do
+  rm -f broken.log # lines of an earlier start are no sign of this one
   weir train --config config.yaml --run broken --ps 2 --workers 2 $base $long --set train.pull_ahead=8 \
     $([ $signal = 1 ] || echo --resume) >broken.log 2>&1 </dev/null &
   pid=$!
-  for _ in $(seq 600); do
-    grep -q 'tokens/s' broken.log && break
+  for _ in $(seq 2400); do
+    grep -q 'tokens/s' broken.log 2>/dev/null && break
     kill -0 "$pid" 2>/dev/null || break
     sleep 0.05
   done
