@@ -20,6 +20,7 @@ struct weir_arena_region {
     extent_t *free; /* ascending by offset, no two adjacent */
     size_t free_count, free_capacity;
     size_t blocks; /* handed out */
+    size_t most;   /* no free extent is larger */
 };
 
 void *weir_arena_map(size_t size) {
@@ -85,8 +86,13 @@ static weir_arena_region_t *add_region(weir_arena_t *arena, size_t size) {
     }
     region->free[0] = (extent_t){.offset = 0, .size = region->size};
     region->free_count = 1;
-    region->next = arena->regions;
-    arena->regions = region;
+    region->most = region->size;
+    /* Last: the first ones are filled before this one is touched. */
+    weir_arena_region_t **link = &arena->regions;
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    *link = region;
     arena->mapped += region->size;
     return region;
 }
@@ -108,7 +114,13 @@ static void *cut_block(weir_arena_region_t *region, size_t size) {
         region->blocks++;
         return block;
     }
+    region->most = size - 1;
     return NULL;
+}
+
+static void count_in(weir_arena_t *arena, size_t size) {
+    arena->in_use += size;
+    arena->peak = arena->in_use > arena->peak ? arena->in_use : arena->peak;
 }
 
 void *weir_arena_acquire(weir_arena_t *arena, size_t size) {
@@ -121,9 +133,10 @@ void *weir_arena_acquire(weir_arena_t *arena, size_t size) {
         return NULL;
     }
     for (weir_arena_region_t *region = arena->regions; region != NULL; region = region->next) {
-        void *block = reserve_extents(region) == 0 ? cut_block(region, size) : NULL;
+        void *block =
+            size <= region->most && reserve_extents(region) == 0 ? cut_block(region, size) : NULL;
         if (block != NULL) {
-            arena->in_use += size;
+            count_in(arena, size);
             return block;
         }
     }
@@ -131,7 +144,7 @@ void *weir_arena_acquire(weir_arena_t *arena, size_t size) {
     if (region == NULL) {
         return NULL;
     }
-    arena->in_use += size;
+    count_in(arena, size);
     return cut_block(region, size);
 }
 
@@ -150,14 +163,16 @@ static void put_back(weir_arena_region_t *region, size_t offset, size_t size) {
     int joins_after = after != NULL && offset + size == after->offset;
     int joins_before = before != NULL && before->offset + before->size == offset;
     if (joins_before && joins_after) {
-        before->size += size + after->size;
+        size += before->size + after->size;
+        before->size = size;
         region->free_count--;
         memmove(after, after + 1, (region->free_count - low) * sizeof *after);
     } else if (joins_before) {
-        before->size += size;
+        size += before->size;
+        before->size = size;
     } else if (joins_after) {
-        after->offset = offset;
-        after->size += size;
+        size += after->size;
+        *after = (extent_t){.offset = offset, .size = size};
     } else {
         WEIR_ASSERT(region->free_count < region->free_capacity);
         memmove(&region->free[low + 1], &region->free[low],
@@ -165,6 +180,7 @@ static void put_back(weir_arena_region_t *region, size_t offset, size_t size) {
         region->free[low] = (extent_t){.offset = offset, .size = size};
         region->free_count++;
     }
+    region->most = size > region->most ? size : region->most;
 }
 
 void weir_arena_release(weir_arena_t *arena, void *block, size_t size) {

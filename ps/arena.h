@@ -13,6 +13,7 @@ typedef struct weir_arena_region weir_arena_region_t;
 typedef struct {
     weir_arena_region_t *regions; /* list, owned */
     size_t in_use;                /* bytes handed out */
+    size_t peak;                  /* the largest in_use so far */
     size_t mapped;                /* bytes of all regions; an upper bound of what is committed */
     size_t limit;                 /* in_use never passes it; 0: none */
 } weir_arena_t;

@@ -69,7 +69,10 @@ bool weir_index_init(weir_index_t *index, weir_arena_t *arena, weir_slot_t first
 void weir_index_fini(weir_index_t *index);
 
 /* Use finds with `bits` wide vectors (128, 256, 512) instead of the best; false, and nothing
- * changed, when this CPU or this build has none. For tests and benches. */
+ * changed, when this CPU or this build has none. For tests and benches. The width is that of the
+ * hashing alone: tags are 16 bytes, and directory entries gathered by AVX-512 cost a quarter of the
+ * finds on Zen 5. Finds there, in millions a second with 128, 256, 512 bits: 83, 101, 104 of 1 M
+ * keys; 53, 56, 56 of 10 M. */
 bool weir_index_set_width(weir_index_t *index, uint32_t bits);
 
 /* rows[i] = row of keys[i] or WEIR_INDEX_NONE; any key may be asked for. Memory latency is hidden

@@ -6,10 +6,11 @@
 
 enum { CHUNK = 32 /* keys whose cache misses are in flight together */ };
 
-/* Keys on their way: each one's hash and the first group to probe. */
+/* Keys on their way: each one's hash, the first group to probe. */
 typedef struct {
     uint64_t hashes[CHUNK];
     const weir_index_group_t *groups[CHUNK];
+    uint32_t masks[CHUNK]; /* entries with its tag */
 } chunk_t;
 
 typedef void (*locate_t)(const weir_index_t *index, const weir_key_t *keys, size_t count,
@@ -65,33 +66,48 @@ INLINE uint32_t resolve_key(const weir_index_t *index, const weir_index_group_t 
     return group->tags[PASSED] == 0 ? WEIR_INDEX_NONE : resolve_further(index, hash, key);
 }
 
-/* The lines of the next chunk travel while this one is compared. */
+/* Which entries have the key's tag; the first one's line travels, or that of the next group when
+ * there is none and keys went past this one. */
+INLINE void match_chunk(chunk_t *chunk, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const weir_index_group_t *group = chunk->groups[i];
+        uint32_t mask = match_tags(group, tag_of(chunk->hashes[i]));
+        const weir_index_group_t *next_group = group + (group->tags[PASSED] != 0);
+        const void *key =
+            (const char *)group + key_offsets[__builtin_ctz(mask | 1u << GROUP_ENTRIES)];
+        chunk->masks[i] = mask;
+        __builtin_prefetch(mask != 0 ? key : (const void *)next_group);
+    }
+}
+
+INLINE size_t chunk_size(size_t begin, size_t count) {
+    return begin >= count ? 0 : count - begin < CHUNK ? count - begin : CHUNK;
+}
+
+/* Three chunks at a time: the groups of one travel while the tags of the one before it are matched
+ * and the keys of the one before that compared. */
 INLINE void find_with(locate_t locate, const weir_index_t *index, const weir_key_t *keys,
                       size_t count, uint32_t *rows) {
-    chunk_t chunks[2];
-    uint32_t masks[CHUNK];
-    size_t now = count < CHUNK ? count : CHUNK;
-    locate(index, keys, now, &chunks[0]);
-    for (size_t begin = 0, turn = 0; begin < count; turn ^= 1) {
-        size_t left = count - begin - now;
-        size_t next = left < CHUNK ? left : CHUNK;
-        locate(index, keys + begin + now, next, &chunks[turn ^ 1]);
-        const chunk_t *current = &chunks[turn];
-        for (size_t i = 0; i < now; i++) {
-            const weir_index_group_t *group = current->groups[i];
-            uint32_t mask = match_tags(group, tag_of(current->hashes[i]));
-            const weir_index_group_t *next_group = group + (group->tags[PASSED] != 0);
-            const void *key =
-                (const char *)group + key_offsets[__builtin_ctz(mask | 1u << GROUP_ENTRIES)];
-            masks[i] = mask;
-            __builtin_prefetch(mask != 0 ? key : (const void *)next_group);
+    chunk_t chunks[3];
+    chunk_t *first = &chunks[0], *second = &chunks[1], *third = &chunks[2];
+    locate(index, keys, chunk_size(0, count), first);
+    locate(index, keys + chunk_size(0, count), chunk_size(CHUNK, count), second);
+    match_chunk(first, chunk_size(0, count));
+    for (size_t begin = 0; begin < count; begin += CHUNK) {
+        size_t ahead = begin + 2 * (size_t)CHUNK;
+        if (ahead < count) {
+            locate(index, keys + ahead, chunk_size(ahead, count), third);
         }
+        match_chunk(second, chunk_size(begin + CHUNK, count));
+        size_t now = chunk_size(begin, count);
         for (size_t i = 0; i < now; i++) {
-            rows[begin + i] = resolve_key(index, current->groups[i], current->hashes[i],
-                                          keys[begin + i], masks[i]);
+            rows[begin + i] = resolve_key(index, first->groups[i], first->hashes[i],
+                                          keys[begin + i], first->masks[i]);
         }
-        begin += now;
-        now = next;
+        chunk_t *free_chunk = first;
+        first = second;
+        second = third;
+        third = free_chunk;
     }
 }
 
@@ -151,37 +167,21 @@ AVX512 static inline __m512i hash512(__m512i x) {
     return _mm512_xor_si512(x, _mm512_srli_epi64(x, 31));
 }
 
-/* In halves: a load of 8 bytes behind a store of 64 waits until that is in the cache, which costs
- * a third of the finds on Zen 5. */
-AVX512 static inline void store512(void *to, __m512i x) {
-    _mm256_storeu_si256(to, _mm512_castsi512_si256(x));
-    _mm256_storeu_si256((__m256i *)to + 1, _mm512_extracti64x4_epi64(x, 1));
-}
-
 AVX512 static inline void locate_avx512(const weir_index_t *index, const weir_key_t *keys,
                                         size_t count, chunk_t *chunk) {
-    const __m512i first = _mm512_set1_epi64((long long)index->first_hash);
-    const __m512i last = _mm512_set1_epi64((long long)index->places - 1);
-    const __m128i shift = _mm_cvtsi32_si128((int)index->shift);
-    for (size_t i = 0; i < count; i += 8) {
-        __mmask8 lanes = (__mmask8)(count - i >= 8 ? 0xFF : (1u << (count - i)) - 1);
-        __m512i hashes = hash512(_mm512_maskz_loadu_epi64(lanes, keys + i));
-        __m512i places =
-            _mm512_min_epu64(_mm512_srl_epi64(_mm512_sub_epi64(hashes, first), shift), last);
-        /* Directory entries are 16 bytes: pointer, then count in the lower half of a word. */
-        __m512i offsets = _mm512_slli_epi64(places, 1);
-        __m512i starts = _mm512_i64gather_epi64(offsets, (const void *)index->directory, 8);
-        __m512i counts =
-            _mm512_i64gather_epi64(offsets, (const void *)((const char *)index->directory + 8), 8);
-        __m512i positions = _mm512_srli_epi64(
-            _mm512_mul_epu32(_mm512_slli_epi64(hashes, POSITION_SHIFT), counts), 32);
-        __m512i groups = _mm512_add_epi64(
-            starts, _mm512_mul_epu32(positions, _mm512_set1_epi64(sizeof(weir_index_group_t))));
-        store512(chunk->hashes + i, hashes);
-        store512((void *)(chunk->groups + i), groups);
-        for (size_t j = i; j < i + 8; j++) {
-            __builtin_prefetch(chunk->groups[j]);
-        }
+    size_t whole = count / 8 * 8;
+    uint64_t hashes[CHUNK];
+    for (size_t i = 0; i < whole; i += 8) {
+        __m512i eight = hash512(_mm512_loadu_si512(keys + i));
+        _mm256_storeu_si256((__m256i *)(void *)(hashes + i), _mm512_castsi512_si256(eight));
+        _mm256_storeu_si256((__m256i *)(void *)(hashes + i + 4),
+                            _mm512_extracti64x4_epi64(eight, 1));
+    }
+    for (size_t i = whole; i < count; i++) {
+        hashes[i] = weir_hash64(keys[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        locate_hash(index, hashes[i], chunk, i);
     }
 }
 
@@ -208,7 +208,10 @@ static weir_index_find_t find_of_width(uint32_t bits) {
 }
 
 weir_index_find_t weir_index_choose_find(void) {
-    weir_index_find_t find = find_of_width(256);
+    weir_index_find_t find = find_of_width(512);
+    if (find == NULL) {
+        find = find_of_width(256);
+    }
     return find != NULL ? find : find_portable;
 }
 

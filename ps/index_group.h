@@ -98,7 +98,7 @@ static inline uint32_t position_after(uint32_t position, uint32_t group_count) {
 
 /* ---- index_find.c ---- */
 
-/* Finds with the widest vectors that this CPU has. */
+/* The finds that measured best of what this CPU has. */
 weir_index_find_t weir_index_choose_find(void);
 
 /* ---- index_grow.c ---- */

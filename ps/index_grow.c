@@ -157,7 +157,10 @@ bool weir_index_grow(weir_index_t *index, uint32_t place) {
     if (may_split(index, subtable)) {
         return split_subtable(index, place);
     }
-    uint32_t step = subtable->group_count / 8;
+    /* An eighth, rounded up or down by place, lest all sub-tables grow at the same time: what one
+     * leaves is then where another grows to. */
+    uint32_t dice = (place + subtable->group_count) * 0x9E3779B1u >> 29;
+    uint32_t step = (subtable->group_count + dice) / 8;
     uint32_t group_count = subtable->group_count + (step == 0 ? 1 : step);
     return limit_of(group_count) < 1u << 26 && weir_index_resize(index, place, group_count);
 }

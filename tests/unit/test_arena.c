@@ -103,6 +103,25 @@ START_TEST(a_mapping_is_zeroed_and_aligned_to_a_huge_page) {
 }
 END_TEST
 
+START_TEST(a_limit_holds_and_the_peak_is_remembered) {
+    weir_arena_t arena = {.limit = 1000};
+    void *first = weir_arena_acquire(&arena, 600); /* 640 */
+    ck_assert_ptr_nonnull(first);
+    ck_assert_ptr_null(weir_arena_acquire(&arena, 400));
+    ck_assert_uint_eq(arena.in_use, 640);
+    void *second = weir_arena_acquire(&arena, 320);
+    ck_assert_ptr_nonnull(second);
+    weir_arena_release(&arena, first, 600);
+    ck_assert_ptr_null(weir_arena_acquire(&arena, 1001));
+    arena.limit = 0;
+    ck_assert_uint_eq(arena.in_use, 320);
+    ck_assert_uint_eq(arena.peak, 960);
+    ck_assert_ptr_nonnull(weir_arena_acquire(&arena, 600));
+    weir_arena_release(&arena, second, 320);
+    weir_arena_fini(&arena);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("arena");
     TCase *t = tcase_create("arena");
@@ -111,6 +130,7 @@ static Suite *suite(void) {
     tcase_add_test(t, freed_neighbours_become_one_block_again);
     tcase_add_test(t, a_block_larger_than_a_region_has_its_own_and_nonsense_is_refused);
     tcase_add_test(t, a_mapping_is_zeroed_and_aligned_to_a_huge_page);
+    tcase_add_test(t, a_limit_holds_and_the_peak_is_remembered);
     suite_add_tcase(s, t);
     return s;
 }
