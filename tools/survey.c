@@ -1,6 +1,7 @@
 #include "tools/survey.h"
 
 #include "common/hash.h"
+#include "ps/precision.h"
 #include "tools/survey_values.h"
 
 #include <inttypes.h>
@@ -123,7 +124,8 @@ static weir_err_t list_shards(weir_survey_t *survey, weir_error_t *error) {
 typedef struct {
     weir_tensor_file_t *file;
     const weir_tensor_t *keys, *value;
-    double norm_sum; /* of all shards so far */
+    const weir_tensor_t *scale; /* of a value in int8; else NULL */
+    double norm_sum;            /* of all shards so far */
     bool verify;
 } shard_reader_t;
 
@@ -171,13 +173,67 @@ static weir_err_t get_field(const shard_reader_t *reader, weir_survey_table_t *t
     return WEIR_OK;
 }
 
+/* How a value of this type is kept; false: no table keeps one so. */
+static bool precision_of(weir_dtype_t dtype, weir_precision_t *precision) {
+    switch (dtype) {
+    case WEIR_DTYPE_F32:
+        *precision = WEIR_PRECISION_F32;
+        return true;
+    case WEIR_DTYPE_BF16:
+        *precision = WEIR_PRECISION_BF16;
+        return true;
+    case WEIR_DTYPE_F16:
+        *precision = WEIR_PRECISION_F16;
+        return true;
+    case WEIR_DTYPE_I8:
+        *precision = WEIR_PRECISION_INT8;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The rows' values, whatever they are kept in. */
+static weir_err_t measure_values(shard_reader_t *reader, weir_survey_table_t *table,
+                                 weir_survey_field_t *field, weir_error_t *error) {
+    const weir_tensor_t *value = reader->value;
+    weir_precision_t precision = WEIR_PRECISION_F32;
+    uint32_t dim = (uint32_t)value->shape[1];
+    (void)precision_of(value->dtype, &precision);
+    if (precision == WEIR_PRECISION_F32) {
+        weir_survey_values_add_rows(&field->values, &table->norms, &reader->norm_sum, value->values,
+                                    value->shape[0], dim);
+        return WEIR_OK;
+    }
+    /* In the file rows lie close together; decoded is an aligned one. */
+    size_t stored = dim * weir_dtype_size(value->dtype), scale = reader->scale == NULL ? 0 : 4;
+    char *row = calloc(1, weir_precision_value_bytes(precision, dim) + 4);
+    float *floats = malloc(dim * sizeof *floats);
+    weir_err_t err = row == NULL || floats == NULL
+                         ? weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to read rows")
+                         : WEIR_OK;
+    for (uint64_t i = 0; i < value->shape[0] && err == WEIR_OK; i++) {
+        if (scale > 0) {
+            memcpy(row, (const char *)reader->scale->values + i * scale, scale);
+        }
+        memcpy(row + scale, (const char *)value->values + i * stored, stored);
+        weir_precision_decode(precision, row, weir_precision_value_bytes(precision, dim) / 4 * 4, 1,
+                              dim, floats, dim);
+        weir_survey_values_add_rows(&field->values, &table->norms, &reader->norm_sum, floats, 1,
+                                    dim);
+    }
+    free(row);
+    free(floats);
+    return err;
+}
+
 static weir_err_t measure_fields(shard_reader_t *reader, weir_survey_table_t *table, bool first,
                                  weir_error_t *error) {
     size_t fields = 0;
     for (size_t i = 0; i < weir_tensor_file_count(reader->file); i++) {
         const weir_tensor_t *tensor = weir_tensor_file_at(reader->file, i);
         weir_survey_field_t *field = NULL;
-        if (tensor->dtype != WEIR_DTYPE_F32 || tensor->rank != 2) {
+        if ((tensor->dtype != WEIR_DTYPE_F32 && tensor != reader->value) || tensor->rank != 2) {
             continue;
         }
         if (tensor->shape[0] != reader->keys->elements) {
@@ -192,8 +248,10 @@ static weir_err_t measure_fields(shard_reader_t *reader, weir_survey_table_t *ta
         }
         fields++;
         if (tensor == reader->value) {
-            weir_survey_values_add_rows(&field->values, &table->norms, &reader->norm_sum,
-                                        tensor->values, tensor->shape[0], tensor->shape[1]);
+            err = measure_values(reader, table, field, error);
+            if (err != WEIR_OK) {
+                return err;
+            }
         } else {
             weir_survey_values_add(&field->values, tensor->values, tensor->elements);
         }
@@ -213,8 +271,18 @@ static weir_err_t read_shard(shard_reader_t *reader, weir_survey_table_t *table,
                                               &reader->keys, error);
     if (err == WEIR_OK) {
         const uint64_t shape[2] = {reader->keys->elements, first ? UINT64_MAX : table->dim};
-        err = weir_tensor_file_require(reader->file, "value", WEIR_DTYPE_F32, 2, shape,
-                                       &reader->value, error);
+        const weir_tensor_t *value = weir_tensor_file_find(reader->file, "value");
+        weir_precision_t precision = WEIR_PRECISION_F32;
+        weir_dtype_t dtype =
+            value != NULL && precision_of(value->dtype, &precision) ? value->dtype : WEIR_DTYPE_F32;
+        err =
+            weir_tensor_file_require(reader->file, "value", dtype, 2, shape, &reader->value, error);
+        reader->scale = NULL;
+        if (err == WEIR_OK && precision == WEIR_PRECISION_INT8) {
+            const uint64_t one[2] = {reader->keys->elements, 1};
+            err = weir_tensor_file_require(reader->file, "scale", WEIR_DTYPE_F32, 2, one,
+                                           &reader->scale, error);
+        }
     }
     if (err != WEIR_OK) {
         return err;

@@ -35,6 +35,13 @@ variant rowwise_adagrad --set sparse.optimizer=rowwise_adagrad --set sparse.lear
 variant sgd --set sparse.optimizer=sgd --set sparse.learning_rate=0.1
 variant shared --set loss.sharing=batch --set loss.negatives=64
 
+for precision in bf16 fp16 int8 split_bf16; do
+  variant "$precision" --set sparse.precision=$precision
+  $WEIR_BIN/weir inspect --verify "$precision-1" >/dev/null || fail "$precision: cannot be inspected"
+done
+# Split bf16 loses nothing at the server, and the model sees the upper half.
+grep -q '^item/low ' split_bf16-1.digest || fail "split_bf16: no lower halves are saved"
+
 # Five optimisers, not one under five names.
 kinds=$(grep -h '^item/value ' {adamw,rowwise_adamw,adagrad,rowwise_adagrad,sgd}-1.digest | sort -u | wc -l)
 [ "$kinds" -eq 5 ] || fail "five optimisers made $kinds different tables"
