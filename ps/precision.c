@@ -92,13 +92,10 @@ INLINE uint16_t encode_f16(float value, bool stochastic, uint32_t random) {
 INLINE float decode_f16(uint16_t code) {
     uint32_t magnitude = (uint32_t)(code & 0x7FFF) << 13;
     uint32_t sign = (uint32_t)(code & 0x8000) << 16;
-    uint32_t normal = magnitude + (112u << 23);
     /* (1 + m 2^-10) 2^-14 - 2^-14: no subnormal float, which some CPUs are slow at. */
     float small = float_of(magnitude + F16_SMALLEST_NORMAL) - 0x1p-14F;
-    uint32_t special =
-        magnitude + (224u << 23) + ((code & 0x3FF) != 0 && (code & F16_QUIET) == 0 ? 1u << 22 : 0);
-    uint32_t bits = (code & 0x7C00) == 0 ? bits_of(small) : normal;
-    bits = (code & 0x7C00) == F16_INFINITY ? special : bits;
+    uint32_t bias = (code & F16_INFINITY) == F16_INFINITY ? 224u << 23 : 112u << 23;
+    uint32_t bits = (code & F16_INFINITY) == 0 ? bits_of(small) : magnitude + bias;
     return float_of(bits | sign);
 }
 
@@ -386,8 +383,9 @@ void weir_precision_store(weir_precision_t precision, const float *values, uint3
 uint64_t weir_precision_seed(uint64_t seed, uint32_t table_id, uint32_t segment, uint64_t key,
                              uint64_t step) {
     weir_rng_key_t stream = weir_rng_key(seed, WEIR_STREAM_ROUND);
-    stream.key[0] ^= segment;
-    stream.key[1] ^= table_id;
+    /* Odd factors: distinct for distinct numbers, and far from what a near seed gives. */
+    stream.key[0] ^= segment * 0x85EBCA6Bu;
+    stream.key[1] ^= table_id * 0xC2B2AE35u;
     weir_philox_t random = weir_philox(stream, (uint32_t)key, (uint32_t)(key >> 32), (uint32_t)step,
                                        (uint32_t)(step >> 32));
     return (uint64_t)random.word[1] << 32 | random.word[0];

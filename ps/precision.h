@@ -47,8 +47,9 @@ void weir_precision_load(weir_precision_t precision, const void *value, const vo
                          uint32_t dim, float *values);
 
 /* `dim` floats to one stored row, padding included. `seed` NULL: to nearest, ties to even; else
- * stochastic, with random bits that are a pure function of *seed and the column. float32 and
- * split_bf16 have nothing to round. Hot. */
+ * stochastic, with random bits that are a pure function of *seed and the column; *seed is itself 64
+ * random bits, as weir_precision_seed makes them. float32 and split_bf16 have nothing to round.
+ * Hot. */
 void weir_precision_store(weir_precision_t precision, const float *values, uint32_t dim,
                           const uint64_t *seed, void *value, void *hidden);
 

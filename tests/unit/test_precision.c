@@ -170,6 +170,7 @@ START_TEST(split_bf16_keeps_every_bit_and_sends_the_upper_half) {
             memcpy(&values[i], &bits, sizeof bits);
         }
         const uint64_t seed = top;
+        low[DIM] = 0xA5A5;
         weir_precision_store(WEIR_PRECISION_SPLIT_BF16, values, DIM, top % 2 != 0 ? &seed : NULL,
                              high, low);
         weir_precision_load(WEIR_PRECISION_SPLIT_BF16, high, low, DIM, loaded);
@@ -227,6 +228,28 @@ START_TEST(int8_keeps_the_nearest_of_255_steps_between_the_largest_magnitudes) {
             }
             values[dim / 2] = dim % 2 != 0 ? scales[s] : -scales[s];
             check_int8(values, dim);
+        }
+    }
+}
+END_TEST
+
+/* The scale is rounded up; were that to add up over rows that are stored again and again, they
+ * would grow. */
+START_TEST(int8_rows_do_not_drift_when_stored_again) {
+    enum { DIM = 32, TIMES = 100000 };
+    _Alignas(4) unsigned char wire[4 + DIM];
+    float first[DIM], values[DIM];
+    weir_rng_key_t key = weir_rng_key(6, WEIR_STREAM_TEST);
+    for (uint32_t row = 0; row < 8; row++) {
+        weir_fill_truncated_normal(key, row, 0, 0, 0.1, first, DIM);
+        weir_precision_store(WEIR_PRECISION_INT8, first, DIM, NULL, wire, NULL);
+        weir_precision_load(WEIR_PRECISION_INT8, wire, NULL, DIM, first);
+        for (size_t time = 0; time < TIMES; time++) {
+            weir_precision_load(WEIR_PRECISION_INT8, wire, NULL, DIM, values);
+            weir_precision_store(WEIR_PRECISION_INT8, values, DIM, NULL, wire, NULL);
+        }
+        for (uint32_t i = 0; i < DIM; i++) {
+            ck_assert(fabsf(values[i] - first[i]) <= 1e-5F * fabsf(first[i]));
         }
     }
 }
@@ -373,6 +396,7 @@ static Suite *precision_suite(void) {
 #endif
     tcase_add_test(cases, split_bf16_keeps_every_bit_and_sends_the_upper_half);
     tcase_add_test(cases, int8_keeps_the_nearest_of_255_steps_between_the_largest_magnitudes);
+    tcase_add_test(cases, int8_rows_do_not_drift_when_stored_again);
     tcase_add_loop_test(cases, all_vector_widths_give_the_same_bits, 0, WEIR_PRECISION_COUNT);
     tcase_add_loop_test(cases, all_vector_widths_decode_every_code_alike, 0, 2);
     tcase_add_loop_test(cases, rows_decode_from_their_stride_to_their_stride, 0,
