@@ -1,48 +1,267 @@
 #include "ps/admission.h"
+
+#include "common/assert.h"
+#include "common/rng.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK = 64 /* keys whose counters travel together */ };
+
+struct weir_admission {
+    weir_admission_options_t options;
+    uint16_t *counters; /* slots x rows x counters; NULL: by probability */
+    uint64_t *windows;  /* by slot: the window that its counters were last brought to */
+    uint64_t window;    /* of the last step that ended */
+    weir_key_t *noted;
+    size_t noted_count, noted_capacity;
+};
+
+static weir_err_t check_options(const weir_admission_options_t *options, weir_error_t *error) {
+    uint32_t counters = options->counters;
+    if (options->kind != WEIR_ADMISSION_PROBABILITY && options->kind != WEIR_ADMISSION_FREQUENCY) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "no such way to admit keys");
+    }
+    if (options->first_slot >= options->end_slot || options->end_slot > WEIR_SLOT_COUNT) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "slots %u to %u are no range",
+                           options->first_slot, options->end_slot);
+    }
+    if (options->kind == WEIR_ADMISSION_PROBABILITY) {
+        return options->probability > 0.0 && options->probability <= 1.0
+                   ? WEIR_OK
+                   : weir_errorf(error, WEIR_ERR_INVALID,
+                                 "a probability of admission is above 0 and at most 1, not %g",
+                                 options->probability);
+    }
+    if (options->threshold < 1 || options->threshold > WEIR_ADMISSION_MAX_THRESHOLD) {
+        weir_err_t err = weir_errorf(error, WEIR_ERR_INVALID,
+                                     "a key cannot be admitted after %u steps: there are 1 to %d",
+                                     options->threshold, WEIR_ADMISSION_MAX_THRESHOLD);
+        weir_error_hint(error, "a counter has 16 bits");
+        return err;
+    }
+    if (counters < 16 || counters > 1u << 20 || (counters & (counters - 1)) != 0) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "the counters of a slot are a power of two from 16 to 2^20, not %u",
+                           counters);
+    }
+    return WEIR_OK;
+}
+
+static size_t slot_values(const weir_admission_t *admission) {
+    return (size_t)admission->options.counters * WEIR_ADMISSION_ROWS;
+}
+
+static size_t slots_of(const weir_admission_t *admission) {
+    return admission->options.end_slot - admission->options.first_slot;
+}
+
 weir_err_t weir_admission_create(const weir_admission_options_t *options,
                                  weir_admission_t **admission, weir_error_t *error) {
-    (void)options;
-    (void)admission;
-    return weir_errorf(error, WEIR_ERR_INVALID, "not yet");
+    weir_err_t err = check_options(options, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    weir_admission_t *made = calloc(1, sizeof *made);
+    if (made == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to count keys");
+    }
+    made->options = *options;
+    if (options->kind == WEIR_ADMISSION_FREQUENCY) {
+        /* At most 2^14 x 2^22 values of 2 bytes. */
+        made->counters = calloc(slots_of(made) * slot_values(made), sizeof *made->counters);
+        made->windows = calloc(slots_of(made), sizeof *made->windows);
+        if (made->counters == NULL || made->windows == NULL) {
+            weir_admission_destroy(made);
+            return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to count keys");
+        }
+    }
+    *admission = made;
+    return WEIR_OK;
 }
+
 void weir_admission_destroy(weir_admission_t *admission) {
-    (void)admission;
-}
-void weir_admission_decide_batch(const weir_admission_t *admission, const weir_key_t *keys,
-                                 size_t count, uint64_t step, bool *admitted) {
-    (void)admission;
-    (void)keys;
-    (void)step;
-    for (size_t i = 0; i < count; i++) {
-        admitted[i] = true;
+    if (admission != NULL) {
+        free(admission->counters);
+        free(admission->windows);
+        free(admission->noted);
+        free(admission);
     }
 }
+
+uint64_t weir_admission_bytes(const weir_admission_t *admission) {
+    uint64_t bytes = sizeof *admission + admission->noted_capacity * sizeof *admission->noted;
+    if (admission->counters != NULL) {
+        bytes += slots_of(admission) *
+                 (slot_values(admission) * sizeof *admission->counters + sizeof(uint64_t));
+    }
+    return bytes;
+}
+
+/* ---- counters ---- */
+
+static uint64_t window_of(const weir_admission_t *admission, uint64_t step) {
+    return admission->options.window == 0 ? 0 : step / admission->options.window;
+}
+
+/* The counter of a hash in one row of its slot. Every row sees other bits of the product. */
+static size_t place_of(const weir_admission_t *admission, uint64_t hash, uint32_t row) {
+    static const uint64_t factors[WEIR_ADMISSION_ROWS] = {
+        0x9E3779B97F4A7C15ull, 0xC2B2AE3D27D4EB4Full, 0xD6E8FEB86659FD93ull, 0xA0761D6478BD642Full};
+    size_t counters = admission->options.counters;
+    return row * counters + (size_t)((hash * factors[row]) >> 40 & (counters - 1));
+}
+
+static uint16_t *counters_of(const weir_admission_t *admission, weir_slot_t slot) {
+    WEIR_ASSERT(slot >= admission->options.first_slot && slot < admission->options.end_slot);
+    return admission->counters + (slot - admission->options.first_slot) * slot_values(admission);
+}
+
+static uint32_t fade(uint32_t count, uint64_t windows) {
+    return windows < 16 ? count >> windows : 0;
+}
+
+static uint32_t estimate(const weir_admission_t *admission, uint64_t hash, uint64_t step) {
+    weir_slot_t slot = weir_slot_of_hash(hash);
+    const uint16_t *counters = counters_of(admission, slot);
+    uint32_t least = UINT16_MAX;
+    for (uint32_t row = 0; row < WEIR_ADMISSION_ROWS; row++) {
+        uint32_t count = counters[place_of(admission, hash, row)];
+        least = count < least ? count : least;
+    }
+    uint64_t behind = admission->windows[slot - admission->options.first_slot];
+    uint64_t now = window_of(admission, step);
+    return fade(least, now > behind ? now - behind : 0);
+}
+
+/* Bring a slot's counters to `window`. */
+static void bring_slot(weir_admission_t *admission, weir_slot_t slot, uint64_t window) {
+    uint64_t *behind = &admission->windows[slot - admission->options.first_slot];
+    if (*behind >= window) {
+        return;
+    }
+    uint16_t *counters = counters_of(admission, slot);
+    for (size_t i = 0; i < slot_values(admission); i++) {
+        counters[i] = (uint16_t)fade(counters[i], window - *behind);
+    }
+    *behind = window;
+}
+
+/* ---- decisions ---- */
+
+static bool draw(const weir_admission_t *admission, weir_key_t key, uint64_t step) {
+    const weir_admission_options_t *options = &admission->options;
+    weir_rng_key_t random = weir_rng_key(options->seed, WEIR_STREAM_ADMISSION);
+    random.key[1] ^= options->table_id * 0x9E3779B9u;
+    weir_philox_t word = weir_philox(random, (uint32_t)key, (uint32_t)(key >> 32), (uint32_t)step,
+                                     (uint32_t)(step >> 32));
+    return weir_uniform01(word.word[0]) < options->probability;
+}
+
+void weir_admission_decide_batch(const weir_admission_t *admission, const weir_key_t *keys,
+                                 size_t count, uint64_t step, bool *admitted) {
+    uint64_t hashes[CHUNK];
+    if (admission->counters == NULL) {
+        for (size_t i = 0; i < count; i++) {
+            admitted[i] = draw(admission, keys[i], step);
+        }
+        return;
+    }
+    for (size_t begin = 0; begin < count; begin += CHUNK) {
+        size_t now = count - begin < CHUNK ? count - begin : CHUNK;
+        for (size_t i = 0; i < now; i++) {
+            hashes[i] = weir_hash64(keys[begin + i]);
+            const uint16_t *counters = counters_of(admission, weir_slot_of_hash(hashes[i]));
+            for (uint32_t row = 0; row < WEIR_ADMISSION_ROWS; row++) {
+                __builtin_prefetch(counters + place_of(admission, hashes[i], row));
+            }
+        }
+        for (size_t i = 0; i < now; i++) {
+            admitted[begin + i] =
+                estimate(admission, hashes[i], step) + 1 >= admission->options.threshold;
+        }
+    }
+}
+
 bool weir_admission_note(weir_admission_t *admission, weir_key_t key) {
-    (void)admission;
-    (void)key;
+    if (admission->counters == NULL) {
+        return true; /* chance has no memory */
+    }
+    if (admission->noted_count == admission->noted_capacity) {
+        size_t capacity = admission->noted_capacity == 0 ? 1024 : 2 * admission->noted_capacity;
+        weir_key_t *grown = realloc(admission->noted, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return false;
+        }
+        admission->noted = grown;
+        admission->noted_capacity = capacity;
+    }
+    admission->noted[admission->noted_count++] = key;
     return true;
 }
+
+static int compare_keys(const void *left, const void *right) {
+    weir_key_t a = *(const weir_key_t *)left, b = *(const weir_key_t *)right;
+    return (a > b) - (a < b);
+}
+
 void weir_admission_end_step(weir_admission_t *admission, uint64_t step) {
-    (void)admission;
-    (void)step;
+    uint64_t window = window_of(admission, step);
+    admission->window = window > admission->window ? window : admission->window;
+    if (admission->noted_count > 1) {
+        qsort(admission->noted, admission->noted_count, sizeof *admission->noted, compare_keys);
+    }
+    for (size_t i = 0; i < admission->noted_count; i++) {
+        if (i > 0 && admission->noted[i] == admission->noted[i - 1]) {
+            continue;
+        }
+        uint64_t hash = weir_hash64(admission->noted[i]);
+        weir_slot_t slot = weir_slot_of_hash(hash);
+        bring_slot(admission, slot, admission->window);
+        uint16_t *counters = counters_of(admission, slot);
+        for (uint32_t row = 0; row < WEIR_ADMISSION_ROWS; row++) {
+            uint16_t *counter = &counters[place_of(admission, hash, row)];
+            *counter = (uint16_t)(*counter + (*counter < UINT16_MAX ? 1 : 0));
+        }
+    }
+    admission->noted_count = 0;
 }
-uint64_t weir_admission_bytes(const weir_admission_t *admission) {
-    (void)admission;
-    return 0;
-}
+
+/* ---- to save and restore ---- */
+
 void weir_admission_slot(weir_admission_t *admission, weir_slot_t slot, const uint16_t **values,
                          size_t *count) {
-    (void)admission;
-    (void)slot;
     *values = NULL;
     *count = 0;
+    if (admission->counters != NULL) {
+        bring_slot(admission, slot, admission->window);
+        *values = counters_of(admission, slot);
+        *count = slot_values(admission);
+    }
 }
+
+void weir_admission_set_step(weir_admission_t *admission, uint64_t step) {
+    admission->window = window_of(admission, step);
+    for (size_t i = 0; admission->windows != NULL && i < slots_of(admission); i++) {
+        admission->windows[i] = admission->window;
+    }
+}
+
 weir_err_t weir_admission_restore_slot(weir_admission_t *admission, weir_slot_t slot,
                                        const uint16_t *values, size_t count, weir_error_t *error) {
-    (void)admission;
-    (void)slot;
-    (void)values;
-    (void)count;
-    (void)error;
+    if (admission->counters == NULL) {
+        return WEIR_OK;
+    }
+    if (count != slot_values(admission)) {
+        weir_err_t err = weir_errorf(error, WEIR_ERR_INVALID,
+                                     "a slot's saved counters are %zu, not the %zu of this table",
+                                     count, slot_values(admission));
+        weir_error_hint(error, "admission_counters must be as it was");
+        return err;
+    }
+    if (slot < admission->options.first_slot || slot >= admission->options.end_slot) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "slot %u is another server's", slot);
+    }
+    memcpy(counters_of(admission, slot), values, count * sizeof *values);
     return WEIR_OK;
 }

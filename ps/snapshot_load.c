@@ -347,6 +347,9 @@ weir_err_t weir_snapshot_load(weir_table_t *table, uint32_t index, uint32_t ps, 
     if (load.record == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to load a table");
     }
+    if (weir_table_admission(table) != NULL) {
+        weir_admission_set_step(weir_table_admission(table), manifest->step);
+    }
     for (uint32_t shard = weir_slot_owner(load.first, shards);
          shard <= weir_slot_owner(load.end - 1, shards) && err == WEIR_OK; shard++) {
         err = load_shard(&load, shard, shards, folder, error);
