@@ -30,12 +30,13 @@ INLINE float sum_squares(const float *values, size_t dim) {
     for (size_t i = whole; i < dim; i++) {
         lanes[i - whole] += values[i] * values[i];
     }
-    for (size_t width = LANES / 2; width > 0; width /= 2) {
-        for (size_t lane = 0; lane < width; lane++) {
-            lanes[lane] += lanes[lane + width];
-        }
+    for (size_t lane = 0; lane < 8; lane++) {
+        lanes[lane] += lanes[lane + 8];
     }
-    return lanes[0];
+    for (size_t lane = 0; lane < 4; lane++) {
+        lanes[lane] += lanes[lane + 4];
+    }
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
 /* The same in float64, where no square overflows. */
@@ -51,12 +52,13 @@ INLINE double sum_wide_squares(const float *values, size_t dim) {
     for (size_t i = whole; i < dim; i++) {
         lanes[i - whole] += (double)values[i] * (double)values[i];
     }
-    for (size_t width = LANES / 2; width > 0; width /= 2) {
-        for (size_t lane = 0; lane < width; lane++) {
-            lanes[lane] += lanes[lane + width];
-        }
+    for (size_t lane = 0; lane < 8; lane++) {
+        lanes[lane] += lanes[lane + 8];
     }
-    return lanes[0];
+    for (size_t lane = 0; lane < 4; lane++) {
+        lanes[lane] += lanes[lane + 4];
+    }
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
 INLINE bool all_finite(const float *gradient, size_t count) {
