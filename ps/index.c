@@ -78,9 +78,10 @@ void weir_index_insert(weir_index_t *index, weir_key_t key, uint32_t row) {
 /* ---- removal ---- */
 
 /* A key went past group `from` to group `to` and lies there no more. */
-static void uncount_passed(const weir_index_subtable_t *subtable, uint32_t from, uint32_t to) {
+static void uncount_passed(const weir_index_subtable_t *subtable, uint64_t hash, uint32_t from,
+                           uint32_t to) {
     for (uint32_t i = from; i != to; i = position_after(i, subtable->group_count)) {
-        uint8_t *passed = &subtable->groups[i].tags[PASSED];
+        uint8_t *passed = &subtable->groups[i].tags[passed_of(hash)];
         WEIR_ASSERT(*passed > 0);
         if (*passed < UINT8_MAX) {
             (*passed)--;
@@ -121,7 +122,7 @@ static void copy_entry(weir_index_group_t *to, uint32_t to_entry, const weir_ind
  * and its own entry is the next to fill. */
 static void fill_hole(const weir_index_subtable_t *subtable, uint32_t hole, uint32_t entry) {
     uint32_t at = hole;
-    while (subtable->groups[at].tags[PASSED] != 0) {
+    while (was_passed(&subtable->groups[at])) {
         at = position_after(at, subtable->group_count);
         uint32_t passer = 0;
         if (at == hole) {
@@ -132,7 +133,8 @@ static void fill_hole(const weir_index_subtable_t *subtable, uint32_t hole, uint
         }
         copy_entry(&subtable->groups[hole], entry, &subtable->groups[at], passer);
         subtable->groups[at].tags[passer] = 0;
-        uncount_passed(subtable, hole, at);
+        uint64_t hash = weir_hash64(load_key(&subtable->groups[at], passer));
+        uncount_passed(subtable, hash, hole, at);
         hole = at;
         entry = passer;
     }
@@ -151,7 +153,7 @@ static bool locate_key(const weir_index_subtable_t *subtable, uint64_t hash, wei
                 return true;
             }
         }
-        if (group->tags[PASSED] == 0) {
+        if (group->tags[passed_of(hash)] == 0) {
             return false;
         }
         at = position_after(at, subtable->group_count);
@@ -169,7 +171,7 @@ uint32_t weir_index_remove(weir_index_t *index, weir_key_t key) {
     }
     uint32_t row = load_row(&subtable->groups[position], entry);
     subtable->groups[position].tags[entry] = 0;
-    uncount_passed(subtable, position_of(hash, subtable->group_count), position);
+    uncount_passed(subtable, hash, position_of(hash, subtable->group_count), position);
     fill_hole(subtable, position, entry);
     subtable->used--;
     index->entries--;
@@ -237,8 +239,8 @@ static void add_group(const weir_index_subtable_t *subtable, uint32_t position,
                       weir_index_statistics_t *statistics) {
     const weir_index_group_t *group = &subtable->groups[position];
     uint32_t count = subtable->group_count, full = full_entries(group);
-    statistics->passed += group->tags[PASSED];
-    statistics->open_groups += group->tags[PASSED] != 0 && full != ENTRY_MASK;
+    statistics->passed += (uint64_t)group->tags[PASSED] + group->tags[PASSED + 1];
+    statistics->open_groups += was_passed(group) && full != ENTRY_MASK;
     for (; full != 0; full &= full - 1) {
         weir_key_t key = load_key(group, (uint32_t)__builtin_ctz(full));
         uint32_t probes = distance(position_of(weir_hash64(key), count), position, count) + 1;
@@ -247,12 +249,14 @@ static void add_group(const weir_index_subtable_t *subtable, uint32_t position,
             statistics->longest_probes = probes;
         }
     }
-    uint32_t probed = 1;
-    for (uint32_t at = position; probed < count && subtable->groups[at].tags[PASSED] != 0;
-         at = position_after(at, count)) {
-        probed++;
+    for (uint32_t passed = PASSED; passed <= PASSED + 1; passed++) {
+        uint32_t probed = 1;
+        for (uint32_t at = position; probed < count && subtable->groups[at].tags[passed] != 0;
+             at = position_after(at, count)) {
+            probed++;
+        }
+        statistics->miss_groups += probed;
     }
-    statistics->miss_groups += probed;
 }
 
 weir_index_statistics_t weir_index_statistics(const weir_index_t *index) {

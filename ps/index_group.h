@@ -5,9 +5,11 @@
  * 30 .. 63), the others as a fraction the group (so that the upper of them matter most), and bits
  * 0 .. 7 are the tag.
  *
- * Probing is linear, group after group, round the end. A group counts the keys that went past it.
- * Invariant: a group that keys went past is full. Removal keeps it by moving keys back, so that
- * the counts depend on the keys alone and not on their history (unless one was saturated). */
+ * Probing is linear, group after group, round the end. A group counts the keys that went past it,
+ * those with bit 8 of the hash 0 and 1 apart, so that a miss goes on only where a key of its kind
+ * did. Invariant: a group that keys went past is full. Removal keeps it by moving keys back, so
+ * that the sums of a group's counts depend on the keys alone and not on their history (unless one
+ * was saturated). */
 #ifndef WEIR_PS_INDEX_GROUP_H
 #define WEIR_PS_INDEX_GROUP_H
 
@@ -22,12 +24,12 @@
 enum {
     GROUP_ENTRIES = WEIR_INDEX_GROUP_ENTRIES,
     ENTRY_MASK = (1 << GROUP_ENTRIES) - 1,
-    PASSED = 14,       /* tags[14] counts the keys that went past this group; 255 stays 255 */
+    PASSED = 14,       /* tags[14], tags[15]: keys that went past this group; 255 stays 255 */
     POSITION_SHIFT = 2 /* the lower 30 bits of the hash, as a fraction of 32 */
 };
 
 struct weir_index_group {
-    uint8_t tags[16]; /* 14 tags (0: empty), the count, unused */
+    uint8_t tags[16]; /* 14 tags (0: empty), the two counts */
     uint64_t keys0[4];
     uint32_t rows0[4];
     uint64_t keys1[5];
@@ -74,6 +76,15 @@ static inline uint32_t match_tags(const weir_index_group_t *group, uint8_t tag) 
     }
     return mask;
 #endif
+}
+
+/* Where a group counts the keys of this hash's kind that went past. */
+static inline uint32_t passed_of(uint64_t hash) {
+    return PASSED + (uint32_t)(hash >> 8 & 1);
+}
+
+static inline bool was_passed(const weir_index_group_t *group) {
+    return (group->tags[PASSED] | group->tags[PASSED + 1]) != 0;
 }
 
 /* A bit for each entry that holds a key. */

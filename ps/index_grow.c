@@ -19,8 +19,9 @@ void weir_index_put(weir_index_group_t *groups, uint32_t group_count, uint64_t h
             memcpy((char *)group + row_offsets[entry], &row, sizeof row);
             return;
         }
-        if (group->tags[PASSED] < UINT8_MAX) {
-            group->tags[PASSED]++;
+        uint8_t *passed = &group->tags[passed_of(hash)];
+        if (*passed < UINT8_MAX) {
+            (*passed)++;
         }
         position = position_after(position, group_count);
     }
