@@ -61,7 +61,7 @@ static weir_err_t measure_rows(shard_t *shard, weir_error_t *error) {
     if (shard->slot_offsets == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to write a table");
     }
-    weir_err_t err = weir_table_scan(shard->table, shard->step, count_rows, shard, error);
+    weir_err_t err = weir_table_scan(shard->table, shard->step + 1, count_rows, shard, error);
     for (size_t slot = 0; slot < shard->slots; slot++) {
         shard->slot_offsets[slot + 1] += shard->slot_offsets[slot];
     }
@@ -199,7 +199,7 @@ static weir_err_t write_part(shard_t *shard, part_t part, const weir_row_field_t
     if (field != NULL) {
         pass.width = field->width * weir_dtype_size(field->dtype);
     }
-    weir_err_t err = weir_table_scan(shard->table, shard->step, add_rows, &pass, error);
+    weir_err_t err = weir_table_scan(shard->table, shard->step + 1, add_rows, &pass, error);
     return err == WEIR_OK ? flush_piece(shard, error) : err;
 }
 

@@ -124,7 +124,8 @@ typedef struct {
     uint64_t last_step, count; /* 0: never used, never updated */
 } weir_table_row_t;
 
-/* All rows, cold ones too, in order of hash64(key), but those expired at `step`: rows come in
+/* All rows, cold ones too, in order of hash64(key), but those expired at `step` (after step t has
+ * been applied: t + 1, of which a sweep may have taken some): rows come in
  * batches of one cell; the records stay where they are until `visit` returns. Stops at the first
  * error. */
 WEIR_MUST_USE weir_err_t weir_table_scan(weir_table_t *table, uint64_t step,
