@@ -33,6 +33,10 @@ variant rowwise_adamw --set sparse.optimizer=rowwise_adamw
 variant adagrad --set sparse.optimizer=adagrad --set sparse.learning_rate=0.02
 variant rowwise_adagrad --set sparse.optimizer=rowwise_adagrad --set sparse.learning_rate=0.02
 variant sgd --set sparse.optimizer=sgd --set sparse.learning_rate=0.1
+variant momentum --set sparse.optimizer=momentum --set sparse.learning_rate=0.02 \
+  --set sparse.schedule=cosine --set sparse.warmup_steps=2 --set sparse.decay_steps=100 --set sparse.clip_norm=1
+variant ftrl --set sparse.optimizer=ftrl --set sparse.learning_rate=0.1 --set sparse.l1=0.00001
+variant group_adam --set sparse.optimizer=group_adam --set sparse.group_l1=0.00001
 variant shared --set loss.sharing=batch --set loss.negatives=64
 
 for precision in bf16 fp16 int8 split_bf16; do
@@ -42,7 +46,11 @@ done
 # Split bf16 loses nothing at the server, and the model sees the upper half.
 grep -q '^item/low ' split_bf16-1.digest || fail "split_bf16: no lower halves are saved"
 
-# Five optimisers, not one under five names.
-kinds=$(grep -h '^item/value ' {adamw,rowwise_adamw,adagrad,rowwise_adagrad,sgd}-1.digest | sort -u | wc -l)
-[ "$kinds" -eq 5 ] || fail "five optimisers made $kinds different tables"
+# Eight optimisers, not one under eight names.
+kinds=$(grep -h '^item/value ' {adamw,rowwise_adamw,adagrad,rowwise_adagrad,sgd,momentum,ftrl,group_adam}-1.digest | sort -u | wc -l)
+[ "$kinds" -eq 8 ] || fail "eight optimisers made $kinds different tables"
+if (train refused 1 1 $short --set sparse.l1=0.1) >refusal.log 2>&1; then
+  fail "adamw took a penalty that it has not"
+fi
+grep -q 'l1, l2 and group_l1 are of' refusal.log || fail "the penalty is refused without a reason"
 echo "ok"
