@@ -98,8 +98,11 @@ static void fill_table(weir_table_t *table, uint32_t rows, uint32_t dim) {
     for (uint32_t number = 0; number < rows; number++) {
         record[0] = (float)number;
         record[dim - 1] = -(float)number;
-        weir_table_row_t row = {
-            .key = key_of(number), .record = record, .last_step = 1, .count = 1};
+        weir_table_row_t row = {.key = key_of(number),
+                                .value = record,
+                                .rest = record + dim,
+                                .last_step = 1,
+                                .count = 1};
         check(weir_table_restore(table, &row, &error) == WEIR_OK, "restore:");
     }
     check(weir_table_end_restore(table, &error) == WEIR_OK, "restore:");

@@ -166,11 +166,12 @@ static void bear_value(const weir_row_schema_t *schema, const weir_row_layout_t 
 }
 
 void weir_row_birth(const weir_row_schema_t *schema, const weir_row_layout_t *layout, uint64_t key,
-                    void *record, float *scratch) {
-    memset(record, 0, layout->record_bytes);
+                    void *value, void *rest, float *scratch) {
+    memset(value, 0, layout->value_bytes);
+    memset(rest, 0, layout->record_bytes - layout->value_bytes);
     for (uint32_t s = 0; s < schema->segment_count; s++) {
-        bear_value(schema, layout, key, s, record, (char *)record + layout->parts[s].hidden,
-                   scratch);
+        uint32_t hidden = layout->parts[s].hidden - layout->value_bytes;
+        bear_value(schema, layout, key, s, value, (char *)rest + hidden, scratch);
     }
 }
 

@@ -71,10 +71,11 @@ WEIR_MUST_USE weir_err_t weir_row_schema_check(const weir_row_schema_t *schema,
 /* Of a checked schema. */
 weir_row_layout_t weir_row_layout(const weir_row_schema_t *schema);
 
-/* A new row: the value is a pure function of (seed, table_id, key), rounded to nearest. Writes the
- * whole record, or only its first value_bytes. `scratch`: 2 layout->dim floats. */
+/* A new row: the value is a pure function of (seed, table_id, key), rounded to nearest. Writes
+ * value_bytes to `value` and the record's rest to `rest`, or the value alone. `scratch`: 2
+ * layout->dim floats. */
 void weir_row_birth(const weir_row_schema_t *schema, const weir_row_layout_t *layout, uint64_t key,
-                    void *record, float *scratch);
+                    void *value, void *rest, float *scratch);
 void weir_row_birth_value(const weir_row_schema_t *schema, const weir_row_layout_t *layout,
                           uint64_t key, void *value, float *scratch);
 

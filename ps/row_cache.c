@@ -215,6 +215,7 @@ void weir_row_cache_update(weir_row_cache_t *cache, weir_row_place_t place, cons
         return;
     }
     row->count += row->count < UINT32_MAX;
-    weir_row_update_apply(&cache->update, row->key, record_of(cache, place), gradient, row->count,
+    weir_row_update_apply(&cache->update, row->key, record_of(cache, place),
+                          record_of(cache, place) + cache->layout.value_bytes, gradient, row->count,
                           cache->step);
 }

@@ -5,37 +5,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A slab holds the records of 2^slab_bits rows, one after the other, behind them their metadata
- * and behind that their flags: pulls read values only, so the rest stays out of their cache lines.
- * Slabs are mapped whole and committed as rows are born, so a small table costs little and a slab
+/* Slabs are mapped whole and committed as rows are born, so a small table costs little and a slab
  * can be large: a server with a terabyte of rows has some 20,000 mappings, under the kernel's limit
  * of 65,530. */
 enum { SLAB_BYTES = 64 << 20 };
 
-/* Whole cache lines where that wastes an eighth at most: no record then shares a line. A record
- * has room for the number of a vacant place. */
+/* Whole cache lines, or halves of one, where that wastes an eighth at most. */
 static size_t choose_stride(size_t bytes) {
-    for (size_t alignment = 64; alignment > 16; alignment /= 2) {
+    for (size_t alignment = 64; alignment > 4; alignment /= 2) {
         size_t padded = (bytes + alignment - 1) / alignment * alignment;
         if (padded - bytes <= bytes / 8) {
             return padded;
         }
     }
-    return (bytes + 15) / 16 * 16;
+    return (bytes + 3) / 4 * 4;
 }
 
-void weir_row_store_init(weir_row_store_t *store, size_t record_bytes) {
-    *store = (weir_row_store_t){.record_bytes = record_bytes,
-                                .stride = choose_stride(record_bytes),
+void weir_row_store_init(weir_row_store_t *store, size_t value_bytes, size_t rest_bytes) {
+    size_t rest = sizeof(weir_row_metadata_t) + rest_bytes;
+    *store = (weir_row_store_t){.value_bytes = value_bytes,
+                                .rest_bytes = rest_bytes,
+                                .value_stride = choose_stride(value_bytes),
+                                .rest_stride = choose_stride(rest),
                                 .slab_bits = 3,
                                 .vacant = WEIR_ROW_NONE,
                                 .place_limit = WEIR_ROW_NONE};
-    size_t row = store->stride + sizeof(weir_row_metadata_t) + 1;
-    while (row << (store->slab_bits + 1) <= SLAB_BYTES) {
+    size_t row = store->value_stride + store->rest_stride;
+    while ((row + 1) << (store->slab_bits + 1) <= SLAB_BYTES) {
         store->slab_bits++;
     }
-    size_t rows = (size_t)1 << store->slab_bits;
-    store->slab_size = rows * (store->stride + sizeof(weir_row_metadata_t)) + rows / 8;
+    store->slab_size = (row << store->slab_bits) + ((size_t)1 << store->slab_bits) / 8;
 }
 
 void weir_row_store_fini(weir_row_store_t *store) {
@@ -79,7 +78,7 @@ weir_row_handle_t weir_row_store_acquire(weir_row_store_t *store) {
     if (handle == WEIR_ROW_NONE) {
         handle = (weir_row_handle_t)store->places++;
     } else {
-        memcpy(&store->vacant, weir_row_store_record(store, handle), sizeof store->vacant);
+        memcpy(&store->vacant, weir_row_store_value(store, handle), sizeof store->vacant);
     }
     store->rows++;
     *weir_row_store_metadata(store, handle) = (weir_row_metadata_t){.count = 0};
@@ -88,22 +87,22 @@ weir_row_handle_t weir_row_store_acquire(weir_row_store_t *store) {
 }
 
 void weir_row_store_release(weir_row_store_t *store, weir_row_handle_t handle) {
-    memcpy(weir_row_store_record(store, handle), &store->vacant, sizeof store->vacant);
+    memcpy(weir_row_store_value(store, handle), &store->vacant, sizeof store->vacant);
     store->vacant = handle;
     store->rows--;
 }
 
 void weir_row_store_set_flag(weir_row_store_t *store, weir_row_handle_t handle, bool flag) {
-    size_t slab_rows = (size_t)1 << store->slab_bits, place = handle & (slab_rows - 1);
-    char *flags = store->slabs[handle >> store->slab_bits] +
-                  slab_rows * (store->stride + sizeof(weir_row_metadata_t));
+    size_t place = weir_row_store_place(store, handle);
+    char *flags = weir_row_store_slab(store, handle) +
+                  ((store->value_stride + store->rest_stride) << store->slab_bits);
     unsigned char bit = (unsigned char)(1u << place % 8);
     unsigned char *byte = (unsigned char *)flags + place / 8;
     *byte = flag ? *byte | bit : (unsigned char)(*byte & ~bit);
 }
 
 size_t weir_row_store_row_bytes(const weir_row_store_t *store) {
-    return store->stride + sizeof(weir_row_metadata_t);
+    return store->value_stride + store->rest_stride;
 }
 
 uint64_t weir_row_store_bytes(const weir_row_store_t *store) {

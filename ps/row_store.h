@@ -1,5 +1,9 @@
-/* The memory of a table's rows: records in slabs, at places that never move, and beside each record
- * its last step, its count and its flags.
+/* The memory of a table's rows: slabs of places that never move.
+ *
+ * A slab holds three arrays: the *values* of its rows, which are all that a pull reads, in whole
+ * cache lines where that wastes little; their *rests* (hidden bits and optimiser state, ps/row.h)
+ * with last step and count in front; and a flag each. A row's record is its value and its rest, one
+ * after the other.
  *
  * A handle is the number of a row's place. Places of released rows are used again, the last
  * released first, so that a table of constant size takes no new memory. */
@@ -23,20 +27,21 @@ typedef struct {
 } weir_row_metadata_t;
 
 typedef struct {
-    size_t record_bytes;
-    size_t stride;    /* bytes from record to record */
-    size_t slab_size; /* bytes */
+    size_t value_bytes, rest_bytes;
+    size_t value_stride; /* bytes from value to value */
+    size_t rest_stride;  /* bytes from metadata to metadata */
+    size_t slab_size;    /* bytes */
     uint32_t slab_bits;
     char **slabs; /* owned */
     size_t slab_count, slab_capacity;
     uint64_t places;          /* handles 0 .. places - 1 have been in use */
     uint64_t rows;            /* in use now */
-    weir_row_handle_t vacant; /* last released, whose record begins with the one before; or NONE */
+    weir_row_handle_t vacant; /* last released, whose value begins with the one before; or NONE */
     uint64_t place_limit;     /* no more places than this; for tests of what happens then */
 } weir_row_store_t;
 
-/* `record_bytes` > 0. Takes no memory yet. */
-void weir_row_store_init(weir_row_store_t *store, size_t record_bytes);
+/* `value_bytes` >= 4; both multiples of 4. Takes no memory yet. */
+void weir_row_store_init(weir_row_store_t *store, size_t value_bytes, size_t rest_bytes);
 void weir_row_store_fini(weir_row_store_t *store);
 
 /* Make sure that the next acquire cannot fail; false: out of memory or of 32-bit handles. */
@@ -51,24 +56,36 @@ uint64_t weir_row_store_bytes(const weir_row_store_t *store);
 /* Bytes that one more row takes. */
 size_t weir_row_store_row_bytes(const weir_row_store_t *store);
 
-static inline void *weir_row_store_record(const weir_row_store_t *store, weir_row_handle_t handle) {
+static inline char *weir_row_store_slab(const weir_row_store_t *store, weir_row_handle_t handle) {
     WEIR_ASSERT(handle < store->places);
-    size_t mask = ((size_t)1 << store->slab_bits) - 1;
-    return store->slabs[handle >> store->slab_bits] + (handle & mask) * store->stride;
+    return store->slabs[handle >> store->slab_bits];
+}
+
+static inline size_t weir_row_store_place(const weir_row_store_t *store, weir_row_handle_t handle) {
+    return handle & (((size_t)1 << store->slab_bits) - 1);
+}
+
+static inline void *weir_row_store_value(const weir_row_store_t *store, weir_row_handle_t handle) {
+    return weir_row_store_slab(store, handle) +
+           weir_row_store_place(store, handle) * store->value_stride;
 }
 
 static inline weir_row_metadata_t *weir_row_store_metadata(const weir_row_store_t *store,
                                                            weir_row_handle_t handle) {
-    size_t slab_rows = (size_t)1 << store->slab_bits;
-    char *metadata = store->slabs[handle >> store->slab_bits] + slab_rows * store->stride;
-    return (weir_row_metadata_t *)(void *)metadata + (handle & (slab_rows - 1));
+    char *rests = weir_row_store_slab(store, handle) + (store->value_stride << store->slab_bits);
+    return (weir_row_metadata_t *)(void *)(rests + weir_row_store_place(store, handle) *
+                                                       store->rest_stride);
+}
+
+static inline void *weir_row_store_rest(const weir_row_store_t *store, weir_row_handle_t handle) {
+    return weir_row_store_metadata(store, handle) + 1;
 }
 
 /* One bit a row, for its user. */
 static inline bool weir_row_store_flag(const weir_row_store_t *store, weir_row_handle_t handle) {
-    size_t slab_rows = (size_t)1 << store->slab_bits, place = handle & (slab_rows - 1);
-    const char *flags = store->slabs[handle >> store->slab_bits] +
-                        slab_rows * (store->stride + sizeof(weir_row_metadata_t));
+    size_t place = weir_row_store_place(store, handle);
+    const char *flags = weir_row_store_slab(store, handle) +
+                        ((store->value_stride + store->rest_stride) << store->slab_bits);
     return ((unsigned char)flags[place / 8] >> place % 8 & 1) != 0;
 }
 void weir_row_store_set_flag(weir_row_store_t *store, weir_row_handle_t handle, bool flag);

@@ -43,19 +43,20 @@ bool weir_row_update_is_finite(const weir_row_update_t *update, const float *gra
     return update->optimizers[0].finite(gradient, update->layout->dim);
 }
 
-static void apply_segment(weir_row_update_t *update, uint32_t s, uint64_t key, char *record,
-                          const float *gradient, uint64_t count, uint64_t step) {
+static void apply_segment(weir_row_update_t *update, uint32_t s, uint64_t key, char *values,
+                          char *rest, const float *gradient, uint64_t count, uint64_t step) {
     const weir_segment_t *segment = &update->schema->segments[s];
     const weir_row_part_t *part = &update->layout->parts[s];
     const weir_optimizer_t *optimizer = &update->optimizers[s];
     weir_bias_correction_t correction = weir_optimizer_correction(optimizer, count);
-    float *state = (float *)(void *)(record + part->state);
+    uint32_t offset = update->layout->value_bytes;
+    float *state = (float *)(void *)(rest + part->state - offset);
     if (segment->precision == WEIR_PRECISION_F32) {
-        optimizer->update(optimizer, (float *)(void *)(record + part->value), state,
+        optimizer->update(optimizer, (float *)(void *)(values + part->value), state,
                           gradient + part->column, correction);
         return;
     }
-    char *value = record + part->value, *hidden = record + part->hidden;
+    char *value = values + part->value, *hidden = rest + part->hidden - offset;
     uint64_t seed = 0;
     const uint64_t *rounding = NULL;
     if (segment->precision != WEIR_PRECISION_SPLIT_BF16 && !segment->plain_rounding) {
@@ -68,10 +69,10 @@ static void apply_segment(weir_row_update_t *update, uint32_t s, uint64_t key, c
                          hidden);
 }
 
-void weir_row_update_apply(weir_row_update_t *update, uint64_t key, void *record,
+void weir_row_update_apply(weir_row_update_t *update, uint64_t key, void *value, void *rest,
                            const float *gradient, uint64_t count, uint64_t step) {
     for (uint32_t s = 0; s < update->schema->segment_count; s++) {
-        apply_segment(update, s, key, record, gradient, count, step);
+        apply_segment(update, s, key, value, rest, gradient, count, step);
     }
 }
 

@@ -24,9 +24,10 @@ void weir_row_update_begin_step(weir_row_update_t *update, uint64_t step);
 /* Whether all of a gradient (dim floats) is finite. */
 bool weir_row_update_is_finite(const weir_row_update_t *update, const float *gradient);
 
-/* Apply the row's `count`-th update (1 is the first), of `step`, with a finite gradient. Rounding
+/* Apply the row's `count`-th update (1 is the first), of `step`, with a finite gradient, to its
+ * value and the rest of its record (in one piece: rest = record + layout->value_bytes). Rounding
  * is stochastic by (seed, table, segment, key, step) where the schema does not say plain. */
-void weir_row_update_apply(weir_row_update_t *update, uint64_t key, void *record,
+void weir_row_update_apply(weir_row_update_t *update, uint64_t key, void *value, void *rest,
                            const float *gradient, uint64_t count, uint64_t step);
 
 /* Memory held. */

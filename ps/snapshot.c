@@ -171,16 +171,29 @@ static weir_err_t flush_piece(shard_t *shard, weir_error_t *error) {
                        : weir_tensor_writer_append(shard->writer, shard->piece, filled, error);
 }
 
+static const void *source_of(const pass_t *pass, const weir_table_row_t *row) {
+    uint32_t value_bytes = pass->shard->layout->value_bytes;
+    switch (pass->part) {
+    case PART_KEY:
+        return &row->key;
+    case PART_LAST_STEP:
+        return &row->last_step;
+    case PART_COUNT:
+        return &row->count;
+    case PART_FIELD:
+        break;
+    }
+    return pass->field->offset < value_bytes
+               ? (const char *)row->value + pass->field->offset
+               : (const char *)row->rest + (pass->field->offset - value_bytes);
+}
+
 static weir_err_t add_rows(void *argument, const weir_table_row_t *rows, size_t count,
                            weir_error_t *error) {
     const pass_t *pass = argument;
     shard_t *shard = pass->shard;
     for (size_t i = 0; i < count; i++) {
-        const void *source = pass->part == PART_KEY         ? &rows[i].key
-                             : pass->part == PART_LAST_STEP ? &rows[i].last_step
-                             : pass->part == PART_COUNT
-                                 ? (const void *)&rows[i].count
-                                 : (const char *)rows[i].record + pass->field->offset;
+        const void *source = source_of(pass, &rows[i]);
         if (shard->filled + pass->width > shard->piece_bytes) {
             weir_err_t err = flush_piece(shard, error);
             if (err != WEIR_OK) {

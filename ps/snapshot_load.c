@@ -253,7 +253,8 @@ static weir_err_t load_row(load_t *load, const shard_t *shard, uint64_t row, wei
     }
     load->rows++;
     weir_table_row_t restored = {.key = shard->keys[row],
-                                 .record = load->record,
+                                 .value = load->record,
+                                 .rest = load->record + load->layout->value_bytes,
                                  .last_step = shard->last_steps[row],
                                  .count = shard->counts[row]};
     return weir_table_restore(load->table, &restored, error);

@@ -13,7 +13,7 @@ enum { INDEX_BYTES = 17 };
 double weir_table_row_bytes(const weir_row_schema_t *schema) {
     weir_row_layout_t layout = weir_row_layout(schema);
     weir_row_store_t store;
-    weir_row_store_init(&store, layout.record_bytes);
+    weir_row_store_init(&store, layout.value_bytes, layout.record_bytes - layout.value_bytes);
     return (double)weir_row_store_row_bytes(&store) + INDEX_BYTES;
 }
 
@@ -76,7 +76,8 @@ weir_err_t weir_table_create(const weir_table_options_t *options, weir_table_t *
         made->options.end_slot = WEIR_SLOT_COUNT;
     }
     made->layout = weir_row_layout(&made->options.row);
-    weir_row_store_init(&made->store, made->layout.record_bytes);
+    weir_row_store_init(&made->store, made->layout.value_bytes,
+                        made->layout.record_bytes - made->layout.value_bytes);
     made->ahead = AHEAD_BYTES / made->layout.value_bytes + 2;
     made->row_budget = weir_table_rows_in(&options->row, options->memory_budget);
     made->scratch = malloc(2 * made->layout.dim * sizeof *made->scratch);
@@ -224,7 +225,8 @@ static weir_err_t bear_missing(weir_table_t *table, const weir_key_t *keys, size
             return err;
         }
         weir_row_birth(&table->options.row, &table->layout, keys[i],
-                       weir_row_store_record(&table->store, handles[i]), table->scratch);
+                       weir_row_store_value(&table->store, handles[i]),
+                       weir_row_store_rest(&table->store, handles[i]), table->scratch);
         table->stats.born++;
     }
     return WEIR_OK;
@@ -246,7 +248,7 @@ static void gather_values(const weir_table_t *table, const weir_key_t *keys,
     size_t bytes = table->layout.value_bytes, ahead = table->ahead;
     for (size_t i = 0; i < count + ahead; i++) {
         if (i < count && handles[i] != WEIR_ROW_NONE) {
-            weir_table_prefetch_lines(weir_row_store_record(store, handles[i]), bytes);
+            weir_table_prefetch_lines(weir_row_store_value(store, handles[i]), bytes);
         }
         if (i < ahead) {
             continue;
@@ -256,7 +258,7 @@ static void gather_values(const weir_table_t *table, const weir_key_t *keys,
             weir_row_birth_value(&table->options.row, &table->layout, keys[now],
                                  values + now * bytes, table->scratch);
         } else {
-            memcpy(values + now * bytes, weir_row_store_record(store, handles[now]), bytes);
+            memcpy(values + now * bytes, weir_row_store_value(store, handles[now]), bytes);
         }
     }
 }
@@ -369,8 +371,10 @@ weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *key
     weir_row_update_begin_step(&table->update, step);
     for (size_t i = 0; i < count + ahead; i++) {
         if (i < count && handles[i] != WEIR_ROW_NONE) {
-            weir_table_prefetch_lines(weir_row_store_record(store, handles[i]), bytes);
-            __builtin_prefetch(weir_row_store_metadata(store, handles[i]));
+            weir_table_prefetch_lines(weir_row_store_value(store, handles[i]),
+                                      table->layout.value_bytes);
+            weir_table_prefetch_lines(weir_row_store_metadata(store, handles[i]),
+                                      store->rest_stride);
         }
         if (i < ahead) {
             continue;
@@ -388,8 +392,9 @@ weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *key
         weir_row_metadata_t *metadata = weir_row_store_metadata(store, handles[now]);
         metadata->count = weir_table_saturate((uint64_t)metadata->count + 1);
         metadata->last_step = weir_table_saturate(step);
-        weir_row_update_apply(&table->update, keys[now], weir_row_store_record(store, handles[now]),
-                              gradient, metadata->count, step);
+        weir_row_update_apply(&table->update, keys[now], weir_row_store_value(store, handles[now]),
+                              weir_row_store_rest(store, handles[now]), gradient, metadata->count,
+                              step);
         applied.updated++;
     }
     return applied;

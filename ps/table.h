@@ -120,7 +120,7 @@ WEIR_MUST_USE weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step,
 
 typedef struct {
     weir_key_t key;
-    const void *record;        /* layout->record_bytes */
+    const void *value, *rest;  /* its record (ps/row.h): value_bytes, and what follows them */
     uint64_t last_step, count; /* 0: never used, never updated */
 } weir_table_row_t;
 

@@ -57,7 +57,7 @@ static weir_err_t take_in(weir_table_t *table, weir_key_t key, const char *recor
     if (err != WEIR_OK) {
         return err;
     }
-    memcpy(weir_row_store_record(&table->store, handle), record, table->layout.record_bytes);
+    weir_table_write(table, handle, record, record + table->layout.value_bytes);
     memcpy(weir_row_store_metadata(&table->store, handle), record + table->layout.record_bytes,
            sizeof(weir_row_metadata_t));
     weir_row_store_set_flag(&table->store, handle, true);

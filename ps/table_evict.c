@@ -186,10 +186,9 @@ static weir_err_t write_cold(weir_table_t *table, size_t count, bool there, weir
             continue;
         }
         char *record = table->cold_records + written * bytes;
-        memcpy(record, weir_row_store_record(&table->store, victim->handle),
-               table->layout.record_bytes);
-        memcpy(record + table->layout.record_bytes,
-               weir_row_store_metadata(&table->store, victim->handle), sizeof(weir_row_metadata_t));
+        weir_table_pack(table, record, weir_row_store_value(&table->store, victim->handle),
+                        weir_row_store_rest(&table->store, victim->handle),
+                        weir_row_store_metadata(&table->store, victim->handle));
         table->cold_keys[written++] = victim->key;
     }
     err = weir_table_put_cold(table, written, there, error);

@@ -8,6 +8,8 @@
 #include "ps/row_update.h"
 #include "ps/table.h"
 
+#include <string.h>
+
 enum { WEIR_TABLE_BATCH = 256 /* keys that are found, then gathered */ };
 
 /* Keys whose cold rows are being read. */
@@ -67,6 +69,21 @@ static inline bool weir_table_is_expired(const weir_table_t *table,
 
 static inline uint32_t weir_table_saturate(uint64_t number) {
     return number > UINT32_MAX ? UINT32_MAX : (uint32_t)number;
+}
+
+/* A record into a row's place. */
+static inline void weir_table_write(weir_table_t *table, weir_row_handle_t handle,
+                                    const void *value, const void *rest) {
+    memcpy(weir_row_store_value(&table->store, handle), value, table->store.value_bytes);
+    memcpy(weir_row_store_rest(&table->store, handle), rest, table->store.rest_bytes);
+}
+
+/* A row as the cold store keeps it: record, then metadata. */
+static inline void weir_table_pack(const weir_table_t *table, char *record, const void *value,
+                                   const void *rest, const weir_row_metadata_t *metadata) {
+    memcpy(record, value, table->store.value_bytes);
+    memcpy(record + table->store.value_bytes, rest, table->store.rest_bytes);
+    memcpy(record + table->layout.record_bytes, metadata, sizeof *metadata);
 }
 
 /* Every cache line that `bytes` > 0 from `start` touch. */

@@ -113,20 +113,20 @@ static void show_rows(scan_t *scan) {
     weir_table_t *table = scan->table;
     for (size_t i = 0; i < scan->count; i++) {
         const scanned_t *row = &scan->rows[i];
-        const char *cold = scan->records + row->cold * weir_table_cold_bytes(table);
+        weir_table_row_t *shown = &scan->batch[i];
         weir_row_metadata_t metadata;
         if (row->handle == WEIR_ROW_NONE) {
+            const char *cold = scan->records + row->cold * weir_table_cold_bytes(table);
             memcpy(&metadata, cold + table->layout.record_bytes, sizeof metadata);
+            *shown = (weir_table_row_t){.value = cold, .rest = cold + table->layout.value_bytes};
         } else {
             metadata = *weir_row_store_metadata(&table->store, row->handle);
+            *shown = (weir_table_row_t){.value = weir_row_store_value(&table->store, row->handle),
+                                        .rest = weir_row_store_rest(&table->store, row->handle)};
         }
-        scan->batch[i] =
-            (weir_table_row_t){.key = row->key,
-                               .record = row->handle == WEIR_ROW_NONE
-                                             ? cold
-                                             : weir_row_store_record(&table->store, row->handle),
-                               .last_step = metadata.last_step,
-                               .count = metadata.count};
+        shown->key = row->key;
+        shown->last_step = metadata.last_step;
+        shown->count = metadata.count;
     }
 }
 
@@ -194,8 +194,7 @@ static weir_err_t restore_cold(weir_table_t *table, const weir_table_row_t *row,
         return err;
     }
     char *record = table->cold_records + table->restored * weir_table_cold_bytes(table);
-    memcpy(record, row->record, table->layout.record_bytes);
-    memcpy(record + table->layout.record_bytes, metadata, sizeof *metadata);
+    weir_table_pack(table, record, row->value, row->rest, metadata);
     table->cold_keys[table->restored++] = row->key;
     return table->restored < WEIR_TABLE_BATCH ? WEIR_OK : weir_table_end_restore(table, error);
 }
@@ -220,7 +219,7 @@ weir_err_t weir_table_restore(weir_table_t *table, const weir_table_row_t *row,
     if (err != WEIR_OK) {
         return err;
     }
-    memcpy(weir_row_store_record(&table->store, handle), row->record, table->layout.record_bytes);
+    weir_table_write(table, handle, row->value, row->rest);
     *weir_row_store_metadata(&table->store, handle) = metadata;
     return WEIR_OK;
 }
