@@ -391,7 +391,8 @@ weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *key
         }
         weir_row_metadata_t *metadata = weir_row_store_metadata(store, handles[now]);
         metadata->count = weir_table_saturate((uint64_t)metadata->count + 1);
-        metadata->last_step = weir_table_saturate(step);
+        uint32_t used = weir_table_saturate(step); /* a younger pull may have touched the row */
+        metadata->last_step = used > metadata->last_step ? used : metadata->last_step;
         weir_row_update_apply(&table->update, keys[now], weir_row_store_value(store, handles[now]),
                               weir_row_store_rest(store, handles[now]), gradient, metadata->count,
                               step);
