@@ -189,6 +189,34 @@ static weir_err_t serve(process_t *process, weir_error_t *error) {
     return err;
 }
 
+/* What the server did, where it did more than keep every row and answer in turn. */
+static void log_counters(const process_t *process) {
+    weir_server_counters_t counters = weir_server_counters(process->server);
+    if (counters.gradients_not_finite > 0) {
+        weir_log(WEIR_LOG_WARN, "ps_main", "gradients that were not finite were skipped|rows=%llu",
+                 (unsigned long long)counters.gradients_not_finite);
+    }
+    if (counters.staleness_max > 0) {
+        weir_log(WEIR_LOG_INFO, "ps_main", "staleness of pulls|mean=%.3f max=%llu pulls=%llu",
+                 (double)counters.staleness_sum / (double)counters.pulls,
+                 (unsigned long long)counters.staleness_max, (unsigned long long)counters.pulls);
+    }
+    for (uint32_t k = 0; k < process->table_count; k++) {
+        weir_table_stats_t stats = weir_table_stats(process->tables[k]);
+        if (stats.evicted + stats.expired + stats.rejected + stats.cold_writes > 0) {
+            weir_log(WEIR_LOG_INFO, "ps_main",
+                     "table|name=%s rows=%llu cold=%llu bytes=%llu born=%llu evicted=%llu "
+                     "expired=%llu rejected=%llu cold_reads=%llu cold_hits=%llu cold_writes=%llu",
+                     weir_table_schema(process->tables[k])->name, (unsigned long long)stats.rows,
+                     (unsigned long long)stats.cold_rows, (unsigned long long)stats.bytes,
+                     (unsigned long long)stats.born, (unsigned long long)stats.evicted,
+                     (unsigned long long)stats.expired, (unsigned long long)stats.rejected,
+                     (unsigned long long)stats.cold_reads, (unsigned long long)stats.cold_hits,
+                     (unsigned long long)stats.cold_writes);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     process_t process = {.saving = false};
     weir_error_t error = {0};
@@ -200,11 +228,7 @@ int main(int argc, char **argv) {
     if (err != WEIR_OK) {
         weir_fatal(&error);
     }
-    weir_server_counters_t counters = weir_server_counters(process.server);
-    if (counters.gradients_not_finite > 0) {
-        weir_log(WEIR_LOG_WARN, "ps_main", "gradients that were not finite were skipped|rows=%llu",
-                 (unsigned long long)counters.gradients_not_finite);
-    }
+    log_counters(&process);
     weir_job_leave(&process.job);
     weir_server_destroy(process.server);
     for (uint32_t k = 0; k < process.table_count; k++) {
