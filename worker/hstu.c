@@ -96,43 +96,25 @@ void weir_hstu_destroy(weir_hstu_t *hstu) {
         return;
     }
     weir_workspace_fini(&hstu->workspace);
+    weir_workspace_fini(&hstu->batch_workspace);
     weir_attention_destroy(hstu->attention);
     free(hstu->layers);
     free(hstu);
 }
 
-static void lay_out(weir_hstu_t *hstu, size_t tokens) {
-    const weir_hstu_config_t *config = &hstu->config;
-    weir_workspace_t *workspace = &hstu->workspace;
-    const size_t real = sizeof(weir_real_t), width = config->embedding_dim * real;
-    size_t projected = weir_hstu_projection_width(config) * real;
-    size_t gated = config->heads * config->dv * real;
-    for (size_t l = 0; l < config->blocks; l++) {
-        weir_hstu_layer_t *layer = &hstu->layers[l];
-        layer->normalised = weir_workspace_take(workspace, tokens, width);
-        layer->inverses = weir_workspace_take(workspace, tokens, real);
-        layer->projected = weir_workspace_take(workspace, tokens, projected);
-        layer->attended = weir_workspace_take(workspace, tokens, gated);
-        layer->attended_inverses = weir_workspace_take(workspace, tokens, real);
-        layer->gated = weir_workspace_take(workspace, tokens, gated);
-    }
-    hstu->stream = weir_workspace_take(workspace, tokens, width);
-    hstu->norms = weir_workspace_take(workspace, tokens, real);
-    hstu->activated = weir_workspace_take(workspace, tokens, projected);
-    hstu->d_stream = weir_workspace_take(workspace, tokens, width);
-    hstu->d_activated = weir_workspace_take(workspace, tokens, projected);
-    hstu->d_normalised = weir_workspace_take(workspace, tokens, width);
-    hstu->d_gated = weir_workspace_take(workspace, tokens, gated);
+void weir_hstu_limit_activations(weir_hstu_t *hstu, size_t bytes) {
+    hstu->activation_budget = bytes;
 }
 
-weir_err_t weir_hstu_reserve(weir_hstu_t *hstu, size_t tokens, weir_error_t *error) {
-    weir_workspace_begin(&hstu->workspace);
-    lay_out(hstu, tokens);
-    weir_err_t err = weir_workspace_reserve(&hstu->workspace, "the encoder's activations", error);
-    if (err == WEIR_OK) {
-        lay_out(hstu, tokens);
+weir_hstu_activations_t weir_hstu_activations(const weir_hstu_t *hstu) {
+    weir_hstu_activations_t activations = {.groups = hstu->group_count,
+                                           .kept_layers = hstu->config.blocks,
+                                           .bytes = hstu->activation_bytes};
+    for (size_t g = 0; g < hstu->group_count; g++) {
+        size_t kept = hstu->groups[g].kept;
+        activations.kept_layers = kept < activations.kept_layers ? kept : activations.kept_layers;
     }
-    return err;
+    return activations;
 }
 
 void weir_hstu_drop(const weir_hstu_t *hstu, uint32_t site, double probability, size_t width,

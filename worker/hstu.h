@@ -82,6 +82,20 @@ WEIR_MUST_USE weir_err_t weir_hstu_create(const weir_hstu_config_t *config, weir
                                           weir_error_t *error);
 void weir_hstu_destroy(weir_hstu_t *hstu);
 
+/* Let the activations of a batch take `bytes` at the most, as far as one user needs no more; 0, as
+ * after create: no limit. Beyond it layers are computed again in backward, with the same bits as
+ * without a limit; and when that is not enough, users go through forward and backward in groups,
+ * with the same results to the rounding of sums over the groups (worker/hstu_memory.h). */
+void weir_hstu_limit_activations(weir_hstu_t *hstu, size_t bytes);
+
+/* What the last forward did. */
+typedef struct {
+    size_t groups;      /* of users; 0 of an empty batch */
+    size_t kept_layers; /* of the group that keeps the fewest */
+    size_t bytes;       /* of the largest group's activations */
+} weir_hstu_activations_t;
+weir_hstu_activations_t weir_hstu_activations(const weir_hstu_t *hstu);
+
 /* Encode. `items`: T x D, the table rows E[item_i] (not scaled; the encoder multiplies by sqrt(D)).
  * `encoded`: T x D, rows of L2 norm 1. Keeps what backward needs. Users are independent: the result
  * of a user does not depend on who else is in the batch (to rounding of the projections). Errors: a
@@ -95,7 +109,8 @@ WEIR_MUST_USE weir_err_t weir_hstu_forward(weir_hstu_t *hstu, const weir_real_t 
  * layer first, position_embedding last. NULL: not wanted. */
 typedef void (*weir_gradient_ready_t)(void *argument, size_t begin, size_t end);
 
-/* Backward of the last forward with train or not, same parameters, batch and mode.
+/* Backward of the last forward with train or not, same parameters, batch and mode; the arrays of
+ * the batch and `items` are still those of the forward.
  * `d_encoded` T x D in; `d_items` T x D out (gradient of `items`, overwritten); `d_parameters`
  * flat, overwritten. Sums run in a fixed order: the same bits on every run. */
 WEIR_MUST_USE weir_err_t weir_hstu_backward(weir_hstu_t *hstu, const weir_real_t *parameters,
@@ -104,8 +119,8 @@ WEIR_MUST_USE weir_err_t weir_hstu_backward(weir_hstu_t *hstu, const weir_real_t
                                             void *argument, weir_error_t *error);
 
 /* Gradient of the batch's user_rows, of the last backward: for each user the sum over its tokens,
- * in their order. `d_user_rows` B x D, overwritten. The batch's offsets are still those of the
- * forward. Call: local, after backward and before the next forward. */
+ * in their order; zeros of a batch without them. `d_user_rows` B x D, overwritten. Call: local,
+ * after backward and before the next forward. */
 void weir_hstu_user_gradients(const weir_hstu_t *hstu, weir_real_t *d_user_rows);
 
 /* Time bucket of a difference in seconds (docs/model.md): compared with a table of integers. 0 ..

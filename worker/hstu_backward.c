@@ -1,10 +1,13 @@
 /* Backward, by hand: each step of hstu_forward.c in reverse. d_stream carries the gradient of x
- * from the last layer to the first; a layer's gradients are final when its turn is over. */
+ * from the last layer to the first; a layer's gradients are final when its turn is over. Of several
+ * groups of users the last goes first, since its activations are still there; the others add to
+ * its gradients. */
 #include "worker/blas.h"
 #include "worker/dot.h"
 #include "worker/hstu_internal.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <string.h>
 
 /* Rows summed in one go before they are added to the total: bounds the rounding of long sums. */
@@ -25,10 +28,9 @@ static void start_stream(weir_hstu_t *hstu, const weir_real_t *d_encoded) {
     }
 }
 
-/* sums = columns of T x width summed. */
-static void sum_columns(const weir_real_t *values, size_t tokens, size_t width, weir_real_t *block,
+/* sums += columns of T x width summed. */
+static void add_columns(const weir_real_t *values, size_t tokens, size_t width, weir_real_t *block,
                         weir_real_t *sums) {
-    memset(sums, 0, width * sizeof *sums);
     for (size_t first = 0; first < tokens; first += SUM_BLOCK) {
         size_t end = tokens - first < SUM_BLOCK ? tokens : first + SUM_BLOCK;
         memset(block, 0, width * sizeof *block);
@@ -59,17 +61,45 @@ static void split_gate(const weir_hstu_t *hstu, const weir_hstu_layer_t *layer) 
     }
 }
 
+/* Of a layer's attention, from the gradient of y in d_gated to that of z; those of the biases are
+ * added to, or overwritten. */
+static void differentiate_attention(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index,
+                                    bool add, weir_real_t *d_parameters) {
+    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(&hstu->config, index);
+    size_t positions = 2 * hstu->config.attention_length - 1;
+    const weir_attention_input_t input = {.z = hstu->activated,
+                                          .position_bias = parameters + at.position_bias,
+                                          .time_bias = parameters + at.time_bias};
+    weir_attention_gradient_t gradient = {.d_z = hstu->d_activated,
+                                          .d_position_bias = d_parameters + at.position_bias,
+                                          .d_time_bias = d_parameters + at.time_bias};
+    if (add) {
+        gradient.d_position_bias = hstu->d_biases;
+        gradient.d_time_bias = hstu->d_biases + positions;
+    }
+    weir_attention_backward(hstu->attention, &input, hstu->d_gated, &gradient);
+    for (size_t i = 0; add && i < positions; i++) {
+        d_parameters[at.position_bias + i] += gradient.d_position_bias[i];
+    }
+    for (size_t i = 0; add && i < WEIR_HSTU_TIME_BUCKETS; i++) {
+        d_parameters[at.time_bias + i] += gradient.d_time_bias[i];
+    }
+}
+
 /* From the residual branch's gradient, d_stream, to that of z. */
 static void differentiate_branch(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index,
-                                 weir_real_t *d_parameters) {
+                                 bool add, weir_real_t *d_parameters) {
     const weir_hstu_config_t *config = &hstu->config;
     weir_hstu_layer_t *layer = &hstu->layers[index];
     weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, index);
     size_t tokens = hstu->batch.tokens, dim = config->embedding_dim;
     size_t width = config->heads * config->dv, projected = weir_hstu_projection_width(config);
-    sum_columns(hstu->d_stream, tokens, dim, hstu->d_normalised, d_parameters + at.output_bias);
+    if (!add) {
+        memset(d_parameters + at.output_bias, 0, dim * sizeof *d_parameters);
+    }
+    add_columns(hstu->d_stream, tokens, dim, hstu->d_normalised, d_parameters + at.output_bias);
     weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, width, dim, tokens, 1, layer->gated,
-                   width, hstu->d_stream, dim, 0, d_parameters + at.output_weight, dim);
+                   width, hstu->d_stream, dim, add ? 1 : 0, d_parameters + at.output_weight, dim);
     weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, tokens, width, dim, 1, hstu->d_stream,
                    dim, parameters + at.output_weight, dim, 0, hstu->d_gated, width);
     weir_hstu_drop(hstu, WEIR_HSTU_SITE_LAYER + 2 * (uint32_t)index, config->layer_dropout, width,
@@ -78,28 +108,25 @@ static void differentiate_branch(weir_hstu_t *hstu, const weir_real_t *parameter
     split_gate(hstu, layer);
     hstu->kernels->layer_norm_backward(layer->attended, layer->attended_inverses, hstu->d_gated,
                                        tokens, width, false, hstu->d_gated);
-    const weir_attention_input_t input = {.z = hstu->activated,
-                                          .position_bias = parameters + at.position_bias,
-                                          .time_bias = parameters + at.time_bias};
-    const weir_attention_gradient_t gradient = {.d_z = hstu->d_activated,
-                                                .d_position_bias = d_parameters + at.position_bias,
-                                                .d_time_bias = d_parameters + at.time_bias};
-    weir_attention_backward(hstu->attention, &input, hstu->d_gated, &gradient);
+    differentiate_attention(hstu, parameters, index, add, d_parameters);
 }
 
 static void differentiate_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index,
-                                weir_real_t *d_parameters) {
+                                bool add, weir_real_t *d_parameters) {
     const weir_hstu_config_t *config = &hstu->config;
     weir_hstu_layer_t *layer = &hstu->layers[index];
     weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, index);
     size_t tokens = hstu->batch.tokens, dim = config->embedding_dim;
     size_t projected = weir_hstu_projection_width(config);
-    differentiate_branch(hstu, parameters, index, d_parameters);
+    if (layer->input != NULL) {
+        weir_hstu_recompute_layer(hstu, parameters, index);
+    }
+    differentiate_branch(hstu, parameters, index, add, d_parameters);
     hstu->kernels->silu_backward(layer->projected, hstu->d_activated, hstu->d_activated,
                                  tokens * projected);
     weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, dim, projected, tokens, 1,
-                   layer->normalised, dim, hstu->d_activated, projected, 0, d_parameters + at.uvqk,
-                   projected);
+                   layer->normalised, dim, hstu->d_activated, projected, add ? 1 : 0,
+                   d_parameters + at.uvqk, projected);
     weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, tokens, dim, projected, 1,
                    hstu->d_activated, projected, parameters + at.uvqk, projected, 0,
                    hstu->d_normalised, dim);
@@ -114,7 +141,6 @@ static void finish_stream(weir_hstu_t *hstu, weir_real_t *d_items, weir_real_t *
     size_t dim = hstu->config.embedding_dim;
     const weir_real_t scale = (weir_real_t)sqrt((double)dim);
     weir_hstu_drop(hstu, WEIR_HSTU_SITE_INPUT, hstu->config.input_dropout, dim, hstu->d_stream);
-    memset(d_positions, 0, hstu->config.attention_length * dim * sizeof *d_positions);
     for (size_t u = 0; u < batch->users; u++) {
         size_t begin = batch->offsets[u] * dim, end = batch->offsets[u + 1] * dim;
         for (size_t i = begin; i < end; i++) {
@@ -124,47 +150,102 @@ static void finish_stream(weir_hstu_t *hstu, weir_real_t *d_items, weir_real_t *
     }
 }
 
-void weir_hstu_user_gradients(const weir_hstu_t *hstu, weir_real_t *d_user_rows) {
+/* d_users of the group's users, from d_stream. */
+static void sum_users(const weir_hstu_t *hstu, weir_real_t *d_users) {
     const weir_sequence_batch_t *batch = &hstu->batch;
     size_t dim = hstu->config.embedding_dim;
-    memset(d_user_rows, 0, batch->users * dim * sizeof *d_user_rows);
+    memset(d_users, 0, batch->users * dim * sizeof *d_users);
     for (size_t u = 0; u < batch->users; u++) {
         for (size_t t = batch->offsets[u]; t < batch->offsets[u + 1]; t++) {
             for (size_t d = 0; d < dim; d++) {
-                d_user_rows[u * dim + d] += hstu->d_stream[t * dim + d];
+                d_users[u * dim + d] += hstu->d_stream[t * dim + d];
             }
         }
     }
+}
+
+void weir_hstu_user_gradients(const weir_hstu_t *hstu, weir_real_t *d_user_rows) {
+    size_t bytes = hstu->whole.users * hstu->config.embedding_dim * sizeof *d_user_rows;
+    if (hstu->whole.user_rows != NULL) {
+        memcpy(d_user_rows, hstu->d_users, bytes);
+    } else {
+        memset(d_user_rows, 0, bytes);
+    }
+}
+
+typedef struct {
+    const weir_real_t *parameters, *d_encoded;
+    weir_real_t *d_items, *d_parameters;
+    weir_gradient_ready_t ready; /* NULL: not wanted */
+    void *argument;
+} backward_t;
+
+static void announce(const backward_t *backward, size_t begin, size_t end) {
+    if (backward->ready != NULL) {
+        backward->ready(backward->argument, begin, end);
+    }
+}
+
+/* The last group overwrites d_parameters, the others add to it; with the first group it is final.
+ */
+static weir_err_t differentiate_group(weir_hstu_t *hstu, const backward_t *backward, size_t number,
+                                      weir_error_t *error) {
+    const weir_hstu_config_t *config = &hstu->config;
+    const weir_hstu_group_t *group = &hstu->groups[number];
+    bool add = number + 1 < hstu->group_count;
+    size_t dim = config->embedding_dim, positions = config->attention_length * dim;
+    size_t place = hstu->whole.offsets[group->first] * dim;
+    if (hstu->encoded_group != number) {
+        weir_err_t err = weir_hstu_encode_group(hstu, backward->parameters, number, error);
+        if (err != WEIR_OK) {
+            return err;
+        }
+    }
+    start_stream(hstu, backward->d_encoded + place);
+    for (size_t layer = config->blocks; layer-- > 0;) {
+        weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, layer);
+        differentiate_layer(hstu, backward->parameters, layer, add, backward->d_parameters);
+        if (number == 0) {
+            announce(backward, at.uvqk, at.end);
+        }
+    }
+    if (group->kept < config->blocks) {
+        hstu->encoded_group = SIZE_MAX; /* the first kept layer's have been overwritten */
+    }
+    if (!add) {
+        memset(backward->d_parameters, 0, positions * sizeof *backward->d_parameters);
+    }
+    finish_stream(hstu, backward->d_items + place, backward->d_parameters);
+    if (hstu->whole.user_rows != NULL) {
+        sum_users(hstu, hstu->d_users + group->first * dim);
+    }
+    if (number == 0) {
+        announce(backward, 0, positions);
+    }
+    return WEIR_OK;
 }
 
 weir_err_t weir_hstu_backward(weir_hstu_t *hstu, const weir_real_t *parameters,
                               const weir_real_t *d_encoded, weir_real_t *d_items,
                               weir_real_t *d_parameters, weir_gradient_ready_t ready,
                               void *argument, weir_error_t *error) {
-    const weir_hstu_config_t *config = &hstu->config;
-    size_t positions = config->attention_length * config->embedding_dim;
+    const backward_t backward = {.parameters = parameters,
+                                 .d_encoded = d_encoded,
+                                 .d_items = d_items,
+                                 .d_parameters = d_parameters,
+                                 .ready = ready,
+                                 .argument = argument};
+    weir_err_t err = WEIR_OK;
     if (!hstu->forward_done) {
         return weir_errorf(error, WEIR_ERR_INVALID, "backward without a forward before it");
     }
-    if (hstu->batch.tokens == 0) {
-        memset(d_parameters, 0, weir_hstu_parameter_elements(config) * sizeof *d_parameters);
-    } else {
-        start_stream(hstu, d_encoded);
+    if (hstu->group_count == 0) {
+        size_t elements = weir_hstu_parameter_elements(&hstu->config);
+        memset(d_parameters, 0, elements * sizeof *d_parameters);
+        announce(&backward, 0, elements);
     }
-    for (size_t layer = config->blocks; layer-- > 0;) {
-        weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, layer);
-        if (hstu->batch.tokens > 0) {
-            differentiate_layer(hstu, parameters, layer, d_parameters);
-        }
-        if (ready != NULL) {
-            ready(argument, at.uvqk, at.end);
-        }
+    for (size_t group = hstu->group_count; group-- > 0 && err == WEIR_OK;) {
+        err = differentiate_group(hstu, &backward, group, error);
     }
-    if (hstu->batch.tokens > 0) {
-        finish_stream(hstu, d_items, d_parameters);
-    }
-    if (ready != NULL) {
-        ready(argument, 0, positions);
-    }
-    return WEIR_OK;
+    return err;
 }

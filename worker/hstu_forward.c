@@ -6,6 +6,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdint.h>
 #include <string.h>
 
 static weir_err_t check_batch(const weir_hstu_config_t *config, const weir_sequence_batch_t *batch,
@@ -87,14 +88,16 @@ static void add_output(const weir_hstu_t *hstu, const weir_hstu_layer_t *layer,
                    weight, dim, 1, hstu->stream, dim);
 }
 
-static void run_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index) {
+/* From x to `gated`, all that backward reads. */
+static void run_branch(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index,
+                       const weir_real_t *x) {
     const weir_hstu_config_t *config = &hstu->config;
     const weir_kernels_t *kernels = hstu->kernels;
     weir_hstu_layer_t *layer = &hstu->layers[index];
     weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, index);
     size_t tokens = hstu->batch.tokens, dim = config->embedding_dim;
     size_t width = config->heads * config->dv, projected = weir_hstu_projection_width(config);
-    kernels->layer_norm_forward(hstu->stream, tokens, dim, layer->normalised, layer->inverses);
+    kernels->layer_norm_forward(x, tokens, dim, layer->normalised, layer->inverses);
     weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, tokens, projected, dim, 1, layer->normalised,
                    dim, parameters + at.uvqk, projected, 0, layer->projected, projected);
     kernels->silu_forward(layer->projected, hstu->activated, tokens * projected);
@@ -107,11 +110,25 @@ static void run_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t i
     gate(hstu, layer);
     weir_hstu_drop(hstu, WEIR_HSTU_SITE_LAYER + 2 * (uint32_t)index, config->layer_dropout, width,
                    layer->gated);
+}
+
+static void run_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index) {
+    const weir_hstu_layer_t *layer = &hstu->layers[index];
+    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(&hstu->config, index);
+    if (layer->input != NULL) {
+        size_t count = hstu->batch.tokens * hstu->config.embedding_dim;
+        memcpy(layer->input, hstu->stream, count * sizeof *layer->input);
+    }
+    run_branch(hstu, parameters, index, hstu->stream);
     add_output(hstu, layer, parameters + at.output_weight, parameters + at.output_bias);
 }
 
-/* encoded = stream / max(|stream|, floor); the stream keeps a copy for backward. */
-static void normalise_output(weir_hstu_t *hstu, weir_real_t *encoded) {
+void weir_hstu_recompute_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index) {
+    run_branch(hstu, parameters, index, hstu->layers[index].input);
+}
+
+/* stream /= max(|stream|, floor) */
+static void normalise_output(weir_hstu_t *hstu) {
     size_t dim = hstu->config.embedding_dim;
     for (size_t t = 0; t < hstu->batch.tokens; t++) {
         weir_real_t *x = hstu->stream + t * dim;
@@ -120,35 +137,110 @@ static void normalise_output(weir_hstu_t *hstu, weir_real_t *encoded) {
             x[d] /= hstu->norms[t];
         }
     }
-    memcpy(encoded, hstu->stream, hstu->batch.tokens * dim * sizeof *encoded);
 }
 
-weir_err_t weir_hstu_forward(weir_hstu_t *hstu, const weir_real_t *parameters,
-                             const weir_sequence_batch_t *batch, const weir_real_t *items,
-                             weir_forward_mode_t mode, weir_real_t *encoded, weir_error_t *error) {
-    weir_err_t err = check_batch(&hstu->config, batch, error);
-    if (err != WEIR_OK) {
-        return err;
+/* The group's part of the batch. */
+static void select_group(weir_hstu_t *hstu, const weir_hstu_group_t *group) {
+    const weir_sequence_batch_t *whole = &hstu->whole;
+    size_t users = group->end - group->first, first = whole->offsets[group->first];
+    hstu->batch = *whole;
+    if (users == whole->users) {
+        return;
     }
-    hstu->forward_done = false;
-    err = weir_hstu_reserve(hstu, batch->tokens, error);
+    for (size_t u = 0; u <= users; u++) {
+        hstu->group_offsets[u] = whole->offsets[group->first + u] - first;
+    }
+    hstu->batch.users = users;
+    hstu->batch.tokens = hstu->group_offsets[users];
+    hstu->batch.offsets = hstu->group_offsets;
+    hstu->batch.times += first;
+    hstu->batch.next_times += first;
+    if (whole->global_tokens != NULL) {
+        hstu->batch.global_tokens += first;
+    }
+    if (whole->user_rows != NULL) {
+        hstu->batch.user_rows += group->first * hstu->config.embedding_dim;
+    }
+}
+
+weir_err_t weir_hstu_encode_group(weir_hstu_t *hstu, const weir_real_t *parameters, size_t number,
+                                  weir_error_t *error) {
+    const weir_hstu_group_t *group = &hstu->groups[number];
+    size_t dim = hstu->config.embedding_dim;
+    hstu->encoded_group = SIZE_MAX;
+    select_group(hstu, group);
+    weir_err_t err = weir_hstu_memory_reserve(hstu, hstu->batch.tokens, group->kept, error);
     if (err == WEIR_OK) {
-        hstu->batch = *batch;
-        hstu->mode = mode;
-    }
-    if (err == WEIR_OK && batch->tokens > 0) {
         err = weir_attention_prepare(hstu->attention, &hstu->batch, error);
     }
     if (err != WEIR_OK) {
         return err;
     }
-    if (batch->tokens > 0) {
-        embed(hstu, parameters, items);
-        for (size_t layer = 0; layer < hstu->config.blocks; layer++) {
-            run_layer(hstu, parameters, layer);
-        }
-        normalise_output(hstu, encoded);
+    embed(hstu, parameters, hstu->items + hstu->whole.offsets[group->first] * dim);
+    for (size_t layer = 0; layer < hstu->config.blocks; layer++) {
+        run_layer(hstu, parameters, layer);
     }
-    hstu->forward_done = true;
+    normalise_output(hstu);
+    hstu->encoded_group = number;
     return WEIR_OK;
+}
+
+static void lay_out_batch(weir_hstu_t *hstu, const weir_sequence_batch_t *batch) {
+    weir_workspace_t *workspace = &hstu->batch_workspace;
+    const weir_hstu_config_t *config = &hstu->config;
+    size_t row = batch->user_rows != NULL ? config->embedding_dim * sizeof(weir_real_t) : 0;
+    size_t biases = 2 * config->attention_length + WEIR_HSTU_TIME_BUCKETS;
+    hstu->groups = weir_workspace_take(workspace, batch->users, sizeof *hstu->groups);
+    hstu->group_offsets = weir_workspace_take(workspace, batch->users + 1, sizeof(size_t));
+    hstu->d_users = weir_workspace_take(workspace, batch->users, row);
+    hstu->d_biases = weir_workspace_take(workspace, biases, sizeof(weir_real_t));
+}
+
+/* Room for the batch and its groups; the workspace is as large as the largest group needs. */
+static weir_err_t plan_batch(weir_hstu_t *hstu, const weir_sequence_batch_t *batch,
+                             weir_error_t *error) {
+    weir_workspace_begin(&hstu->batch_workspace);
+    lay_out_batch(hstu, batch);
+    hstu->group_count = hstu->activation_bytes = 0;
+    weir_err_t err = weir_workspace_reserve(&hstu->batch_workspace, "the users of a batch", error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    lay_out_batch(hstu, batch);
+    hstu->group_count =
+        weir_hstu_memory_plan(&hstu->config, hstu->activation_budget, batch, hstu->groups);
+    for (size_t g = 0; g < hstu->group_count && err == WEIR_OK; g++) {
+        const weir_hstu_group_t *group = &hstu->groups[g];
+        size_t tokens = batch->offsets[group->end] - batch->offsets[group->first];
+        size_t bytes = weir_hstu_memory_bytes(&hstu->config, tokens, group->kept);
+        if (bytes > hstu->activation_bytes) {
+            hstu->activation_bytes = bytes;
+            err = weir_hstu_memory_reserve(hstu, tokens, group->kept, error);
+        }
+    }
+    return err;
+}
+
+weir_err_t weir_hstu_forward(weir_hstu_t *hstu, const weir_real_t *parameters,
+                             const weir_sequence_batch_t *batch, const weir_real_t *items,
+                             weir_forward_mode_t mode, weir_real_t *encoded, weir_error_t *error) {
+    size_t dim = hstu->config.embedding_dim;
+    weir_err_t err = check_batch(&hstu->config, batch, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    hstu->forward_done = false;
+    err = plan_batch(hstu, batch, error);
+    hstu->whole = hstu->batch = *batch;
+    hstu->items = items;
+    hstu->mode = mode;
+    for (size_t g = 0; g < hstu->group_count && err == WEIR_OK; g++) {
+        err = weir_hstu_encode_group(hstu, parameters, g, error);
+        if (err == WEIR_OK) {
+            weir_real_t *to = encoded + batch->offsets[hstu->groups[g].first] * dim;
+            memcpy(to, hstu->stream, hstu->batch.tokens * dim * sizeof *encoded);
+        }
+    }
+    hstu->forward_done = err == WEIR_OK;
+    return err;
 }

@@ -66,6 +66,7 @@ static weir_err_t create_parts(weir_trainer_t *trainer, weir_error_t *error) {
                                   .weight_decay = config->dense.weight_decay};
     weir_err_t err = weir_hstu_create(&trainer->model, &trainer->hstu, error);
     if (err == WEIR_OK) {
+        weir_hstu_limit_activations(trainer->hstu, (size_t)config->train.activation_mib << 20);
         err = weir_loss_create(&trainer->loss, error);
     }
     if (err == WEIR_OK) {

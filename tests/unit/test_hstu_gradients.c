@@ -2,6 +2,7 @@
  * central differences of the loss. float64 alone. */
 #include "tests/suite.h"
 #include "tests/unit/hstu_cases.h"
+#include "worker/hstu_memory.h"
 
 #include <string.h>
 
@@ -125,6 +126,17 @@ START_TEST(gradients_are_slopes_with_users_embedded) {
 }
 END_TEST
 
+START_TEST(gradients_are_slopes_in_groups_of_users_with_a_recomputed_layer) {
+    hstu_case_t *c = hstu_case_create(&small, 8, ragged, sizeof ragged / sizeof *ragged);
+    c->embeds_users = true;
+    weir_hstu_limit_activations(c->hstu, weir_hstu_memory_bytes(&small, 7, 1));
+    check_all(c);
+    ck_assert_uint_gt(weir_hstu_activations(c->hstu).groups, 1);
+    ck_assert_uint_eq(weir_hstu_activations(c->hstu).kept_layers, 1);
+    hstu_case_destroy(c);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("hstu_gradients");
     TCase *t = tcase_create("hstu_gradients");
@@ -136,6 +148,7 @@ static Suite *suite(void) {
     tcase_add_test(t, gradients_are_slopes_with_the_time_bias_alone);
     tcase_add_test(t, gradients_are_slopes_with_one_head_and_odd_widths);
     tcase_add_test(t, gradients_are_slopes_with_users_embedded);
+    tcase_add_test(t, gradients_are_slopes_in_groups_of_users_with_a_recomputed_layer);
     suite_add_tcase(s, t);
     return s;
 }
