@@ -128,6 +128,19 @@ static weir_err_t check_consistency(const weir_config_t *config, weir_error_t *e
     return WEIR_OK;
 }
 
+static weir_err_t check_copies(const weir_config_t *config, const weir_config_table_t *table,
+                               const char *section, weir_error_t *error) {
+    if (table->worker_cache_rows > 0 && config->train.consistency != WEIR_CONSISTENCY_BSP) {
+        weir_err_t code = weir_errorf(error, WEIR_ERR_INVALID,
+                                      "%s.worker_cache_rows is %lld but train.consistency is not "
+                                      "bsp",
+                                      section, (long long)table->worker_cache_rows);
+        weir_error_hint(error, "copies of rows are exact in bsp alone");
+        return code;
+    }
+    return WEIR_OK;
+}
+
 /* What a single row of the table cannot say. */
 static weir_err_t check_table(const weir_config_table_t *table, const char *section,
                               weir_error_t *error) {
@@ -151,6 +164,12 @@ static weir_err_t check_together(const weir_config_t *config, weir_error_t *erro
     weir_err_t err = check_table(&config->sparse, "sparse", error);
     if (err == WEIR_OK) {
         err = check_table(&config->user, "user", error);
+    }
+    if (err == WEIR_OK) {
+        err = check_copies(config, &config->sparse, "sparse", error);
+    }
+    if (err == WEIR_OK) {
+        err = check_copies(config, &config->user, "user", error);
     }
     if (err != WEIR_OK) {
         return err;

@@ -109,6 +109,7 @@ typedef struct {
     int64_t admission_counters;
     char cold_folder[WEIR_CONFIG_TEXT];
     double cold_cache_mib;
+    int64_t worker_cache_rows; /* 0: none */
 } weir_config_table_t;
 
 /* Names match the keys: model.embedding_dim is model.embedding_dim. */

@@ -56,6 +56,9 @@ static void fini_pull(const weir_ps_client_t *client, weir_ps_client_pull_t *pul
     for (uint32_t k = 0; k < client->table_count && pull->splits != NULL; k++) {
         weir_split_fini(&pull->splits[k]);
     }
+    for (uint32_t k = 0; k < client->table_count; k++) {
+        free(pull->places[k]);
+    }
     free(pull->answers);
     free(pull->splits);
 }
@@ -63,6 +66,7 @@ static void fini_pull(const weir_ps_client_t *client, weir_ps_client_pull_t *pul
 static bool init_client(weir_ps_client_t *client, const weir_ps_client_options_t *options) {
     client->options = *options;
     client->options.tables = NULL; /* the caller's */
+    client->options.cache_rows = NULL;
     client->table_count = options->table_count;
     client->ring = options->ahead + 1;
     client->tables = calloc(client->table_count, sizeof *client->tables);
@@ -80,6 +84,18 @@ static bool init_client(weir_ps_client_t *client, const weir_ps_client_options_t
     return made;
 }
 
+static weir_err_t create_caches(weir_ps_client_t *client, const size_t *rows, weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    for (uint32_t k = 0; k < client->table_count && rows != NULL && err == WEIR_OK; k++) {
+        if (rows[k] > 0) {
+            client->cached = true;
+            err = weir_row_cache_create(&client->tables[k].schema, rows[k],
+                                        &client->tables[k].cache, error);
+        }
+    }
+    return err;
+}
+
 weir_err_t weir_ps_client_create(const weir_ps_client_options_t *options, weir_ps_client_t **client,
                                  weir_error_t *error) {
     weir_err_t err = check_options(options, error);
@@ -90,6 +106,11 @@ weir_err_t weir_ps_client_create(const weir_ps_client_options_t *options, weir_p
     if (made == NULL || !init_client(made, options)) {
         weir_ps_client_destroy(made);
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a client");
+    }
+    err = create_caches(made, options->cache_rows, error);
+    if (err != WEIR_OK) {
+        weir_ps_client_destroy(made);
+        return err;
     }
     *client = made;
     return WEIR_OK;
@@ -105,6 +126,9 @@ void weir_ps_client_destroy(weir_ps_client_t *client) {
     weir_split_fini(&client->peek.split);
     free(client->peek.sent);
     free(client->peek.arrived);
+    for (uint32_t k = 0; k < client->table_count && client->tables != NULL; k++) {
+        weir_row_cache_destroy(client->tables[k].cache);
+    }
     free(client->pulls);
     free(client->tables);
     free(client);

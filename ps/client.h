@@ -7,6 +7,9 @@
  * are under way: steps follow each other, and finish and push are of the oldest. With ahead = 1:
  * begin 1, begin 2, finish 1, push 1, begin 3, finish 2, push 2, ..
  *
+ * A client may keep copies of rows (bsp): what it pulls is the same, fewer bytes come. With them a
+ * pull is finished after the push before it.
+ *
  * An answer that does not fit its request, or none within the timeout, is an error that names the
  * server's rank; after an error the step cannot be completed and the client is only destroyed. */
 #ifndef WEIR_PS_CLIENT_H
@@ -30,6 +33,8 @@ typedef struct {
     uint32_t table_count;            /* K, 1 to WEIR_MODEL_MAX_TABLES */
     uint32_t ahead;                  /* pulls that may be sent beyond the one in use; to 64 */
     double timeout;                  /* seconds a wait for the next answer may last */
+    const size_t *cache_rows; /* by table: rows whose copies are kept, 0: none; or NULL: none of any
+                                 table. Copied */
 } weir_ps_client_options_t;
 
 WEIR_MUST_USE weir_err_t weir_ps_client_create(const weir_ps_client_options_t *options,
@@ -68,9 +73,12 @@ WEIR_MUST_USE weir_err_t weir_ps_client_peek(weir_ps_client_t *client, uint32_t 
 
 typedef struct {
     uint64_t keys_pulled, bytes_pulled, bytes_pushed;
-    uint64_t rows_early;   /* rows answered before the step before theirs was applied: in a first
-                              part, or taken before this worker had pushed that step */
-    double seconds_waited; /* in pull_finish and peek */
+    uint64_t rows_early;    /* rows answered before the step before theirs was applied: in a first
+                               part, or taken before this worker had pushed that step */
+    uint64_t rows_left_out; /* not sent: the copy was right */
+    uint64_t rows_copied;   /* sent as copies */
+    int64_t bytes_saved;    /* of bytes_pulled, by the copies; below 0: they took more */
+    double seconds_waited;  /* in pull_finish and peek */
 } weir_ps_client_counters_t;
 weir_ps_client_counters_t weir_ps_client_counters(const weir_ps_client_t *client);
 

@@ -118,6 +118,14 @@ static weir_err_t check_answer(const weir_ps_client_t *client, const weir_ps_cli
     if (frame->header.sequence != 0) {
         return refuse(&frame->header, error, "its sequence is not 0");
     }
+    size_t keys;
+    (void)weir_ps_client_rows(client, pull, server, &keys);
+    if (client->cached && keys > 0) {
+        const char *wrong = frame->header.flags == WEIR_PULL_REP_SOME
+                                ? weir_ps_client_check_some(client, pull, server, frame)
+                                : "a pull of copies is answered otherwise";
+        return wrong == NULL ? WEIR_OK : refuse(&frame->header, error, wrong);
+    }
     switch (frame->header.flags) {
     case WEIR_PULL_REP_WHOLE:
         return answer->has_first
@@ -197,9 +205,10 @@ static void place_rows(const weir_ps_client_t *client, const weir_ps_client_pull
     }
 }
 
-void weir_ps_client_place(const weir_ps_client_t *client, weir_ps_client_pull_t *pull,
-                          uint32_t server, float *const *values) {
+weir_err_t weir_ps_client_place(weir_ps_client_t *client, weir_ps_client_pull_t *pull,
+                                uint32_t server, float *const *values, weir_error_t *error) {
     weir_ps_client_answer_t *answer = &pull->answers[server];
+    weir_err_t err = WEIR_OK;
     const uint64_t *words = answer->has_first ? answer->first.payload : NULL;
     if (answer->has_first && !answer->first_placed) {
         size_t keys;
@@ -209,10 +218,15 @@ void weir_ps_client_place(const weir_ps_client_t *client, weir_ps_client_pull_t 
         answer->first_placed = true;
     }
     if (answer->last.payload != NULL) {
-        place_rows(client, pull, server, words, false, answer->last.payload, values);
+        if (answer->last.header.flags == WEIR_PULL_REP_SOME) {
+            err = weir_ps_client_place_some(client, pull, server, &answer->last, values, error);
+        } else {
+            place_rows(client, pull, server, words, false, answer->last.payload, values);
+        }
         weir_buffer_release(answer->last.payload);
         answer->last.payload = NULL;
     }
+    return err;
 }
 
 void weir_ps_client_clear(const weir_ps_client_t *client, weir_ps_client_pull_t *pull) {

@@ -4,6 +4,7 @@
 
 #include "ps/client.h"
 #include "ps/model_tables.h"
+#include "ps/row_cache.h"
 #include "ps/split.h"
 
 #include <stdbool.h>
@@ -12,7 +13,15 @@
 enum { WEIR_PS_CLIENT_MAX_AHEAD = 64 };
 
 /* Flags of a pull_rep (docs/files/ps-frames.md). */
-enum { WEIR_PULL_REP_WHOLE = 0, WEIR_PULL_REP_FIRST = 1, WEIR_PULL_REP_REST = 2 };
+enum {
+    WEIR_PULL_REP_WHOLE = 0,
+    WEIR_PULL_REP_FIRST = 1,
+    WEIR_PULL_REP_REST = 2,
+    WEIR_PULL_REP_SOME = 4
+};
+
+/* Flags of a pull_req. */
+enum { WEIR_PULL_REQ_PLAIN = 0, WEIR_PULL_REQ_CACHED = 1 };
 
 /* What one server has answered to one pull. */
 typedef struct {
@@ -30,12 +39,16 @@ typedef struct {
     uint32_t left;                    /* servers that are not done */
     weir_split_t *splits;             /* by table */
     weir_ps_client_answer_t *answers; /* by server */
+    /* Of tables whose rows are copied, by position: where the copy has its place. */
+    weir_row_place_t *places[WEIR_MODEL_MAX_TABLES];
+    size_t capacities[WEIR_MODEL_MAX_TABLES]; /* of places */
 } weir_ps_client_pull_t;
 
 typedef struct {
     weir_row_schema_t schema;
     weir_row_layout_t layout;
-    bool plain; /* a row on the wire is its floats */
+    bool plain;              /* a row on the wire is its floats */
+    weir_row_cache_t *cache; /* NULL: no copies are kept; owned */
 } weir_ps_client_table_t;
 
 /* A peek is sent in pieces, to each server one after the other. */
@@ -50,6 +63,7 @@ struct weir_ps_client {
     weir_ps_client_options_t options; /* its tables are NULL */
     weir_ps_client_table_t *tables;
     uint32_t table_count;
+    bool cached;                  /* copies of some table's rows are kept */
     weir_ps_client_pull_t *pulls; /* the ring: pull n at n % ring */
     uint32_t ring;                /* ahead + 1 */
     /* Pulls so far. pushed <= finished <= begun <= pushed + ring. */
@@ -103,10 +117,38 @@ WEIR_MUST_USE weir_err_t weir_ps_client_accept(weir_ps_client_t *client, uint32_
                                                const weir_frame_t *frame, uint64_t *number,
                                                weir_error_t *error);
 /* Decode the rows that a server has sent for the pull and that are still in their frames to their
- * places. */
-void weir_ps_client_place(const weir_ps_client_t *client, weir_ps_client_pull_t *pull,
-                          uint32_t server, float *const *values);
+ * places. Errors: PEER, a row was left out whose copy is not here. */
+WEIR_MUST_USE weir_err_t weir_ps_client_place(weir_ps_client_t *client, weir_ps_client_pull_t *pull,
+                                              uint32_t server, float *const *values,
+                                              weir_error_t *error);
 /* Forget the answers and release what they hold. */
 void weir_ps_client_clear(const weir_ps_client_t *client, weir_ps_client_pull_t *pull);
+
+/* ---- ps/client_cache.c ---- */
+
+/* A copy on the wire: a record and its number of updates. */
+size_t weir_ps_client_copy_bytes(const weir_ps_client_table_t *table);
+/* Places for the copies of the pull's rows, as far as they get one. */
+WEIR_MUST_USE weir_err_t weir_ps_client_pin_rows(weir_ps_client_t *client,
+                                                 weir_ps_client_pull_t *pull,
+                                                 const weir_ps_keys_t *keys, weir_error_t *error);
+/* The bits behind the `keys` keys of a cached pull_req, and as many before the rows of its answer.
+ */
+size_t weir_ps_client_copy_bits_bytes(size_t keys);
+void weir_ps_client_write_copy_bits(const weir_ps_client_t *client,
+                                    const weir_ps_client_pull_t *pull, uint32_t server, size_t keys,
+                                    uint64_t *bits);
+/* What is wrong with the answer to a cached pull_req, or NULL. */
+const char *weir_ps_client_check_some(const weir_ps_client_t *client,
+                                      const weir_ps_client_pull_t *pull, uint32_t server,
+                                      const weir_frame_t *frame);
+/* The rows of such an answer, sent or left out, to their places in `values` and in the cache. */
+WEIR_MUST_USE weir_err_t weir_ps_client_place_some(weir_ps_client_t *client,
+                                                   const weir_ps_client_pull_t *pull,
+                                                   uint32_t server, const weir_frame_t *frame,
+                                                   float *const *values, weir_error_t *error);
+/* Apply the gradients of a pull to the copies of its rows, which lose their pins. */
+void weir_ps_client_follow(weir_ps_client_t *client, const weir_ps_client_pull_t *pull,
+                           const float *const *gradients);
 
 #endif

@@ -19,6 +19,17 @@ static size_t gradient_bytes(const weir_ps_client_t *client, const weir_ps_clien
     return bytes;
 }
 
+/* All rows of a server's part as copies. */
+static size_t copies_bytes(const weir_ps_client_t *client, const weir_ps_client_pull_t *pull,
+                           uint32_t server) {
+    size_t bytes = 0;
+    for (uint32_t k = 0; k < client->table_count; k++) {
+        bytes += weir_split_count(&pull->splits[k], server) *
+                 weir_ps_client_copy_bytes(&client->tables[k]);
+    }
+    return bytes;
+}
+
 /* ---- begin ---- */
 
 /* Every frame of the pull must fit: the request, its answers and the push. */
@@ -27,8 +38,12 @@ static weir_err_t check_sizes(const weir_ps_client_t *client, const weir_ps_clie
     for (uint32_t server = 0; server < client->options.ps; server++) {
         size_t count, bytes = weir_ps_client_rows(client, pull, server, &count);
         size_t bits = (count + 63) / 64 * sizeof(uint64_t);
+        if (client->cached) {
+            bits = weir_ps_client_copy_bits_bytes(count);
+            bytes = copies_bytes(client, pull, server);
+        }
         size_t gradients = gradient_bytes(client, pull, server);
-        size_t request = counts_bytes(client) + count * sizeof(weir_key_t);
+        size_t request = counts_bytes(client) + count * sizeof(weir_key_t) + bits;
         size_t most = bits + bytes > gradients ? bits + bytes : gradients;
         most = request > most ? request : most;
         if (most > WEIR_FRAME_MAX_PAYLOAD) {
@@ -62,8 +77,11 @@ static weir_err_t post_pull(weir_ps_client_t *client, const weir_ps_client_pull_
     (void)weir_ps_client_rows(client, pull, server, &count);
     weir_frame_t frame = {
         .header = {.type = WEIR_FRAME_PULL_REQ, .step = pull->step, .count = (uint32_t)count}};
-    weir_err_t err = weir_ps_client_acquire(
-        &frame, count == 0 ? 0 : counts_bytes(client) + count * sizeof(weir_key_t), error);
+    bool cached = client->cached && count > 0;
+    size_t keys_end = counts_bytes(client) + count * sizeof(weir_key_t);
+    size_t bytes = keys_end + (cached ? weir_ps_client_copy_bits_bytes(count) : 0);
+    frame.header.flags = cached ? WEIR_PULL_REQ_CACHED : WEIR_PULL_REQ_PLAIN;
+    weir_err_t err = weir_ps_client_acquire(&frame, count == 0 ? 0 : bytes, error);
     if (err != WEIR_OK) {
         return err;
     }
@@ -79,6 +97,10 @@ static weir_err_t post_pull(weir_ps_client_t *client, const weir_ps_client_pull_
             }
         }
     }
+    if (cached) {
+        weir_ps_client_write_copy_bits(client, pull, server, count,
+                                       (void *)((char *)frame.payload + keys_end));
+    }
     return weir_ps_client_post(client, server, frame, error);
 }
 
@@ -93,6 +115,9 @@ weir_err_t weir_ps_client_pull_begin(weir_ps_client_t *client, uint64_t step,
     }
     if (err == WEIR_OK) {
         err = check_sizes(client, pull, error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_ps_client_pin_rows(client, pull, keys, error);
     }
     if (err != WEIR_OK) {
         return err;
@@ -139,7 +164,7 @@ static weir_err_t take_answer(weir_ps_client_t *client, weir_ps_client_pull_t *p
         err = weir_ps_client_accept(client, server, &frame, &number, error);
     }
     if (err == WEIR_OK && number == client->finished) {
-        weir_ps_client_place(client, pull, server, values);
+        err = weir_ps_client_place(client, pull, server, values, error);
     }
     return err;
 }
@@ -150,14 +175,19 @@ weir_err_t weir_ps_client_pull_finish(weir_ps_client_t *client, float *const *va
         return weir_errorf(error, WEIR_ERR_INVALID, "no pull is under way");
     }
     weir_ps_client_pull_t *pull = weir_ps_client_pull_of(client, client->finished);
-    for (uint32_t server = 0; server < client->options.ps; server++) {
-        weir_ps_client_place(client, pull, server, values);
+    if (client->cached && client->pushed != client->finished) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "with copies of rows a pull is finished after the push before it");
     }
-    while (pull->left > 0) {
-        weir_err_t err = take_answer(client, pull, values, error);
-        if (err != WEIR_OK) {
-            return err;
-        }
+    weir_err_t err = WEIR_OK;
+    for (uint32_t server = 0; server < client->options.ps && err == WEIR_OK; server++) {
+        err = weir_ps_client_place(client, pull, server, values, error);
+    }
+    while (pull->left > 0 && err == WEIR_OK) {
+        err = take_answer(client, pull, values, error);
+    }
+    if (err != WEIR_OK) {
+        return err;
     }
     weir_ps_client_clear(client, pull);
     client->finished++;
@@ -201,6 +231,9 @@ weir_err_t weir_ps_client_push(weir_ps_client_t *client, const float *const *gra
     client->pushed_step = pull->step;
     for (uint32_t server = 0; server < client->options.ps && err == WEIR_OK; server++) {
         err = post_push(client, pull, server, gradients, error);
+    }
+    if (client->cached) {
+        weir_ps_client_follow(client, pull, gradients);
     }
     return err;
 }

@@ -57,7 +57,8 @@ static weir_err_t create_table(process_t *process, const weir_row_schema_t *sche
                                     .admission_threshold = (uint32_t)config->admission_threshold,
                                     .admission_window = (uint64_t)config->admission_window,
                                     .admission_counters = (uint32_t)config->admission_counters,
-                                    .cold_cache = (uint64_t)(config->cold_cache_mib * 1048576.0)};
+                                    .cold_cache = (uint64_t)(config->cold_cache_mib * 1048576.0),
+                                    .owners = config->worker_cache_rows > 0};
     if (config->cold_folder[0] != '\0') {
         /* Servers of one host, and tables of one server, have folders of their own. */
         (void)snprintf(name, sizeof name, "%.31s.ps-%04u", schema->name, job->index);

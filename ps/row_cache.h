@@ -23,7 +23,7 @@ typedef struct weir_row_cache weir_row_cache_t;
 typedef uint32_t weir_row_place_t;
 
 #define WEIR_ROW_CACHE_NONE UINT32_MAX
-enum { WEIR_ROW_CACHE_MAX_ROWS = 1 << 30 };
+enum { WEIR_ROW_CACHE_MAX_ROWS = 1000000000 /* below 2^30: room for two marks in a place */ };
 
 /* Room for `rows` (1 to MAX_ROWS) records of a checked schema, which is copied. Errors: INVALID,
  * memory. */

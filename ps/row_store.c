@@ -21,7 +21,8 @@ static size_t choose_stride(size_t bytes) {
     return (bytes + 3) / 4 * 4;
 }
 
-void weir_row_store_init(weir_row_store_t *store, size_t value_bytes, size_t rest_bytes) {
+void weir_row_store_init(weir_row_store_t *store, size_t value_bytes, size_t rest_bytes,
+                         bool owners) {
     size_t rest = sizeof(weir_row_metadata_t) + rest_bytes;
     *store = (weir_row_store_t){.value_bytes = value_bytes,
                                 .rest_bytes = rest_bytes,
@@ -31,10 +32,15 @@ void weir_row_store_init(weir_row_store_t *store, size_t value_bytes, size_t res
                                 .vacant = WEIR_ROW_NONE,
                                 .place_limit = WEIR_ROW_NONE};
     size_t row = store->value_stride + store->rest_stride;
-    while ((row + 1) << (store->slab_bits + 1) <= SLAB_BYTES) {
+    size_t owner = owners ? sizeof(weir_row_owner_t) : 0;
+    while ((row + owner + 1) << (store->slab_bits + 1) <= SLAB_BYTES) {
         store->slab_bits++;
     }
     store->slab_size = (row << store->slab_bits) + ((size_t)1 << store->slab_bits) / 8;
+    if (owners) {
+        store->owners = (store->slab_size + 7) / 8 * 8;
+        store->slab_size = store->owners + (owner << store->slab_bits);
+    }
 }
 
 void weir_row_store_fini(weir_row_store_t *store) {
@@ -83,6 +89,9 @@ weir_row_handle_t weir_row_store_acquire(weir_row_store_t *store) {
     store->rows++;
     *weir_row_store_metadata(store, handle) = (weir_row_metadata_t){.count = 0};
     weir_row_store_set_flag(store, handle, false);
+    if (store->owners != 0) {
+        *weir_row_store_owner(store, handle) = (weir_row_owner_t){.worker = 0};
+    }
     return handle;
 }
 
@@ -102,7 +111,8 @@ void weir_row_store_set_flag(weir_row_store_t *store, weir_row_handle_t handle, 
 }
 
 size_t weir_row_store_row_bytes(const weir_row_store_t *store) {
-    return store->value_stride + store->rest_stride;
+    return store->value_stride + store->rest_stride +
+           (store->owners == 0 ? 0 : sizeof(weir_row_owner_t));
 }
 
 uint64_t weir_row_store_bytes(const weir_row_store_t *store) {

@@ -1,9 +1,9 @@
 /* The memory of a table's rows: slabs of places that never move.
  *
- * A slab holds three arrays: the *values* of its rows, which are all that a pull reads, in whole
+ * A slab holds these arrays: the *values* of its rows, which are all that a pull reads, in whole
  * cache lines where that wastes little; their *rests* (hidden bits and optimiser state, ps/row.h)
- * with last step and count in front; and a flag each. A row's record is its value and its rest, one
- * after the other.
+ * with last step and count in front; a flag each; and, where that is asked for, an owner each. A
+ * row's record is its value and its rest, one after the other.
  *
  * A handle is the number of a row's place. Places of released rows are used again, the last
  * released first, so that a table of constant size takes no new memory. */
@@ -26,13 +26,21 @@ typedef struct {
     uint32_t count; /* updates; stops at the largest */
 } weir_row_metadata_t;
 
+/* Who updated a row last, if that was one worker alone. */
+typedef struct {
+    uint16_t worker; /* its number + 1; 0: nobody, or several */
+    uint8_t run;     /* such updates of its own in a row; stops at the largest */
+    uint8_t copied;  /* it has a copy of the record, which it has kept right */
+} weir_row_owner_t;
+
 typedef struct {
     size_t value_bytes, rest_bytes;
     size_t value_stride; /* bytes from value to value */
     size_t rest_stride;  /* bytes from metadata to metadata */
     size_t slab_size;    /* bytes */
     uint32_t slab_bits;
-    char **slabs; /* owned */
+    size_t owners; /* bytes from the start of a slab; 0: there are none */
+    char **slabs;  /* owned */
     size_t slab_count, slab_capacity;
     uint64_t places;          /* handles 0 .. places - 1 have been in use */
     uint64_t rows;            /* in use now */
@@ -41,13 +49,14 @@ typedef struct {
 } weir_row_store_t;
 
 /* `value_bytes` >= 4; both multiples of 4. Takes no memory yet. */
-void weir_row_store_init(weir_row_store_t *store, size_t value_bytes, size_t rest_bytes);
+void weir_row_store_init(weir_row_store_t *store, size_t value_bytes, size_t rest_bytes,
+                         bool owners);
 void weir_row_store_fini(weir_row_store_t *store);
 
 /* Make sure that the next acquire cannot fail; false: out of memory or of 32-bit handles. */
 bool weir_row_store_reserve(weir_row_store_t *store);
 
-/* A place, after reserve; its record holds anything, its metadata and flag are zero. */
+/* A place, after reserve; its record holds anything, its metadata, flag and owner are zero. */
 weir_row_handle_t weir_row_store_acquire(weir_row_store_t *store);
 void weir_row_store_release(weir_row_store_t *store, weir_row_handle_t handle);
 
@@ -89,5 +98,12 @@ static inline bool weir_row_store_flag(const weir_row_store_t *store, weir_row_h
     return ((unsigned char)flags[place / 8] >> place % 8 & 1) != 0;
 }
 void weir_row_store_set_flag(weir_row_store_t *store, weir_row_handle_t handle, bool flag);
+
+/* Only where there are owners. */
+static inline weir_row_owner_t *weir_row_store_owner(const weir_row_store_t *store,
+                                                     weir_row_handle_t handle) {
+    char *owners = weir_row_store_slab(store, handle) + store->owners;
+    return (weir_row_owner_t *)(void *)owners + weir_row_store_place(store, handle);
+}
 
 #endif

@@ -3,7 +3,8 @@
  * bsp: pull of step t from worker w is answered once step t-1 has been applied; when the pushes of
  * step t of all W workers are in, gradients are summed per row in worker order and the optimiser
  * runs once per row. Results do not depend on the number of servers, nor on the order of arrival.
- * Pulls of later steps wait; rows of step t+1 that step t does not change are answered ahead.
+ * Pulls of later steps wait; rows of step t+1 that step t does not change are answered ahead. Rows
+ * that a worker has kept right itself are not sent (ps/server_copy.c).
  *
  * ssp: the same, but `staleness` more steps may be pulled before a step is applied. asp: every
  * worker by itself: pulls are answered, pushes applied as they come.
@@ -60,7 +61,9 @@ uint64_t weir_server_step(const weir_server_t *server);
 
 typedef struct {
     uint64_t keys_pulled, keys_peeked;
-    uint64_t rows_early; /* answered before the step before theirs was applied */
+    uint64_t rows_early;    /* answered before the step before theirs was applied */
+    uint64_t rows_left_out; /* of pulls: their worker's copies were right */
+    uint64_t rows_copied;   /* sent whole, for a worker to keep */
     uint64_t rows_updated;
     uint64_t
         gradients_not_finite;   /* rows that a step left as they were, for a NaN or an infinity */

@@ -7,7 +7,10 @@
 #include "ps/step_rows.h"
 
 /* Flags of a pull_rep. */
-enum { WEIR_PULL_WHOLE = 0, WEIR_PULL_FIRST = 1, WEIR_PULL_REST = 2 };
+enum { WEIR_PULL_WHOLE = 0, WEIR_PULL_FIRST = 1, WEIR_PULL_REST = 2, WEIR_PULL_SOME = 4 };
+
+/* Flags of a pull_req. */
+enum { WEIR_PULL_PLAIN = 0, WEIR_PULL_CACHED = 1 };
 
 /* A worker's part of one step. */
 typedef struct {
@@ -32,6 +35,9 @@ typedef struct {
     weir_frame_t frame; /* payload owned while it waits */
     size_t counts[WEIR_MODEL_MAX_TABLES];
     const weir_key_t *keys; /* in the payload, table after table */
+    const uint64_t *held;   /* cached, in the payload: a bit for each key that its worker has had a
+                               place for since its last pull of it; else NULL */
+    const uint64_t *wanted; /* likewise: has one from now on */
 } weir_server_pull_t;
 
 typedef struct {
@@ -86,6 +92,8 @@ static inline weir_server_step_t *weir_server_step_of(weir_server_t *server,
 
 /* ---- ps/server_pull.c ---- */
 
+/* Keys of all tables. */
+size_t weir_server_keys_of(const weir_server_t *server, const weir_server_pull_t *pull);
 WEIR_MUST_USE weir_err_t weir_server_on_pull(weir_server_t *server, uint32_t w, weir_frame_t *frame,
                                              weir_error_t *error);
 /* Answer the pulls that waited for the step just applied. */
@@ -97,5 +105,20 @@ WEIR_MUST_USE weir_err_t weir_server_check_keys(const weir_server_t *server,
                                                 const weir_frame_header_t *header,
                                                 const weir_key_t *keys, size_t count,
                                                 weir_error_t *error);
+
+/* ---- ps/server_copy.c ---- */
+
+/* Bytes of the bits behind the keys of a cached pull. */
+size_t weir_server_copy_bits_bytes(size_t keys);
+/* Check these bits, which are at `bits`, and note them; *answer: the most bytes that the answer may
+ * have. */
+WEIR_MUST_USE weir_err_t weir_server_read_copies(const weir_server_t *server, const uint64_t *bits,
+                                                 weir_server_pull_t *pull, uint64_t *answer,
+                                                 weir_error_t *error);
+/* Answer a cached pull of worker `w` whose turn has come; the handles of its rows are in
+ * server->handles, their numbers in `part`. */
+WEIR_MUST_USE weir_err_t weir_server_send_some(weir_server_t *server, weir_server_step_t *step,
+                                               const weir_server_part_t *part, uint32_t w,
+                                               const weir_server_pull_t *pull, weir_error_t *error);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static size_t keys_of(const weir_server_t *server, const weir_server_pull_t *pull) {
+size_t weir_server_keys_of(const weir_server_t *server, const weir_server_pull_t *pull) {
     size_t count = 0;
     for (uint32_t k = 0; k < server->table_count; k++) {
         count += pull->counts[k];
@@ -22,7 +22,8 @@ static weir_err_t read_pull(const weir_server_t *server, const weir_frame_t *fra
     const weir_frame_header_t *header = &frame->header;
     uint64_t sum = 0, answer = (uint64_t)header->count / 8 + 8;
     *pull = (weir_server_pull_t){.frame = *frame};
-    if (header->flags != 0) {
+    if (header->flags != WEIR_PULL_PLAIN &&
+        (header->flags != WEIR_PULL_CACHED || header->count == 0)) {
         return weir_server_refuse(header, error, "has flags that mean nothing");
     }
     if (header->count == 0) {
@@ -30,8 +31,10 @@ static weir_err_t read_pull(const weir_server_t *server, const weir_frame_t *fra
                    ? WEIR_OK
                    : weir_server_refuse(header, error, "has another length than its keys");
     }
+    uint64_t keys_end = counts_bytes(server) + (uint64_t)header->count * sizeof(weir_key_t);
+    bool cached = header->flags == WEIR_PULL_CACHED;
     if (header->payload_size !=
-        counts_bytes(server) + (uint64_t)header->count * sizeof(weir_key_t)) {
+        keys_end + (cached ? weir_server_copy_bits_bytes(header->count) : 0)) {
         return weir_server_refuse(header, error, "has another length than its keys");
     }
     for (uint32_t k = 0; k < server->table_count; k++) {
@@ -43,6 +46,14 @@ static weir_err_t read_pull(const weir_server_t *server, const weir_frame_t *fra
     }
     if (sum != header->count) {
         return weir_server_refuse(header, error, "are not as many as its tables' parts");
+    }
+    if (cached) {
+        const char *bits = (const char *)frame->payload + keys_end;
+        weir_err_t err = weir_server_read_copies(server, (const uint64_t *)(const void *)bits, pull,
+                                                 &answer, error);
+        if (err != WEIR_OK) {
+            return err;
+        }
     }
     if (answer > WEIR_FRAME_MAX_PAYLOAD) {
         return weir_server_refuse(header, error, "asks for more than fits into one frame");
@@ -92,7 +103,7 @@ static bool is_set(const uint64_t *bits, size_t i) {
 static weir_err_t send_rows(weir_server_t *server, const weir_server_pull_t *pull,
                             const uint64_t *first, bool wanted, weir_error_t *error) {
     const weir_frame_header_t *request = &pull->frame.header;
-    size_t keys = keys_of(server, pull), bitmap = 0, rows = 0, size = 0;
+    size_t keys = weir_server_keys_of(server, pull), bitmap = 0, rows = 0, size = 0;
     for (size_t k = 0, i = 0; k < server->table_count; k++) {
         for (size_t end = i + pull->counts[k]; i < end; i++) {
             if (first == NULL || is_set(first, i) == wanted) {
@@ -139,7 +150,7 @@ static weir_err_t send_rows(weir_server_t *server, const weir_server_pull_t *pul
 static weir_err_t reserve_part(weir_server_step_t *step, weir_server_part_t *part,
                                const weir_server_t *server, const weir_server_pull_t *pull,
                                weir_error_t *error) {
-    size_t count = keys_of(server, pull);
+    size_t count = weir_server_keys_of(server, pull);
     bool enough = true;
     if (count > part->capacity) {
         size_t capacity = count + count / 2;
@@ -206,7 +217,7 @@ static weir_err_t answer_pull(weir_server_t *server, weir_server_group_t *group,
     uint64_t number = pull->frame.header.step, behind = number - group->step - 1;
     weir_server_step_t *step = weir_server_step_of(server, group, number);
     weir_server_part_t *part = &step->parts[w - group->first];
-    weir_err_t err = reserve_scratch(server, keys_of(server, pull), error);
+    weir_err_t err = reserve_scratch(server, weir_server_keys_of(server, pull), error);
     if (err == WEIR_OK) {
         err = reserve_part(step, part, server, pull, error);
     }
@@ -214,14 +225,15 @@ static weir_err_t answer_pull(weir_server_t *server, weir_server_group_t *group,
         err = name_rows(server, step, part, w, pull, error);
     }
     if (err == WEIR_OK && !answered) {
-        err = send_rows(server, pull, first, false, error);
+        err = pull->held == NULL ? send_rows(server, pull, first, false, error)
+                                 : weir_server_send_some(server, step, part, w, pull, error);
     }
     if (err != WEIR_OK) {
         return err;
     }
     part->pulled = true;
     step->pulled++;
-    server->counters.keys_pulled += keys_of(server, pull);
+    server->counters.keys_pulled += weir_server_keys_of(server, pull);
     server->counters.pulls++;
     server->counters.staleness_sum += behind;
     if (behind > server->counters.staleness_max) {
@@ -239,8 +251,8 @@ static weir_err_t try_early(weir_server_t *server, weir_server_group_t *group, u
     weir_server_worker_t *worker = &server->workers[w];
     const weir_server_pull_t *pull = &worker->waiting[worker->waiting_first];
     const weir_server_step_t *current = weir_server_step_of(server, group, group->step + 1);
-    size_t keys = keys_of(server, pull), settled = 0;
-    if (worker->answered_whole || worker->first != NULL) {
+    size_t keys = weir_server_keys_of(server, pull), settled = 0;
+    if (worker->answered_whole || worker->first != NULL || pull->held != NULL) {
         return WEIR_OK;
     }
     uint64_t *bits = calloc(keys / 64 + 1, sizeof *bits);

@@ -19,6 +19,8 @@ void weir_step_rows_fini(weir_step_rows_t *rows) {
     free(rows->keys);
     free(rows->last_worker);
     free(rows->started);
+    free(rows->sole);
+    free(rows->copied);
     free(rows->sums);
     free(rows->entries);
     *rows = (weir_step_rows_t){.dim = rows->dim};
@@ -91,18 +93,22 @@ bool weir_step_rows_reserve(weir_step_rows_t *rows, size_t more) {
     }
     size_t capacity = wanted + wanted / 2;
     void *handles = rows->handles, *last_worker = rows->last_worker, *started = rows->started,
-         *sums = rows->sums, *keys = rows->keys;
+         *sums = rows->sums, *keys = rows->keys, *sole = rows->sole, *copied = rows->copied;
     bool grown = rows->dim <= SIZE_MAX / sizeof *rows->sums &&
                  grow_array(&handles, capacity, sizeof *rows->handles) &&
                  grow_array(&keys, capacity, sizeof *rows->keys) &&
                  grow_array(&last_worker, capacity, sizeof *rows->last_worker) &&
                  grow_array(&started, capacity, sizeof *rows->started) &&
+                 grow_array(&sole, capacity, sizeof *rows->sole) &&
+                 grow_array(&copied, capacity, sizeof *rows->copied) &&
                  grow_array(&sums, capacity, rows->dim * sizeof *rows->sums);
     /* What did grow keeps its content and is kept, also when another did not. */
     rows->handles = handles;
     rows->keys = keys;
     rows->last_worker = last_worker;
     rows->started = started;
+    rows->sole = sole;
+    rows->copied = copied;
     rows->sums = sums;
     if (grown) {
         rows->capacity = capacity;
@@ -133,15 +139,23 @@ size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_key_t *keys,
             rows->handles[number] = handles[i];
             rows->keys[number] = keys[i];
             rows->last_worker[number] = NO_WORKER;
-            rows->started[number] = false;
+            rows->started[number] = rows->copied[number] = false;
+            rows->sole[number] = worker;
         }
         if (rows->last_worker[entry->number] == worker) {
             return i;
         }
         rows->last_worker[entry->number] = worker;
+        if (rows->sole[entry->number] != worker) {
+            rows->sole[entry->number] = WEIR_TABLE_SEVERAL;
+        }
         numbers[i] = entry->number;
     }
     return count;
+}
+
+void weir_step_rows_mark_copied(weir_step_rows_t *rows, uint32_t number) {
+    rows->copied[number] = true;
 }
 
 size_t weir_step_rows_add(weir_step_rows_t *rows, const uint32_t *numbers, size_t count,

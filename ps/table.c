@@ -13,7 +13,8 @@ enum { INDEX_BYTES = 17 };
 double weir_table_row_bytes(const weir_row_schema_t *schema) {
     weir_row_layout_t layout = weir_row_layout(schema);
     weir_row_store_t store;
-    weir_row_store_init(&store, layout.value_bytes, layout.record_bytes - layout.value_bytes);
+    weir_row_store_init(&store, layout.value_bytes, layout.record_bytes - layout.value_bytes,
+                        false);
     return (double)weir_row_store_row_bytes(&store) + INDEX_BYTES;
 }
 
@@ -77,7 +78,7 @@ weir_err_t weir_table_create(const weir_table_options_t *options, weir_table_t *
     }
     made->layout = weir_row_layout(&made->options.row);
     weir_row_store_init(&made->store, made->layout.value_bytes,
-                        made->layout.record_bytes - made->layout.value_bytes);
+                        made->layout.record_bytes - made->layout.value_bytes, options->owners);
     made->ahead = AHEAD_BYTES / made->layout.value_bytes + 2;
     made->row_budget = weir_table_rows_in(&options->row, options->memory_budget);
     made->scratch = malloc(2 * made->layout.dim * sizeof *made->scratch);
@@ -361,6 +362,12 @@ bool weir_table_is_settled(const weir_table_t *table, weir_key_t key, weir_row_h
     return table->row_budget == 0 || !table->due[weir_index_cell_of(&table->index, key)];
 }
 
+static void clear_owner(const weir_row_store_t *store, weir_row_handle_t handle) {
+    if (store->owners != 0) {
+        *weir_row_store_owner(store, handle) = (weir_row_owner_t){.worker = 0};
+    }
+}
+
 weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *keys,
                                       const weir_row_handle_t *handles, const float *gradients,
                                       size_t count, uint64_t step) {
@@ -387,6 +394,7 @@ weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *key
         }
         if (!weir_row_update_is_finite(&table->update, gradient)) {
             applied.not_finite++;
+            clear_owner(store, handles[now]);
             continue;
         }
         weir_row_metadata_t *metadata = weir_row_store_metadata(store, handles[now]);

@@ -26,6 +26,7 @@
 #include "ps/row.h"
 #include "ps/row_store.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +45,8 @@ typedef struct {
     uint32_t admission_counters;  /* per slot */
     const char *cold_folder;      /* NULL: evicted rows are forgotten */
     uint64_t cold_cache;          /* bytes of memory that the cold store may use to read */
+    bool owners; /* remember who updated a row alone: for workers that keep copies; beside the
+                    budget */
 } weir_table_options_t;
 
 /* An empty table; the options are checked and copied. Errors: INVALID (also a budget of fewer than
@@ -105,7 +108,7 @@ typedef struct {
 
 /* Apply one optimiser step to distinct rows: gradients count x dim, the sum over the batch. `step`
  * becomes the rows' last step; bias correction goes by each row's own count. A row whose gradient
- * holds a NaN or an infinity is left as it is. Call: local. Threads: owner. */
+ * holds a NaN or an infinity is left as it is, and has no owner. Call: local. Threads: owner. */
 weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *keys,
                                       const weir_row_handle_t *handles, const float *gradients,
                                       size_t count, uint64_t step);
@@ -115,6 +118,23 @@ weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *key
  * valid any more. Errors: memory, the cold store's. Call: local; may write cold rows. */
 WEIR_MUST_USE weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step,
                                              uint64_t oldest_in_use, weir_error_t *error);
+
+/* ---- copies that workers keep (ps/table_copy.c) ---- */
+
+/* The worker whose update was the row's last, if it was alone. Without owners, or for
+ * WEIR_ROW_NONE: nobody. */
+weir_row_owner_t weir_table_owner(const weir_table_t *table, weir_row_handle_t handle);
+
+/* Before apply: the next update of each row is that of workers[i] alone (WEIR_TABLE_SEVERAL: of
+ * several), who has a copy of the row as it is now (copied[i]) or not. */
+#define WEIR_TABLE_SEVERAL UINT32_MAX
+void weir_table_set_owners(weir_table_t *table, const weir_row_handle_t *handles,
+                           const uint32_t *workers, const bool *copied, size_t count);
+
+/* A row as it is copied: its record and then its number of updates, copy_bytes in all. */
+size_t weir_table_copy_bytes(const weir_table_t *table);
+void weir_table_copy(const weir_table_t *table, const weir_row_handle_t *handles, size_t count,
+                     void *copies);
 
 /* ---- snapshots ---- */
 

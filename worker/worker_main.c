@@ -20,6 +20,10 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
     double timeout = job->config.cluster.timeout;
     weir_row_schema_t tables[WEIR_MODEL_MAX_TABLES];
     uint32_t table_count = weir_model_tables(&job->config, tables);
+    size_t cache_rows[WEIR_MODEL_MAX_TABLES];
+    for (uint32_t k = 0; k < table_count; k++) {
+        cache_rows[k] = (size_t)weir_model_table_config(&job->config, k)->worker_cache_rows;
+    }
     weir_err_t err = weir_dataset_open(job->config.data.path, &process->dataset, error);
     if (err == WEIR_OK) {
         weir_ps_client_options_t client = {.comm_thread = job->comm_thread,
@@ -28,6 +32,7 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
                                            .tables = tables,
                                            .table_count = table_count,
                                            .ahead = weir_trainer_ahead(&job->config),
+                                           .cache_rows = cache_rows,
                                            .timeout = timeout};
         err = weir_ps_client_create(&client, &process->client, error);
     }
