@@ -198,6 +198,10 @@ weir_err_t weir_attention_prepare(weir_attention_t *attention, const weir_sequen
     return WEIR_OK;
 }
 
+size_t weir_attention_bytes(const weir_attention_t *attention) {
+    return attention->workspace.used;
+}
+
 /* The bias tables as the tiles read them: position turned round, time with zeros behind it. */
 static void turn_biases(weir_attention_t *attention, const weir_attention_input_t *input) {
     size_t panel = attention->kernels->attention_panel, n = attention->config.attention_length;

@@ -61,6 +61,9 @@ WEIR_MUST_USE weir_err_t weir_attention_prepare(weir_attention_t *attention,
                                                 const weir_sequence_batch_t *batch,
                                                 weir_error_t *error);
 
+/* Bytes of what the batch last prepared needs, buckets among them. */
+size_t weir_attention_bytes(const weir_attention_t *attention);
+
 /* y: T x (H dv), overwritten. The same bits on every run of one level. Call: local. Threads: owner.
  */
 void weir_attention_forward(weir_attention_t *attention, const weir_attention_input_t *input,

@@ -109,8 +109,22 @@ static weir_err_t gather_users(evaluation_t *evaluation, weir_error_t *error) {
     return WEIR_OK;
 }
 
+/* Tokens of the batch of histories that has the most. */
+static size_t most_tokens(const evaluation_t *evaluation) {
+    size_t most = 0, tokens = 0, target = 0;
+    for (size_t i = 0; i < evaluation->count; i++) {
+        weir_user_events_t events =
+            weir_dataset_user(evaluation->parts->dataset, evaluation->users[i]);
+        (void)target_of_user(evaluation, events, &target);
+        tokens = i % evaluation->batch_users == 0 ? 0 : tokens;
+        tokens += history_length(evaluation, target);
+        most = tokens > most ? tokens : most;
+    }
+    return most;
+}
+
 static weir_err_t reserve_batch(evaluation_t *evaluation, weir_error_t *error) {
-    size_t tokens = evaluation->batch_users * evaluation->max_length, dim = evaluation->dim;
+    size_t tokens = most_tokens(evaluation) + 1, dim = evaluation->dim; /* never of no size */
     size_t piece = tokens > CATALOGUE_PIECE ? tokens : CATALOGUE_PIECE;
     evaluation->offsets = calloc(evaluation->batch_users + 1, sizeof(size_t));
     evaluation->items = calloc(tokens, sizeof(int64_t));

@@ -109,7 +109,8 @@ void weir_hstu_limit_activations(weir_hstu_t *hstu, size_t bytes) {
 weir_hstu_activations_t weir_hstu_activations(const weir_hstu_t *hstu) {
     weir_hstu_activations_t activations = {.groups = hstu->group_count,
                                            .kept_layers = hstu->config.blocks,
-                                           .bytes = hstu->activation_bytes};
+                                           .bytes = hstu->activation_bytes,
+                                           .attention_bytes = hstu->attention_bytes};
     for (size_t g = 0; g < hstu->group_count; g++) {
         size_t kept = hstu->groups[g].kept;
         activations.kept_layers = kept < activations.kept_layers ? kept : activations.kept_layers;

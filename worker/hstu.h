@@ -90,9 +90,10 @@ void weir_hstu_limit_activations(weir_hstu_t *hstu, size_t bytes);
 
 /* What the last forward did. */
 typedef struct {
-    size_t groups;      /* of users; 0 of an empty batch */
-    size_t kept_layers; /* of the group that keeps the fewest */
-    size_t bytes;       /* of the largest group's activations */
+    size_t groups;          /* of users; 0 of an empty batch */
+    size_t kept_layers;     /* of the group that keeps the fewest */
+    size_t bytes;           /* of the largest group's activations */
+    size_t attention_bytes; /* beside them, of the group whose attention takes the most */
 } weir_hstu_activations_t;
 weir_hstu_activations_t weir_hstu_activations(const weir_hstu_t *hstu);
 

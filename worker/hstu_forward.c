@@ -176,6 +176,8 @@ weir_err_t weir_hstu_encode_group(weir_hstu_t *hstu, const weir_real_t *paramete
     if (err != WEIR_OK) {
         return err;
     }
+    size_t attention = weir_attention_bytes(hstu->attention);
+    hstu->attention_bytes = attention > hstu->attention_bytes ? attention : hstu->attention_bytes;
     embed(hstu, parameters, hstu->items + hstu->whole.offsets[group->first] * dim);
     for (size_t layer = 0; layer < hstu->config.blocks; layer++) {
         run_layer(hstu, parameters, layer);
@@ -201,7 +203,7 @@ static weir_err_t plan_batch(weir_hstu_t *hstu, const weir_sequence_batch_t *bat
                              weir_error_t *error) {
     weir_workspace_begin(&hstu->batch_workspace);
     lay_out_batch(hstu, batch);
-    hstu->group_count = hstu->activation_bytes = 0;
+    hstu->group_count = hstu->activation_bytes = hstu->attention_bytes = 0;
     weir_err_t err = weir_workspace_reserve(&hstu->batch_workspace, "the users of a batch", error);
     if (err != WEIR_OK) {
         return err;

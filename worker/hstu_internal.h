@@ -55,6 +55,7 @@ struct weir_hstu {
     size_t group_count;
     size_t encoded_group;    /* whose activations are there; SIZE_MAX: none's */
     size_t activation_bytes; /* of the largest group */
+    size_t attention_bytes;  /* of the group that takes the most */
 
     weir_sequence_batch_t whole; /* of the last forward; its arrays belong to the caller */
     weir_sequence_batch_t batch; /* of the group under way */

@@ -52,9 +52,10 @@ struct weir_trainer {
     char metrics[1024];       /* of the evaluation of metrics_step, JSON */
     uint64_t metrics_step;    /* 0: none in this start */
 
-    uint32_t ahead; /* pulls that may be under way beyond that of the step in work */
-    uint64_t begun; /* the last step that has been pulled; at a boundary the step done */
-    pull_t *pulls;  /* ahead + 1 of them: step t at t % (ahead + 1) */
+    uint32_t ahead;   /* pulls that may be under way beyond that of the step in work */
+    uint64_t begun;   /* the last step that has been pulled; at a boundary the step done */
+    pull_t *pulls;    /* ahead + 1 of them: step t at t % (ahead + 1) */
+    bool over_budget; /* train.activation_mib was too little for a history, and it was said */
     size_t token_capacity, key_capacity, user_capacity;
     float *rows, *d_rows;                         /* U x D */
     float *user_rows, *d_user_rows;               /* B x D, with model.user_embedding */

@@ -1,4 +1,5 @@
 /* One step of training: rows, gradients, push, the next pulls, dense update, agreement. */
+#include "common/log.h"
 #include "common/signals.h"
 #include "ps/model_tables.h"
 #include "worker/trainer_internal.h"
@@ -113,6 +114,19 @@ static weir_err_t push(weir_trainer_t *trainer, weir_error_t *error) {
 
 /* ---- gradients ---- */
 
+/* Said once: the least that a history needs is more than train.activation_mib. */
+static void warn_over_budget(weir_trainer_t *trainer) {
+    size_t budget = (size_t)trainer->options.config->train.activation_mib << 20;
+    size_t bytes = weir_hstu_activations(trainer->hstu).bytes;
+    if (budget > 0 && bytes > budget && !trainer->over_budget) {
+        trainer->over_budget = true;
+        weir_log(WEIR_LOG_WARN, "trainer",
+                 "the activations of one history take more than train.activation_mib|bytes=%zu "
+                 "budget=%zu",
+                 bytes, budget);
+    }
+}
+
 /* Forward, loss and backward of the batch; gradients of rows in d_rows and d_user_rows, of dense in
  * trainer->dense. */
 static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_batch_t *batch,
@@ -141,6 +155,7 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
     if (err != WEIR_OK) {
         return err;
     }
+    warn_over_budget(trainer);
     weir_loss_batch_t sampled = {.tokens = tokens,
                                  .rows = batch->key_count,
                                  .dim = dim,
