@@ -211,7 +211,7 @@ static atomic_bool hogs_stop;
 
 static void *compute(void *argument) {
     volatile double sum = 0.0;
-    while (!atomic_load_explicit(&hogs_stop, memory_order_relaxed)) {
+    while (!atomic_load_explicit(&hogs_stop, memory_order_relaxed) && sum < 1e300) {
         sum += 1e-9;
     }
     return argument;

@@ -346,7 +346,7 @@ static uint64_t gradient_bytes(const weir_server_t *server, const weir_server_pa
 static void add_part(weir_server_t *server, weir_server_step_t *step, weir_server_part_t *part) {
     const float *gradients = part->gradients;
     const uint32_t *numbers = part->numbers;
-    for (uint32_t k = 0; k < server->table_count; k++) {
+    for (uint32_t k = 0; k < server->table_count && gradients != NULL; k++) {
         server->counters.gradients_dropped +=
             weir_step_rows_add(&step->rows[k], numbers, part->counts[k], gradients);
         numbers += part->counts[k];

@@ -20,8 +20,9 @@ static size_t counts_bytes(const weir_server_t *server) {
 static weir_err_t read_pull(const weir_server_t *server, const weir_frame_t *frame,
                             weir_server_pull_t *pull, weir_error_t *error) {
     const weir_frame_header_t *header = &frame->header;
+    static const weir_key_t no_keys[1];
     uint64_t sum = 0, answer = (uint64_t)header->count / 8 + 8;
-    *pull = (weir_server_pull_t){.frame = *frame};
+    *pull = (weir_server_pull_t){.frame = *frame, .keys = no_keys};
     if (header->flags != WEIR_PULL_PLAIN &&
         (header->flags != WEIR_PULL_CACHED || header->count == 0)) {
         return weir_server_refuse(header, error, "has flags that mean nothing");
@@ -72,11 +73,12 @@ static bool grow(void **array, size_t count, size_t size) {
     return true;
 }
 
+/* One more than `count`: not NULL for a pull without keys. */
 static weir_err_t reserve_scratch(weir_server_t *server, size_t count, weir_error_t *error) {
-    if (count <= server->capacity) {
+    if (count < server->capacity) {
         return WEIR_OK;
     }
-    size_t capacity = count + count / 2;
+    size_t capacity = count + count / 2 + 1;
     void *handles = server->handles, *some_handles = server->some_handles,
          *some_keys = server->some_keys;
     bool grown = grow(&handles, capacity, sizeof *server->handles) &&
@@ -140,9 +142,11 @@ static weir_err_t send_rows(weir_server_t *server, const weir_server_pull_t *pul
                 server->some_handles[some++] = server->handles[i];
             }
         }
-        weir_table_gather(server->tables[k], server->some_keys, server->some_handles, some,
-                          request->step, to);
-        to += some * weir_table_layout(server->tables[k])->value_bytes;
+        if (some > 0) {
+            weir_table_gather(server->tables[k], server->some_keys, server->some_handles, some,
+                              request->step, to);
+            to += some * weir_table_layout(server->tables[k])->value_bytes;
+        }
     }
     return server->options.send(server->options.argument, request->source, reply, error);
 }
@@ -152,8 +156,8 @@ static weir_err_t reserve_part(weir_server_step_t *step, weir_server_part_t *par
                                weir_error_t *error) {
     size_t count = weir_server_keys_of(server, pull);
     bool enough = true;
-    if (count > part->capacity) {
-        size_t capacity = count + count / 2;
+    if (count >= part->capacity) { /* one more: not NULL for a pull without keys */
+        size_t capacity = count + count / 2 + 1;
         void *numbers = part->numbers;
         enough = grow(&numbers, capacity, sizeof *part->numbers);
         part->numbers = numbers;

@@ -140,7 +140,7 @@ static weir_err_t write_head(FILE *out, const weir_report_t *report, weir_error_
     const weir_run_metrics_t *metrics = report->metrics;
     const weir_run_eval_t *result = find_result(metrics);
     char text[32], name[48];
-    double speed = NAN;
+    double speed = (double)NAN;
     weir_err_t err = find_median_speed(metrics, &speed, error);
     if (err != WEIR_OK) {
         return err;

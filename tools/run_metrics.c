@@ -180,8 +180,11 @@ static const char *take_line(weir_run_metrics_t *metrics, const char *text, size
 
 weir_err_t weir_run_metrics_parse(const char *text, size_t size, const char *name, FILE *complaints,
                                   weir_run_metrics_t *metrics, weir_error_t *error) {
-    weir_run_metrics_t read = {
-        .ps = NAN, .workers = NAN, .parameters = NAN, .total_steps = NAN, .steps_per_epoch = NAN};
+    weir_run_metrics_t read = {.ps = (double)NAN,
+                               .workers = (double)NAN,
+                               .parameters = (double)NAN,
+                               .total_steps = (double)NAN,
+                               .steps_per_epoch = (double)NAN};
     const char *reason = NULL;
     for (size_t begin = 0; begin < size && reason != out_of_memory;) {
         const char *newline = memchr(text + begin, '\n', size - begin);

@@ -74,7 +74,7 @@ START_TEST(texts_are_escaped) {
 END_TEST
 
 START_TEST(a_gap_lifts_the_pen) {
-    static const double x[] = {1, 2, 3, 4, 5}, y[] = {1, 2, NAN, 4, INFINITY};
+    static const double x[] = {1, 2, 3, 4, 5}, y[] = {1, 2, (double)NAN, 4, (double)INFINITY};
     const weir_plot_series_t series[] = {{.name = "a", .x = x, .y = y, .count = 5}};
     const weir_plot_t plot = {.title = "t", .x_label = "x", .series = series, .series_count = 1};
     const char *text = write_plot(&plot);
@@ -91,7 +91,7 @@ START_TEST(a_gap_lifts_the_pen) {
 END_TEST
 
 START_TEST(a_plot_without_values_says_so) {
-    static const double x[] = {1}, y[] = {NAN};
+    static const double x[] = {1}, y[] = {(double)NAN};
     const weir_plot_series_t series[] = {{.name = "a", .x = x, .y = y, .count = 1}};
     const weir_plot_t plot = {.title = "t", .x_label = "x", .series = series, .series_count = 1};
     ck_assert_ptr_nonnull(strstr(write_plot(&plot), "no values"));

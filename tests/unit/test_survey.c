@@ -196,8 +196,8 @@ START_TEST(names_of_shards_are_parsed_and_no_others) {
         "item.ps-000x-of-0002.safetensors",
         "item.ps--of-0002.safetensors",
         "item.ps-0000-of-0002.safetensors.tmp",
-        "a_name_of_a_table_that_is_longer_than_any_table_could_ever_be_called.ps-0-of-2."
-        "safetensors"};
+        ("a_name_of_a_table_that_is_longer_than_any_table_could_ever_be_called.ps-0-of-2."
+         "safetensors")};
     char table[WEIR_SURVEY_TABLE_NAME];
     uint32_t index = 0, count = 0;
     ck_assert(weir_survey_parse_shard("user_2.ps-0011-of-0012.safetensors", table, &index, &count));
