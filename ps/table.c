@@ -73,6 +73,7 @@ weir_err_t weir_table_create(const weir_table_options_t *options, weir_table_t *
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a table");
     }
     made->options = *options;
+    made->oldest_in_use = UINT64_MAX;
     if (options->end_slot == 0) {
         made->options.end_slot = WEIR_SLOT_COUNT;
     }
@@ -264,12 +265,17 @@ static void gather_values(const weir_table_t *table, const weir_key_t *keys,
     }
 }
 
+/* A step that ends may be older than one that is under way and uses the row too. */
+static void touch_row(weir_row_metadata_t *metadata, uint64_t step) {
+    uint32_t used = weir_table_saturate(step);
+    metadata->last_step = used > metadata->last_step ? used : metadata->last_step;
+}
+
 static void touch_rows(weir_table_t *table, const weir_row_handle_t *handles, size_t count,
                        uint64_t step) {
     for (size_t i = 0; i < count; i++) {
         if (handles[i] != WEIR_ROW_NONE) {
-            weir_row_store_metadata(&table->store, handles[i])->last_step =
-                weir_table_saturate(step);
+            touch_row(weir_row_store_metadata(&table->store, handles[i]), step);
         }
     }
 }
@@ -298,6 +304,7 @@ weir_err_t weir_table_pull(weir_table_t *table, const weir_key_t *keys, size_t c
     /* Without a policy that asks for it, nobody reads when a row was used last before its update.
      */
     bool touches = table->options.ttl != 0 || table->row_budget != 0;
+    table->oldest_in_use = table->oldest_in_use == UINT64_MAX ? step : table->oldest_in_use;
     for (size_t begin = 0; begin < count && err == WEIR_OK; begin += WEIR_TABLE_BATCH) {
         size_t now = count - begin < WEIR_TABLE_BATCH ? count - begin : WEIR_TABLE_BATCH;
         err = pull_batch(table, keys + begin, now, step, handles + begin, error);

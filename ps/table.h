@@ -9,8 +9,8 @@
  * - *Birth*: a key's first pull. Its value is a function of (seed, table, key).
  * - *Admission* (ps/admission.h): a key that is not admitted has no row: it is answered with its
  *   birth value, and its gradient is dropped.
- * - *Expiry*: a row not used for more than `ttl` steps is as if it had never been born; its memory
- * is taken back by a sweep some time later.
+ * - *Expiry*: a row not used for more than `ttl` steps, nor by a step under way, is as if it had
+ *   never been born; its memory is taken back by a sweep some time later.
  * - *Eviction*: rows live in *cells*, equal parts of the hash space, each with its equal part of
  *   the memory budget. A cell found full at the end of a step is *due*; at the end of the next one
  *   its least valuable rows go, a sixteenth of the cell. So memory exceeds the budget by the births

@@ -282,6 +282,7 @@ weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step, uint64_t olde
     weir_err_t err = WEIR_OK;
     uint32_t due = table->due_count;
     table->due_count = 0;
+    table->oldest_in_use = oldest_in_use;
     for (uint32_t i = 0; i < due; i++) {
         uint32_t cell = table->due_list[i];
         table->due[cell] = false;

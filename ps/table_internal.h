@@ -30,6 +30,7 @@ struct weir_table {
     weir_cold_store_t *cold;     /* NULL: evicted rows are forgotten */
     float *scratch;              /* 2 dim floats */
     size_t ahead;                /* rows that are prefetched ahead of a gather */
+    uint64_t oldest_in_use;      /* rows last used then or later are; the largest: no pull yet */
     weir_table_stats_t stats;    /* the counts of what happened */
 
     /* Cells, ps/table_evict.c. */
@@ -61,10 +62,12 @@ static inline size_t weir_table_cold_bytes(const weir_table_t *table) {
     return table->layout.record_bytes + sizeof(weir_row_metadata_t);
 }
 
-/* Whether a row is as if it had never been born. */
+/* Whether a row is as if it had never been born. One that a step under way has pulled is not,
+ * however far ahead the step of another worker is (ssp, asp). */
 static inline bool weir_table_is_expired(const weir_table_t *table,
                                          const weir_row_metadata_t *metadata, uint64_t step) {
-    return table->options.ttl != 0 && metadata->last_step + table->options.ttl < step;
+    return table->options.ttl != 0 && metadata->last_step < table->oldest_in_use &&
+           metadata->last_step + table->options.ttl < step;
 }
 
 static inline uint32_t weir_table_saturate(uint64_t number) {

@@ -20,7 +20,6 @@ typedef struct {
     char *records; /* of its cold rows */
     size_t record_count, record_capacity;
     weir_table_row_t *batch; /* as the visitor sees them; `capacity` */
-    bool out_of_memory;
     /* The cold row that comes next. */
     weir_cold_iterator_t *iterator;
     bool has_next;
