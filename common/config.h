@@ -15,7 +15,11 @@
 
 enum { WEIR_CONFIG_TEXT = 1024 };
 
-typedef enum { WEIR_NEGATIVES_TOKEN, WEIR_NEGATIVES_BATCH } weir_negative_sharing_t;
+typedef enum {
+    WEIR_NEGATIVES_TOKEN,
+    WEIR_NEGATIVES_BATCH,
+    WEIR_NEGATIVES_CATALOGUE
+} weir_negative_sharing_t;
 typedef enum {
     WEIR_OPTIMIZER_SGD,
     WEIR_OPTIMIZER_MOMENTUM,

@@ -42,6 +42,9 @@ static double keys_of_worker(const weir_config_t *config, const weir_plan_input_
     }
     double popular = weir_plan_distinct(input->rows, input->skew, tokens);
     double uniform = -input->rows * expm1(-negatives / input->rows);
+    if (config->loss.sharing == WEIR_NEGATIVES_CATALOGUE) {
+        uniform = input->rows;
+    }
     /* Of the popular ones some are among the uniform. */
     return uniform + popular * (1.0 - uniform / input->rows);
 }

@@ -3,7 +3,8 @@
  *
  * N rows of table `item`; W workers with B / W users of a global batch each, of L events on
  * average, and R negatives a token. A worker's keys of a step: the distinct ones of B L / W draws
- * by popularity (rank^-skew) and of B L R / W draws, uniform over the rows. */
+ * by popularity (rank^-skew) and of B L R / W draws, uniform over the rows; of a full softmax all
+ * N. */
 #ifndef WEIR_TOOLS_PLAN_MODEL_H
 #define WEIR_TOOLS_PLAN_MODEL_H
 

@@ -9,6 +9,9 @@
 /* The token coordinate of negatives that a whole batch shares. */
 #define SHARED_TOKEN UINT32_MAX
 
+/* Items of a catalogue that is pulled whole: as many as loss.negatives may be. */
+#define MAX_CATALOGUE 1048576U
+
 /* A user of the global batch: where its training example lies in the data. */
 typedef struct {
     uint64_t user;
@@ -38,8 +41,9 @@ struct weir_batch_reader {
     weir_dataset_t *dataset; /* not owned */
     uint32_t worker, workers, alive;
     uint64_t seed;
-    size_t max_length, negatives, batch_users, holdout;
-    bool shared;
+    size_t max_length, batch_users, holdout;
+    size_t draw_count; /* items drawn at a time: R; with the catalogue, all C of them */
+    weir_negative_sharing_t sharing;
     double token_cost; /* cost of a token in units of one pair of attention */
     uint64_t catalogue;
 
@@ -54,7 +58,8 @@ struct weir_batch_reader {
 
     weir_key_set_t *keys;
     size_t token_capacity; /* of items and targets, of one batch */
-    int64_t *items, *targets, *draws;
+    int64_t *items, *targets;
+    int64_t *draws;    /* draw_count; with the catalogue, always 1 .. C */
     buffer_t *buffers; /* alive of them, used in turn */
     uint64_t reads;
 };
@@ -62,12 +67,11 @@ struct weir_batch_reader {
 /* Flops of a token outside attention over flops of a (query, key) pair, from the model's widths:
  * what dealing by cost needs, to a factor. Projections 2 D (3 H dv + 2 H dqk); loss 6 R D; a pair
  * 2 (dqk + dv) and about 30 for biases and SiLU, half of the pairs masked. */
-static double cost_of_token(const weir_config_t *config) {
+static double cost_of_token(const weir_config_t *config, double negatives) {
     double d = (double)config->model.embedding_dim, h = (double)config->model.heads;
     double dqk = (double)config->model.dqk, dv = (double)config->model.dv;
     double blocks = (double)config->model.blocks;
-    double token =
-        blocks * 2.0 * d * h * (3.0 * dv + 2.0 * dqk) + 6.0 * (double)config->loss.negatives * d;
+    double token = blocks * 2.0 * d * h * (3.0 * dv + 2.0 * dqk) + 6.0 * negatives * d;
     double pair = blocks * h * (2.0 * (dqk + dv) + 30.0) / 2.0;
     return token / pair;
 }
@@ -120,7 +124,7 @@ static weir_err_t create_buffers(weir_batch_reader_t *reader, weir_error_t *erro
     reader->examples = calloc(users, sizeof(example_t));
     reader->by_cost = calloc(users, sizeof(priced_t));
     reader->load = calloc(reader->workers, sizeof(double));
-    reader->draws = calloc(reader->negatives + 4, sizeof(int64_t));
+    reader->draws = calloc(reader->draw_count + 4, sizeof(int64_t));
     reader->buffers = calloc(reader->alive, sizeof(buffer_t));
     bool enough = reader->examples != NULL && reader->by_cost != NULL && reader->load != NULL &&
                   reader->draws != NULL && reader->buffers != NULL;
@@ -132,6 +136,33 @@ static weir_err_t create_buffers(weir_batch_reader_t *reader, weir_error_t *erro
     return enough ? WEIR_OK
                   : weir_errorf(error, WEIR_ERR_MEMORY, "no memory for %u batches of %zu users",
                                 reader->alive, users);
+}
+
+/* What is drawn: R items, or the catalogue, which a worker pulls whole in every step. */
+static weir_err_t set_sharing(weir_batch_reader_t *reader, const weir_config_t *config,
+                              weir_error_t *error) {
+    reader->sharing = (weir_negative_sharing_t)config->loss.sharing;
+    reader->draw_count = (size_t)config->loss.negatives;
+    if (reader->sharing == WEIR_NEGATIVES_CATALOGUE) {
+        if (reader->catalogue > MAX_CATALOGUE) {
+            weir_err_t err =
+                weir_errorf(error, WEIR_ERR_UNSUPPORTED,
+                            "a softmax over %llu items; at most %u can be pulled whole",
+                            (unsigned long long)reader->catalogue, MAX_CATALOGUE);
+            weir_error_hint(error, "loss.sharing: batch draws loss.negatives of them instead");
+            return err;
+        }
+        reader->draw_count = (size_t)reader->catalogue;
+    }
+    reader->token_cost = cost_of_token(config, (double)reader->draw_count);
+    return WEIR_OK;
+}
+
+/* The catalogue as it is "drawn": items 1 .. C in their order. */
+static void list_catalogue(weir_batch_reader_t *reader) {
+    for (size_t i = 0; i < reader->draw_count; i++) {
+        reader->draws[i] = 1 + (int64_t)i;
+    }
 }
 
 weir_err_t weir_batch_reader_create(const weir_config_t *config,
@@ -147,14 +178,17 @@ weir_err_t weir_batch_reader_create(const weir_config_t *config,
     created->alive = options->alive > 0 ? options->alive : 1;
     created->seed = (uint64_t)config->train.seed;
     created->max_length = (size_t)config->model.max_sequence_length;
-    created->negatives = (size_t)config->loss.negatives;
-    created->shared = config->loss.sharing == WEIR_NEGATIVES_BATCH;
     created->batch_users = (size_t)config->train.batch_users;
     created->holdout = config->eval.validation ? 2 : 1;
-    created->token_cost = cost_of_token(config);
     created->catalogue = weir_dataset_items(options->dataset);
     created->order_epoch = UINT64_MAX;
-    weir_err_t err = create_buffers(created, error);
+    weir_err_t err = set_sharing(created, config, error);
+    if (err == WEIR_OK) {
+        err = create_buffers(created, error);
+    }
+    if (err == WEIR_OK && created->sharing == WEIR_NEGATIVES_CATALOGUE) {
+        list_catalogue(created);
+    }
     if (err == WEIR_OK) {
         err = find_eligible(created, error);
     }
@@ -276,6 +310,12 @@ static bool grow(void *array, size_t count, size_t size) {
     return grown != NULL;
 }
 
+/* Length of negative_rows. */
+static size_t drawn_rows(const weir_batch_reader_t *reader, size_t tokens) {
+    return reader->sharing == WEIR_NEGATIVES_TOKEN ? tokens * reader->draw_count
+                                                   : reader->draw_count;
+}
+
 static weir_err_t reserve_tokens(weir_batch_reader_t *reader, buffer_t *buffer, size_t tokens,
                                  weir_error_t *error) {
     bool enough = true;
@@ -285,7 +325,7 @@ static weir_err_t reserve_tokens(weir_batch_reader_t *reader, buffer_t *buffer, 
         reader->token_capacity = enough ? tokens : reader->token_capacity;
     }
     if (enough && tokens > buffer->token_capacity) {
-        size_t negatives = reader->shared ? reader->negatives : tokens * reader->negatives;
+        size_t negatives = drawn_rows(reader, tokens);
         enough = grow(&buffer->times, tokens, sizeof(int64_t)) &&
                  grow(&buffer->next_times, tokens, sizeof(int64_t)) &&
                  grow(&buffer->global_tokens, tokens, sizeof(uint32_t)) &&
@@ -352,7 +392,7 @@ static void draw_negatives(const weir_batch_reader_t *reader, uint64_t step, uin
     weir_rng_key_t key = weir_rng_key(reader->seed, WEIR_STREAM_NEGATIVE);
     bool small = reader->catalogue <= UINT32_MAX;
     size_t a_call = small ? 4 : 2; /* `draws` has room for a whole last call */
-    for (size_t r = 0; r < reader->negatives; r += a_call) {
+    for (size_t r = 0; r < reader->draw_count; r += a_call) {
         weir_philox_t words =
             weir_philox(key, (uint32_t)step, (uint32_t)(step >> 32), token, (uint32_t)(r / a_call));
         for (size_t j = 0; j < a_call; j++) {
@@ -386,19 +426,23 @@ static weir_err_t keep_keys(weir_batch_reader_t *reader, buffer_t *buffer, weir_
 
 static weir_err_t number_rows(weir_batch_reader_t *reader, buffer_t *buffer, uint64_t step,
                               weir_error_t *error) {
-    size_t tokens = buffer->batch.sequence.tokens, negatives = reader->negatives;
-    size_t drawn = reader->shared ? negatives : tokens * negatives;
-    weir_err_t err = weir_key_set_begin(reader->keys, 2 * tokens + drawn, error);
+    size_t tokens = buffer->batch.sequence.tokens, negatives = reader->draw_count;
+    weir_err_t err =
+        weir_key_set_begin(reader->keys, 2 * tokens + drawn_rows(reader, tokens), error);
     if (err != WEIR_OK) {
         return err;
     }
+    if (reader->sharing == WEIR_NEGATIVES_CATALOGUE &&
+        tokens > 0) { /* first: row r is item r + 1 */
+        weir_key_set_rows(reader->keys, reader->draws, negatives, buffer->negative_rows);
+    }
     weir_key_set_rows(reader->keys, reader->items, tokens, buffer->item_rows);
     weir_key_set_rows(reader->keys, reader->targets, tokens, buffer->target_rows);
-    if (reader->shared && tokens > 0) {
+    if (reader->sharing == WEIR_NEGATIVES_BATCH && tokens > 0) {
         draw_negatives(reader, step, SHARED_TOKEN);
         weir_key_set_rows(reader->keys, reader->draws, negatives, buffer->negative_rows);
     }
-    for (size_t i = 0; i < tokens && !reader->shared; i++) {
+    for (size_t i = 0; i < tokens && reader->sharing == WEIR_NEGATIVES_TOKEN; i++) {
         draw_negatives(reader, step, buffer->global_tokens[i]);
         weir_key_set_rows(reader->keys, reader->draws, negatives,
                           buffer->negative_rows + i * negatives);

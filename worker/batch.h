@@ -3,7 +3,8 @@
  * The global batch of step t is a pure function of (seed, t): users in the epoch's shuffled order.
  * Its users are dealt to the W workers by cost; token numbers are those of the global batch, so
  * that negatives and dropout, and with them the result, do not depend on W beyond rounding. Keys of
- * a part are deduplicated: history, targets and negatives refer to rows 0 .. U-1. */
+ * a part are deduplicated: history, targets and negatives refer to rows 0 .. U-1. With
+ * loss.sharing: catalogue the rows are the catalogue, row r of item r + 1, and nothing is drawn. */
 #ifndef WEIR_WORKER_BATCH_H
 #define WEIR_WORKER_BATCH_H
 
@@ -19,7 +20,7 @@ typedef struct {
     const uint64_t *users;          /* B: user numbers in the data, distinct */
     const uint32_t *item_rows;      /* T: row of each event's item */
     const uint32_t *target_rows;    /* T: row of the next event's item */
-    const uint32_t *negative_rows;  /* T x R, or R */
+    const uint32_t *negative_rows;  /* T x R, or R; of the catalogue: 0 .. C-1 */
     const weir_key_t *keys;         /* U distinct keys of items, in order of first use */
     size_t key_count;               /* U */
     uint64_t global_tokens;         /* T over all workers */

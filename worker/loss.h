@@ -1,4 +1,4 @@
-/* Sampled softmax over L2-normalised rows (Zhai et al., section 4.1 setup; exact form in
+/* Softmax, sampled or full, over L2-normalised rows (Zhai et al., section 4.1 setup; exact form in
  * docs/model.md).
  *
  * Table rows of the batch stand in one matrix, U x D, each distinct key once ("rows"); targets and
@@ -17,7 +17,7 @@ typedef struct {
     size_t tokens;                 /* T */
     size_t rows;                   /* U */
     size_t dim;                    /* D */
-    size_t negatives;              /* R */
+    size_t negatives;              /* R; not read by weir_loss_catalogue */
     const uint32_t *targets;       /* T: row of each token's target */
     const uint32_t *negative_rows; /* T x R of per-token negatives, or R shared by the batch */
     double temperature;
@@ -42,6 +42,18 @@ WEIR_MUST_USE weir_err_t weir_loss_shared(weir_loss_t *loss, const weir_loss_bat
                                           const weir_real_t *encoded, const weir_real_t *rows,
                                           double *loss_sum, weir_real_t *d_encoded,
                                           weir_real_t *d_rows, weir_error_t *error);
+/* The full softmax: the rows are the whole catalogue, each item once, and every row but the target
+ * is a negative. In tiles as above: T x U logits never exist. Source: docs/model.md, "Loss". */
+WEIR_MUST_USE weir_err_t weir_loss_catalogue(weir_loss_t *loss, const weir_loss_batch_t *batch,
+                                             const weir_real_t *encoded, const weir_real_t *rows,
+                                             double *loss_sum, weir_real_t *d_encoded,
+                                             weir_real_t *d_rows, weir_error_t *error);
+
+/* One of the three above. */
+typedef weir_err_t weir_loss_form_t(weir_loss_t *loss, const weir_loss_batch_t *batch,
+                                    const weir_real_t *encoded, const weir_real_t *rows,
+                                    double *loss_sum, weir_real_t *d_encoded, weir_real_t *d_rows,
+                                    weir_error_t *error);
 
 /* The oracles, in plain loops; same contract, slow. */
 WEIR_MUST_USE weir_err_t weir_loss_per_token_naive(const weir_loss_batch_t *batch,

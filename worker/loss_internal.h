@@ -1,4 +1,4 @@
-/* What the two kinds of negatives share. Not for users of worker/loss.h.
+/* What the kinds of negatives share. Not for users of worker/loss.h.
  *
  * Rows are normalised once per distinct row into a matrix whose row stride is a multiple of 16
  * numbers, zero-padded; all gradients with respect to a normalised row are summed before the one
@@ -23,7 +23,7 @@ struct weir_loss {
     weir_real_t *logits;       /* per-token: R; shared: a strip of tokens x a tile of negatives */
     weir_real_t *encoded;      /* per-token: stride; e of one token, zero-padded */
     weir_real_t *d_encoded;    /* per-token: stride */
-    /* Only for shared negatives. */
+    /* Only in tiles. */
     weir_real_t *gathered;   /* R x D: normalised rows of the negatives */
     weir_real_t *d_gathered; /* R x D */
     weir_real_t *highest;    /* per token of a strip: running maximum of the logits */

@@ -1,7 +1,10 @@
-/* Negatives shared by the batch: a strip of tokens meets the negatives in tiles, each one matrix
- * product. The first pass keeps a running maximum and sum per token (streaming log-sum-exp); the
- * second turns a tile into gradients. No more than a strip times a tile of logits exists at a time.
- */
+/* Negatives shared by the batch, or all rows as the catalogue: a strip of tokens meets the
+ * negatives in tiles, each one matrix product. The first pass keeps a running maximum and sum per
+ * token (streaming log-sum-exp); the second turns a tile into gradients. No more than a strip times
+ * a tile of logits exists at a time.
+ *
+ * Drawn negatives are gathered into a matrix of their own. The catalogue's are the normalised rows
+ * as they stand: row number and place are one. */
 #include "worker/blas.h"
 #include "worker/dot.h"
 #include "worker/loss.h"
@@ -20,20 +23,29 @@ typedef struct {
     weir_real_t *d_encoded;     /* T x D */
     size_t strip, strip_tokens; /* first token, count */
     size_t tile, tile_width;    /* first negative, count */
+    bool catalogue;             /* the negatives are the rows */
+    size_t negatives;           /* R, or U */
+    size_t stride;              /* numbers from negative to negative in the next two */
+    const weir_real_t *items;   /* R or U x stride: normalised rows of the negatives */
+    weir_real_t *d_items;       /* R or U x stride */
 } shared_t;
 
-static void lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch) {
+static void lay_out(const shared_t *s) {
+    const weir_loss_batch_t *batch = s->batch;
+    weir_loss_t *loss = s->loss;
     weir_workspace_t *workspace = &loss->workspace;
     const size_t real = sizeof(weir_real_t);
-    size_t tile = batch->negatives < TILE_NEGATIVES ? batch->negatives : TILE_NEGATIVES;
+    size_t tile = s->negatives < TILE_NEGATIVES ? s->negatives : TILE_NEGATIVES;
+    size_t gathered = s->catalogue ? 0 : batch->negatives;
     weir_loss_lay_out(loss, batch, STRIP_TOKENS * tile);
-    loss->gathered = weir_workspace_take(workspace, batch->negatives, batch->dim * real);
-    loss->d_gathered = weir_workspace_take(workspace, batch->negatives, batch->dim * real);
+    loss->gathered = weir_workspace_take(workspace, gathered, batch->dim * real);
+    loss->d_gathered = weir_workspace_take(workspace, gathered, batch->dim * real);
     loss->highest = weir_workspace_take(workspace, STRIP_TOKENS, real);
     loss->sum = weir_workspace_take(workspace, STRIP_TOKENS, real);
     loss->target = weir_workspace_take(workspace, STRIP_TOKENS, real);
-    loss->first_of_row = weir_workspace_take(workspace, batch->rows + 2, sizeof(size_t));
-    loss->places = weir_workspace_take(workspace, batch->negatives, sizeof(uint32_t));
+    loss->first_of_row =
+        weir_workspace_take(workspace, s->catalogue ? 0 : batch->rows + 2, sizeof(size_t));
+    loss->places = weir_workspace_take(workspace, gathered, sizeof(uint32_t));
 }
 
 /* Where each row stands among the negatives (counting sort), so that the mask costs one look-up per
@@ -61,20 +73,28 @@ static void gather_negatives(weir_loss_t *loss, const weir_loss_batch_t *batch) 
     memset(loss->d_gathered, 0, batch->negatives * dim * sizeof(weir_real_t));
 }
 
+/* The logit of token t against a negative that is its target, if that stands in the tile. */
+static void mask_place(const shared_t *s, size_t t, size_t place) {
+    if (place >= s->tile && place < s->tile + s->tile_width) {
+        s->loss->logits[t * s->tile_width + place - s->tile] = (weir_real_t)WEIR_LOSS_MASKED_LOGIT;
+    }
+}
+
 static void compute_tile(const shared_t *s) {
     const weir_loss_batch_t *batch = s->batch;
     size_t dim = batch->dim;
     weir_real_t *logits = s->loss->logits;
     weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, s->strip_tokens, s->tile_width, dim,
                    (weir_real_t)(1.0 / batch->temperature), s->encoded + s->strip * dim, dim,
-                   s->loss->gathered + s->tile * dim, dim, 0, logits, s->tile_width);
+                   s->items + s->tile * s->stride, s->stride, 0, logits, s->tile_width);
     for (size_t t = 0; t < s->strip_tokens; t++) {
         uint32_t target = batch->targets[s->strip + t];
+        if (s->catalogue) {
+            mask_place(s, t, target);
+            continue;
+        }
         for (size_t i = s->loss->first_of_row[target]; i < s->loss->first_of_row[target + 1]; i++) {
-            size_t place = s->loss->places[i];
-            if (place >= s->tile && place < s->tile + s->tile_width) {
-                logits[t * s->tile_width + place - s->tile] = (weir_real_t)WEIR_LOSS_MASKED_LOGIT;
-            }
+            mask_place(s, t, s->loss->places[i]);
         }
     }
 }
@@ -119,11 +139,11 @@ static void differentiate_tile(const shared_t *s, bool exponentiated) {
         weir_loss_scale(row, s->tile_width, (weir_real_t)factor);
     }
     weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, s->strip_tokens, dim, s->tile_width, 1, logits,
-                   s->tile_width, s->loss->gathered + s->tile * dim, dim, 1,
+                   s->tile_width, s->items + s->tile * s->stride, s->stride, 1,
                    s->d_encoded + s->strip * dim, dim);
     weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, s->tile_width, dim, s->strip_tokens, 1,
                    logits, s->tile_width, s->encoded + s->strip * dim, dim, 1,
-                   s->loss->d_gathered + s->tile * dim, dim);
+                   s->d_items + s->tile * s->stride, s->stride);
 }
 
 /* The target's part of the strip: sets d_encoded, adds to d_normalised; returns the strip's loss.
@@ -152,7 +172,7 @@ static double finish_targets(const shared_t *s) {
 }
 
 static double run_strip(shared_t *s) {
-    size_t negatives = s->batch->negatives;
+    size_t negatives = s->negatives;
     bool kept = negatives <= TILE_NEGATIVES; /* one tile: its exponentials are still there */
     begin_strip(s);
     for (s->tile = 0; s->tile < negatives; s->tile += TILE_NEGATIVES) {
@@ -171,38 +191,83 @@ static double run_strip(shared_t *s) {
     return loss;
 }
 
-weir_err_t weir_loss_shared(weir_loss_t *loss, const weir_loss_batch_t *batch,
-                            const weir_real_t *encoded, const weir_real_t *rows, double *loss_sum,
-                            weir_real_t *d_encoded, weir_real_t *d_rows, weir_error_t *error) {
+/* Drawn negatives get a matrix of their own, for the products; the catalogue has one. */
+static void begin_items(shared_t *s) {
+    weir_loss_t *loss = s->loss;
+    if (s->catalogue) {
+        s->stride = weir_loss_stride(loss, s->batch->dim);
+        s->items = loss->normalised;
+        s->d_items = loss->d_normalised;
+        return;
+    }
+    index_negatives(loss, s->batch);
+    gather_negatives(loss, s->batch);
+    s->stride = s->batch->dim;
+    s->items = loss->gathered;
+    s->d_items = loss->d_gathered;
+}
+
+static void scatter_negatives(weir_loss_t *loss, const weir_loss_batch_t *batch) {
     size_t dim = batch->dim, stride = weir_loss_stride(loss, dim);
-    double sum = 0.0;
-    weir_err_t err = weir_loss_check(batch, batch->negatives, error);
-    if (err != WEIR_OK) {
-        return err;
-    }
-    weir_workspace_begin(&loss->workspace);
-    lay_out(loss, batch);
-    err = weir_workspace_reserve(&loss->workspace, "the loss", error);
-    if (err != WEIR_OK) {
-        return err;
-    }
-    lay_out(loss, batch);
-    weir_loss_begin(loss, batch, rows);
-    index_negatives(loss, batch);
-    gather_negatives(loss, batch);
-    shared_t shared = {.batch = batch, .loss = loss, .encoded = encoded, .d_encoded = d_encoded};
-    for (shared.strip = 0; shared.strip < batch->tokens; shared.strip += STRIP_TOKENS) {
-        size_t left = batch->tokens - shared.strip;
-        shared.strip_tokens = left < STRIP_TOKENS ? left : STRIP_TOKENS;
-        sum += run_strip(&shared);
-    }
     for (size_t r = 0; r < batch->negatives; r++) {
         weir_real_t *d_n = loss->d_normalised + batch->negative_rows[r] * stride;
         for (size_t d = 0; d < dim; d++) {
             d_n[d] += loss->d_gathered[r * dim + d];
         }
     }
+}
+
+static weir_err_t run(shared_t *s, const weir_real_t *rows, double *loss_sum, weir_real_t *d_rows,
+                      weir_error_t *error) {
+    const weir_loss_batch_t *batch = s->batch;
+    weir_loss_t *loss = s->loss;
+    double sum = 0.0;
+    weir_err_t err = weir_loss_check(batch, s->catalogue ? 0 : batch->negatives, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    weir_workspace_begin(&loss->workspace);
+    lay_out(s);
+    err = weir_workspace_reserve(&loss->workspace, "the loss", error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    lay_out(s);
+    weir_loss_begin(loss, batch, rows);
+    begin_items(s);
+    for (s->strip = 0; s->strip < batch->tokens; s->strip += STRIP_TOKENS) {
+        size_t left = batch->tokens - s->strip;
+        s->strip_tokens = left < STRIP_TOKENS ? left : STRIP_TOKENS;
+        sum += run_strip(s);
+    }
+    if (!s->catalogue) {
+        scatter_negatives(loss, batch);
+    }
     weir_loss_end(loss, batch, d_rows);
     *loss_sum = sum;
     return WEIR_OK;
+}
+
+weir_err_t weir_loss_shared(weir_loss_t *loss, const weir_loss_batch_t *batch,
+                            const weir_real_t *encoded, const weir_real_t *rows, double *loss_sum,
+                            weir_real_t *d_encoded, weir_real_t *d_rows, weir_error_t *error) {
+    shared_t s = {.batch = batch,
+                  .loss = loss,
+                  .encoded = encoded,
+                  .d_encoded = d_encoded,
+                  .negatives = batch->negatives};
+    return run(&s, rows, loss_sum, d_rows, error);
+}
+
+weir_err_t weir_loss_catalogue(weir_loss_t *loss, const weir_loss_batch_t *batch,
+                               const weir_real_t *encoded, const weir_real_t *rows,
+                               double *loss_sum, weir_real_t *d_encoded, weir_real_t *d_rows,
+                               weir_error_t *error) {
+    shared_t s = {.batch = batch,
+                  .loss = loss,
+                  .encoded = encoded,
+                  .d_encoded = d_encoded,
+                  .catalogue = true,
+                  .negatives = batch->rows};
+    return run(&s, rows, loss_sum, d_rows, error);
 }

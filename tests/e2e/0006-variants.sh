@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every optimiser of the rows and both kinds of negatives learn, and none depends on the number of
+# Every optimiser of the rows and all kinds of negatives learn, and none depends on the number of
 # servers by a bit.
 . "$WEIR_SOURCE/tests/e2e/lib.sh"
 make_data 120 90
@@ -38,6 +38,7 @@ variant momentum --set sparse.optimizer=momentum --set sparse.learning_rate=0.02
 variant ftrl --set sparse.optimizer=ftrl --set sparse.learning_rate=0.1 --set sparse.l1=0.00001
 variant group_adam --set sparse.optimizer=group_adam --set sparse.group_l1=0.00001
 variant shared --set loss.sharing=batch --set loss.negatives=64
+variant catalogue --set loss.sharing=catalogue
 
 for precision in bf16 fp16 int8 split_bf16; do
   variant "$precision" --set sparse.precision=$precision

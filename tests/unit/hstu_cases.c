@@ -120,10 +120,13 @@ void hstu_case_step(hstu_case_t *c) {
     weir_error_t error = {0};
     double sum = 0.0;
     hstu_case_encode(c);
-    weir_err_t err = c->shared ? weir_loss_shared(c->loss, &c->loss_batch, c->encoded, c->table,
-                                                  &sum, c->d_encoded, c->d_table, &error)
-                               : weir_loss_per_token(c->loss, &c->loss_batch, c->encoded, c->table,
-                                                     &sum, c->d_encoded, c->d_table, &error);
+    static weir_loss_form_t *const losses[] = {
+        [WEIR_NEGATIVES_TOKEN] = weir_loss_per_token,
+        [WEIR_NEGATIVES_BATCH] = weir_loss_shared,
+        [WEIR_NEGATIVES_CATALOGUE] = weir_loss_catalogue,
+    };
+    weir_err_t err = losses[c->sharing](c->loss, &c->loss_batch, c->encoded, c->table, &sum,
+                                        c->d_encoded, c->d_table, &error);
     ck_assert_msg(err == WEIR_OK, "%s", error.message);
     ck_assert_msg(weir_hstu_backward(c->hstu, c->parameters, c->d_encoded, c->d_items,
                                      c->d_parameters, NULL, NULL, &error) == WEIR_OK,

@@ -3,6 +3,7 @@
 #ifndef WEIR_TESTS_HSTU_CASES_H
 #define WEIR_TESTS_HSTU_CASES_H
 
+#include "common/config.h"
 #include "tests/unit/model_cases.h"
 #include "worker/hstu.h"
 #include "worker/loss.h"
@@ -14,7 +15,7 @@ typedef struct {
     weir_sequence_batch_t batch;
     weir_forward_mode_t mode;
     weir_loss_batch_t loss_batch;
-    bool shared; /* negatives of the batch, not of every token */
+    weir_negative_sharing_t sharing;
     bool embeds_users;
 
     size_t *offsets;

@@ -122,8 +122,8 @@ START_TEST(the_parts_of_three_workers_make_the_batch_of_one) {
                 found++;
                 ck_assert_uint_eq(of_part[w]->keys[of_part[w]->item_rows[j]],
                                   whole->keys[whole->item_rows[i]]);
-                size_t a = _i == WEIR_NEGATIVES_BATCH ? 0 : i,
-                       b = _i == WEIR_NEGATIVES_BATCH ? 0 : j;
+                size_t a = _i == WEIR_NEGATIVES_TOKEN ? i : 0,
+                       b = _i == WEIR_NEGATIVES_TOKEN ? j : 0;
                 for (size_t r = 0; r < negatives; r++) {
                     weir_key_t key = whole->keys[whole->negative_rows[a * negatives + r]];
                     ck_assert_uint_ge(key, 1);
@@ -210,8 +210,29 @@ START_TEST(epochs_are_shuffled_and_steps_repeat_exactly) {
 }
 END_TEST
 
+/* Also of a worker with few users, who have few items. */
+START_TEST(the_rows_of_a_full_softmax_are_the_catalogue_in_order) {
+    weir_config_t config = config_of(false, WEIR_NEGATIVES_CATALOGUE);
+    config.loss.negatives = 1048576; /* has no part in it */
+    weir_batch_reader_t *reader = reader_of(&config, 1, 3, 2);
+    for (uint64_t step = 1; step <= 7; step++) {
+        const weir_train_batch_t *batch = read_step(reader, step);
+        if (batch->sequence.tokens == 0) {
+            continue;
+        }
+        ck_assert_uint_eq(batch->key_count, ITEMS);
+        for (size_t row = 0; row < ITEMS; row++) {
+            ck_assert_uint_eq(batch->keys[row], row + 1);
+            ck_assert_uint_eq(batch->negative_rows[row], row);
+        }
+    }
+    weir_batch_reader_destroy(reader);
+}
+END_TEST
+
 START_TEST(more_workers_than_users_leaves_some_with_nothing) {
-    weir_config_t config = config_of(false, WEIR_NEGATIVES_BATCH);
+    weir_config_t config =
+        config_of(false, _i == 0 ? WEIR_NEGATIVES_BATCH : WEIR_NEGATIVES_CATALOGUE);
     config.train.batch_users = 2;
     size_t empty = 0;
     for (uint32_t w = 0; w < 5; w++) {
@@ -230,11 +251,12 @@ static Suite *suite(void) {
     TCase *t = tcase_create("batch");
     tcase_add_unchecked_fixture(t, open_data, close_data);
     tcase_add_loop_test(t, an_epoch_shows_every_user_with_enough_events_once, 0, 2);
-    tcase_add_loop_test(t, the_parts_of_three_workers_make_the_batch_of_one, 0, 2);
+    tcase_add_loop_test(t, the_parts_of_three_workers_make_the_batch_of_one, 0, 3);
+    tcase_add_test(t, the_rows_of_a_full_softmax_are_the_catalogue_in_order);
     tcase_add_test(t, as_many_batches_as_asked_for_are_alive);
     tcase_add_test(t, no_user_is_twice_in_a_batch);
     tcase_add_test(t, epochs_are_shuffled_and_steps_repeat_exactly);
-    tcase_add_test(t, more_workers_than_users_leaves_some_with_nothing);
+    tcase_add_loop_test(t, more_workers_than_users_leaves_some_with_nothing, 0, 2);
     suite_add_tcase(s, t);
     return s;
 }

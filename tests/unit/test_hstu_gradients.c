@@ -69,41 +69,47 @@ static void check_all(hstu_case_t *c) {
     free(d_user_rows);
 }
 
-static void check_config(const weir_hstu_config_t *config, uint64_t seed, bool shared) {
+static void check_config(const weir_hstu_config_t *config, uint64_t seed,
+                         weir_negative_sharing_t sharing) {
     hstu_case_t *c = hstu_case_create(config, seed, ragged, sizeof ragged / sizeof *ragged);
-    c->shared = shared;
+    c->sharing = sharing;
     check_all(c);
     hstu_case_destroy(c);
 }
 
 START_TEST(gradients_are_slopes_with_dropout_and_both_biases) {
-    check_config(&small, 1, false);
+    check_config(&small, 1, WEIR_NEGATIVES_TOKEN);
 }
 END_TEST
 
 START_TEST(gradients_are_slopes_with_shared_negatives) {
-    check_config(&small, 2, true);
+    check_config(&small, 2, WEIR_NEGATIVES_BATCH);
+}
+END_TEST
+
+START_TEST(gradients_are_slopes_with_the_full_softmax) {
+    check_config(&small, 8, WEIR_NEGATIVES_CATALOGUE);
 }
 END_TEST
 
 START_TEST(gradients_are_slopes_without_dropout) {
     weir_hstu_config_t config = small;
     config.input_dropout = config.layer_dropout = 0.0;
-    check_config(&config, 3, false);
+    check_config(&config, 3, WEIR_NEGATIVES_TOKEN);
 }
 END_TEST
 
 START_TEST(gradients_are_slopes_with_the_position_bias_alone) {
     weir_hstu_config_t config = small;
     config.time_bias = false;
-    check_config(&config, 4, false);
+    check_config(&config, 4, WEIR_NEGATIVES_TOKEN);
 }
 END_TEST
 
 START_TEST(gradients_are_slopes_with_the_time_bias_alone) {
     weir_hstu_config_t config = small;
     config.position_bias = false;
-    check_config(&config, 5, false);
+    check_config(&config, 5, WEIR_NEGATIVES_TOKEN);
 }
 END_TEST
 
@@ -114,7 +120,7 @@ START_TEST(gradients_are_slopes_with_one_head_and_odd_widths) {
     config.dqk = 7;
     config.dv = 3;
     config.blocks = 1;
-    check_config(&config, 6, true);
+    check_config(&config, 6, WEIR_NEGATIVES_BATCH);
 }
 END_TEST
 
@@ -143,6 +149,7 @@ static Suite *suite(void) {
     tcase_set_timeout(t, 200);
     tcase_add_test(t, gradients_are_slopes_with_dropout_and_both_biases);
     tcase_add_test(t, gradients_are_slopes_with_shared_negatives);
+    tcase_add_test(t, gradients_are_slopes_with_the_full_softmax);
     tcase_add_test(t, gradients_are_slopes_without_dropout);
     tcase_add_test(t, gradients_are_slopes_with_the_position_bias_alone);
     tcase_add_test(t, gradients_are_slopes_with_the_time_bias_alone);

@@ -90,6 +90,80 @@ static void run_shared(weir_loss_t *loss, case_t *c, size_t slot) {
                   "%s", error.message);
 }
 
+static void run_catalogue(weir_loss_t *loss, case_t *c, size_t slot) {
+    weir_error_t error = {0};
+    ck_assert_msg(weir_loss_catalogue(loss, &c->batch, c->encoded, c->rows, &c->loss[slot],
+                                      c->d_encoded[slot], c->d_rows[slot], &error) == WEIR_OK,
+                  "%s", error.message);
+}
+
+static double dot_of(const double *x, const double *y, size_t dim) {
+    double sum = 0.0;
+    for (size_t d = 0; d < dim; d++) {
+        sum += x[d] * y[d];
+    }
+    return sum;
+}
+
+/* The softmax over all rows by its definition, in float64: no target apart, no mask, no tiles. */
+static void define_catalogue(case_t *c, size_t slot) {
+    size_t tokens = c->batch.tokens, rows = c->batch.rows, dim = c->batch.dim;
+    double *n = case_allocate(rows * dim, sizeof *n), *d_n = case_allocate(rows * dim, sizeof *n);
+    double *norm = case_allocate(rows, sizeof *n), *p = case_allocate(rows, sizeof *n);
+    double *e = case_allocate(dim, sizeof *e), *d_e = case_allocate(dim, sizeof *e);
+    for (size_t i = 0; i < rows * dim; i++) {
+        n[i] = (double)c->rows[i];
+    }
+    for (size_t row = 0; row < rows; row++) {
+        norm[row] = fmax(sqrt(dot_of(n + row * dim, n + row * dim, dim)), 1e-6);
+        for (size_t d = 0; d < dim; d++) {
+            n[row * dim + d] /= norm[row];
+        }
+    }
+    c->loss[slot] = 0.0;
+    for (size_t t = 0; t < tokens; t++) {
+        double highest = -INFINITY, sum = 0.0;
+        for (size_t d = 0; d < dim; d++) {
+            e[d] = (double)c->encoded[t * dim + d];
+            d_e[d] = 0.0;
+        }
+        for (size_t row = 0; row < rows; row++) {
+            p[row] = dot_of(e, n + row * dim, dim) / c->batch.temperature;
+            highest = fmax(highest, p[row]);
+        }
+        double target = p[c->targets[t]];
+        for (size_t row = 0; row < rows; row++) {
+            sum += exp(p[row] - highest);
+        }
+        c->loss[slot] += highest + log(sum) - target;
+        for (size_t row = 0; row < rows; row++) {
+            double softmax = exp(p[row] - highest) / sum;
+            double w = (softmax - (row == c->targets[t] ? 1.0 : 0.0)) * c->batch.scale /
+                       c->batch.temperature;
+            for (size_t d = 0; d < dim; d++) {
+                d_e[d] += w * n[row * dim + d];
+                d_n[row * dim + d] += w * e[d];
+            }
+        }
+        for (size_t d = 0; d < dim; d++) {
+            c->d_encoded[slot][t * dim + d] = (weir_real_t)d_e[d];
+        }
+    }
+    for (size_t row = 0; row < rows; row++) {
+        double along = norm[row] > 1e-6 ? dot_of(n + row * dim, d_n + row * dim, dim) : 0.0;
+        for (size_t d = 0; d < dim; d++) {
+            size_t i = row * dim + d;
+            c->d_rows[slot][i] = (weir_real_t)((d_n[i] - along * n[i]) / norm[row]);
+        }
+    }
+    free(n);
+    free(d_n);
+    free(norm);
+    free(p);
+    free(e);
+    free(d_e);
+}
+
 static void check_slots_agree(const case_t *c) {
     size_t encoded = c->batch.tokens * c->batch.dim, rows = c->batch.rows * c->batch.dim;
     ck_assert_double_le(fabs(c->loss[0] - c->loss[1]), tolerance * (fabs(c->loss[1]) + 1e-3));
@@ -144,6 +218,26 @@ START_TEST(shared_negatives_agree_with_the_naive_form_given_them_for_every_token
 }
 END_TEST
 
+START_TEST(the_catalogue_agrees_with_the_softmax_by_its_definition) {
+    static const size_t shapes[][3] = {{1, 1, 1},       {3, 2, 5},      {17, 40, 50},
+                                       {300, 90, 33},   {257, 4096, 9}, {5, 4500, 64},
+                                       {258, 4097, 16}, {70, 9000, 3},  {0, 5, 4}};
+    weir_loss_t *loss = create_loss();
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const size_t *s = shapes[i];
+        case_t c = make_case(300 + i, s[0], s[1], s[2], 0, 0);
+        if (s[1] > 2) {
+            memset(c.rows + s[2], 0, s[2] * sizeof(weir_real_t)); /* one at the floor of norms */
+        }
+        run_catalogue(loss, &c, 0);
+        define_catalogue(&c, 1);
+        check_slots_agree(&c);
+        free_case(&c);
+    }
+    weir_loss_destroy(loss);
+}
+END_TEST
+
 START_TEST(a_negative_that_is_the_target_adds_nothing) {
     weir_loss_t *loss = create_loss();
     case_t c = make_case(7, 1, 2, 6, 3, 3);
@@ -187,6 +281,9 @@ START_TEST(the_largest_logits_do_not_overflow) {
     c.batch.negatives = 4;
     run_shared(loss, &c, 0);
     ck_assert(isfinite(c.loss[0]) && isfinite((double)c.d_encoded[0][0]));
+    run_catalogue(loss, &c, 0);
+    define_catalogue(&c, 1);
+    check_slots_agree(&c);
     free_case(&c);
     weir_loss_destroy(loss);
 }
@@ -226,6 +323,9 @@ START_TEST(the_same_call_gives_the_same_bits) {
     run_shared(loss, &c, 0);
     run_shared(loss, &c, 1);
     ck_assert_int_eq(memcmp(c.d_rows[0], c.d_rows[1], 60 * 50 * sizeof(weir_real_t)), 0);
+    run_catalogue(loss, &c, 0);
+    run_catalogue(loss, &c, 1);
+    ck_assert_int_eq(memcmp(c.d_rows[0], c.d_rows[1], 60 * 50 * sizeof(weir_real_t)), 0);
     free_case(&c);
     weir_loss_destroy(loss);
 }
@@ -242,6 +342,9 @@ START_TEST(rows_and_temperatures_out_of_range_are_refused) {
                      WEIR_ERR_INVALID);
     ck_assert(strstr(error.message, "row 4") != NULL);
     ck_assert_double_eq(sum, 5.0);
+    ck_assert_int_eq(weir_loss_catalogue(loss, &c.batch, c.encoded, c.rows, &sum, c.d_encoded[0],
+                                         c.d_rows[0], &error),
+                     WEIR_ERR_INVALID);
     c.targets[1] = 3;
     c.negatives[1] = UINT32_MAX;
     ck_assert_int_eq(weir_loss_shared(loss, &c.batch, c.encoded, c.rows, &sum, c.d_encoded[0],
@@ -277,6 +380,7 @@ static Suite *suite(void) {
     tcase_set_timeout(t, 120);
     tcase_add_test(t, per_token_negatives_agree_with_the_naive_form_at_any_shape);
     tcase_add_test(t, shared_negatives_agree_with_the_naive_form_given_them_for_every_token);
+    tcase_add_test(t, the_catalogue_agrees_with_the_softmax_by_its_definition);
     tcase_add_test(t, a_negative_that_is_the_target_adds_nothing);
     tcase_add_test(t, a_row_of_zeros_has_a_finite_gradient);
     tcase_add_test(t, the_largest_logits_do_not_overflow);

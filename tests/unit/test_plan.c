@@ -64,6 +64,8 @@ START_TEST(a_plan_adds_up) {
     ck_assert_double_eq_tol(plan.worker_bytes, plan.keys * (8 + 256 + 256),
                             1e-6 * plan.worker_bytes);
     ck_assert_double_eq_tol(plan.checkpoint_seconds, 1e9 * 284.0 / plan.servers / 1e9, 1e-6);
+    config.loss.sharing = WEIR_NEGATIVES_CATALOGUE;
+    ck_assert(weir_plan_make(&config, &schema, &input).keys == input.rows);
     input.servers = 2;
     ck_assert(!weir_plan_make(&config, &schema, &input).fits);
 }
