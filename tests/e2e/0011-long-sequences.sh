@@ -22,10 +22,12 @@ same all recomputed
 train whole 1 1 $base --set train.batch_users=200 --set train.epochs=30 --set train.log_every=1
 train groups 2 1 $base --set train.batch_users=200 --set train.epochs=30 --set train.log_every=1 --set train.activation_mib=1
 train again 1 1 $base --set train.batch_users=200 --set train.epochs=30 --set train.log_every=1 --set train.activation_mib=1
+train workers 1 2 $base --set train.batch_users=200 --set train.epochs=30 --set train.log_every=1 --set train.activation_mib=1
 same groups again
 digest whole >whole.digest
 ! cmp -s whole.digest groups.digest || fail "one MiB made no groups of users"
-python3 - whole groups <<'PY' || fail "the loss in groups is another"
+for run in groups workers; do # each worker cuts its own part
+  python3 - whole $run <<'PY' || fail "$run: the loss in groups is another"
 import json, sys
 a, b = ([r["loss"] for r in map(json.loads, open(f"{run}/metrics.jsonl")) if r["kind"] == "train"] for run in sys.argv[1:])
 assert len(a) == len(b) == 30, (len(a), len(b))
@@ -33,6 +35,7 @@ for x, y in list(zip(a, b))[:5]: # rounding grows from step to step
     assert abs(x - y) < 1e-3 * abs(x), (x, y)
 assert sum(b[-5:]) < sum(b[:5])
 PY
+done
 
 # Two users of 8,200 events and more, beside short ones.
 python3 - >long.csv <<'PY'
