@@ -263,8 +263,20 @@ static weir_err_t answer_peeks(weir_server_t *server, const weir_server_group_t 
 
 /* ---- push ---- */
 
+/* On the tables that end early, or on those that end late. */
+static weir_err_t end_step(weir_server_t *server, bool late, weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    for (uint32_t k = 0; k < server->table_count && err == WEIR_OK; k++) {
+        if (weir_table_ends_late(server->tables[k]) == late) {
+            err = weir_table_end_step(server->tables[k], server->ended_step,
+                                      weir_server_step(server) + 1, error);
+        }
+    }
+    return err;
+}
+
 static weir_err_t apply_rows(weir_server_t *server, weir_server_step_t *step, uint64_t number,
-                             uint64_t oldest_in_use, weir_error_t *error) {
+                             weir_error_t *error) {
     for (uint32_t k = 0; k < server->table_count; k++) {
         const weir_step_rows_t *rows = &step->rows[k];
         weir_table_set_owners(server->tables[k], rows->handles, rows->sole, rows->copied,
@@ -284,11 +296,6 @@ static weir_err_t apply_rows(weir_server_t *server, weir_server_step_t *step, ui
             return err;
         }
         weir_step_rows_clear(&step->rows[k]);
-        weir_err_t err =
-            weir_table_end_step(server->tables[k], server->ended_step, oldest_in_use, error);
-        if (err != WEIR_OK) {
-            return err;
-        }
     }
     return WEIR_OK;
 }
@@ -321,7 +328,10 @@ static weir_err_t apply_step(weir_server_t *server, weir_server_group_t *group,
     weir_server_step_t *step = weir_server_step_of(server, group, number);
     group->step = number;
     server->ended_step = number > server->ended_step ? number : server->ended_step;
-    weir_err_t err = apply_rows(server, step, number, weir_server_step(server) + 1, error);
+    weir_err_t err = apply_rows(server, step, number, error);
+    if (err == WEIR_OK) {
+        err = end_step(server, false, error);
+    }
     for (uint32_t p = 0; p < group->workers; p++) {
         step->parts[p].pulled = step->parts[p].pushed = false;
     }
@@ -331,6 +341,12 @@ static weir_err_t apply_step(weir_server_t *server, weir_server_group_t *group,
     }
     if (err == WEIR_OK) {
         err = weir_server_answer_waiting(server, group, error);
+    }
+    if (err == WEIR_OK) {
+        err = end_step(server, true, error); /* the workers compute meanwhile */
+    }
+    if (err == WEIR_OK) {
+        err = weir_server_try_early(server, group, error);
     }
     return err == WEIR_OK ? take_kept_pushes(server, group, error) : err;
 }

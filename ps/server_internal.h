@@ -100,6 +100,10 @@ WEIR_MUST_USE weir_err_t weir_server_on_pull(weir_server_t *server, uint32_t w, 
 WEIR_MUST_USE weir_err_t weir_server_answer_waiting(weir_server_t *server,
                                                     weir_server_group_t *group,
                                                     weir_error_t *error);
+/* Rows of waiting pulls whose values are known before their turn, once nobody has still to pull the
+ * step under way (bsp). */
+WEIR_MUST_USE weir_err_t weir_server_try_early(weir_server_t *server, weir_server_group_t *group,
+                                               weir_error_t *error);
 /* Keys of own slots only. */
 WEIR_MUST_USE weir_err_t weir_server_check_keys(const weir_server_t *server,
                                                 const weir_frame_header_t *header,

@@ -199,21 +199,6 @@ static weir_err_t name_rows(weir_server_t *server, weir_server_step_t *step,
     return WEIR_OK;
 }
 
-static weir_err_t try_early(weir_server_t *server, weir_server_group_t *group, uint32_t w,
-                            weir_error_t *error);
-
-/* All waiting pulls, once nobody has still to pull the step under way (bsp). */
-static weir_err_t try_all_early(weir_server_t *server, weir_server_group_t *group,
-                                weir_error_t *error) {
-    weir_err_t err = WEIR_OK;
-    for (uint32_t w = group->first; w < group->first + group->workers && err == WEIR_OK; w++) {
-        if (server->workers[w].waiting_count > 0) {
-            err = try_early(server, group, w, error);
-        }
-    }
-    return err;
-}
-
 /* The pull's turn has come. `first`: the rows that were sent ahead, or NULL. */
 static weir_err_t answer_pull(weir_server_t *server, weir_server_group_t *group, uint32_t w,
                               const weir_server_pull_t *pull, bool answered, const uint64_t *first,
@@ -243,9 +228,7 @@ static weir_err_t answer_pull(weir_server_t *server, weir_server_group_t *group,
     if (behind > server->counters.staleness_max) {
         server->counters.staleness_max = behind;
     }
-    return server->window == 1 && step->pulled == group->workers
-               ? try_all_early(server, group, error)
-               : WEIR_OK;
+    return WEIR_OK;
 }
 
 /* The rows of a waiting pull that no gradient of the step under way is for: their values after that
@@ -265,12 +248,20 @@ static weir_err_t try_early(weir_server_t *server, weir_server_group_t *group, u
         err = weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a pull of %zu keys", keys);
     }
     for (size_t k = 0, i = 0; k < server->table_count && err == WEIR_OK; k++) {
+        weir_table_t *table = server->tables[k];
         size_t end = i + pull->counts[k];
-        weir_table_find(server->tables[k], pull->keys + i, end - i, server->handles + i);
-        for (; i < end; i++) {
+        /* Nothing can be done before the step's pushes come: time to wait for the disk. */
+        bool late = weir_table_ends_late(table);
+        if (late) {
+            err = weir_table_take_in(table, pull->keys + i, end - i, pull->frame.header.step,
+                                     server->handles + i, error);
+        } else {
+            weir_table_find(table, pull->keys + i, end - i, server->handles + i);
+        }
+        for (; i < end && err == WEIR_OK; i++) {
             weir_row_handle_t handle = server->handles[i];
             bool changes = handle != WEIR_ROW_NONE && weir_step_rows_has(&current->rows[k], handle);
-            if (!changes && weir_table_is_settled(server->tables[k], pull->keys[i], handle)) {
+            if (!changes && (late || weir_table_is_settled(table, pull->keys[i], handle))) {
                 bits[i / 64] |= (uint64_t)1 << i % 64;
                 settled++;
             }
@@ -286,6 +277,21 @@ static weir_err_t try_early(weir_server_t *server, weir_server_group_t *group, u
     }
     server->counters.rows_early += err == WEIR_OK ? settled : 0;
     free(bits);
+    return err;
+}
+
+weir_err_t weir_server_try_early(weir_server_t *server, weir_server_group_t *group,
+                                 weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    if (server->window != 1 ||
+        weir_server_step_of(server, group, group->step + 1)->pulled != group->workers) {
+        return WEIR_OK;
+    }
+    for (uint32_t w = group->first; w < group->first + group->workers && err == WEIR_OK; w++) {
+        if (server->workers[w].waiting_count > 0) {
+            err = try_early(server, group, w, error);
+        }
+    }
     return err;
 }
 
@@ -318,7 +324,8 @@ static weir_err_t prefetch(weir_server_t *server, const weir_server_pull_t *pull
                            weir_error_t *error) {
     weir_err_t err = WEIR_OK;
     for (size_t k = 0, i = 0; k < server->table_count && err == WEIR_OK; k++) {
-        err = weir_table_prefetch(server->tables[k], pull->keys + i, pull->counts[k], error);
+        err = weir_table_prefetch(server->tables[k], pull->keys + i, pull->counts[k],
+                                  pull->frame.header.step, error);
         i += pull->counts[k];
     }
     return err;
@@ -352,15 +359,12 @@ weir_err_t weir_server_on_pull(weir_server_t *server, uint32_t w, weir_frame_t *
     }
     worker->pulled_step = number;
     if (number <= group->step + server->window) {
-        return answer_pull(server, group, w, &pull, false, NULL, error);
+        err = answer_pull(server, group, w, &pull, false, NULL, error);
+        return err == WEIR_OK ? weir_server_try_early(server, group, error) : err;
     }
     worker->waiting[(worker->waiting_first + worker->waiting_count++) % WEIR_SERVER_MAX_WAITING] =
         pull;
     frame->payload = NULL;
     err = prefetch(server, &pull, error);
-    if (err == WEIR_OK && server->window == 1 && worker->waiting_count == 1 &&
-        weir_server_step_of(server, group, group->step + 1)->pulled == group->workers) {
-        err = try_early(server, group, w, error);
-    }
-    return err;
+    return err == WEIR_OK ? weir_server_try_early(server, group, error) : err;
 }

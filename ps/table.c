@@ -288,19 +288,16 @@ static weir_err_t pull_batch(weir_table_t *table, const weir_key_t *keys, size_t
         drop_expired(table, keys, count, step, handles);
     }
     if (is_any_missing(handles, count)) {
-        if (table->cold != NULL) {
-            err = weir_table_warm(table, keys, count, step, handles, error);
-        }
-        if (err == WEIR_OK) {
-            err = bear_missing(table, keys, count, step, handles, error);
-        }
+        err = bear_missing(table, keys, count, step, handles, error);
     }
     return err;
 }
 
 weir_err_t weir_table_pull(weir_table_t *table, const weir_key_t *keys, size_t count, uint64_t step,
                            weir_row_handle_t *handles, void *values, weir_error_t *error) {
-    weir_err_t err = table->cold == NULL ? WEIR_OK : weir_table_finish_fetches(table, error);
+    weir_err_t err = table->cold == NULL
+                         ? WEIR_OK
+                         : weir_table_take_in(table, keys, count, step, handles, error);
     /* Without a policy that asks for it, nobody reads when a row was used last before its update.
      */
     bool touches = table->options.ttl != 0 || table->row_budget != 0;

@@ -81,10 +81,23 @@ WEIR_MUST_USE weir_err_t weir_table_pull(weir_table_t *table, const weir_key_t *
                                          uint64_t step, weir_row_handle_t *handles, void *values,
                                          weir_error_t *error);
 
-/* Start to read the cold rows among `keys`, without waiting; the next pull takes them into memory.
- * Without a cold store: nothing. Errors: memory, the cold store's. */
+/* Start to read the cold rows among `keys`, without waiting; the first pull (or take_in) of `step`
+ * or a later one takes them into memory, and no earlier one: a row that came too early would be the
+ * first to be evicted. Without a cold store: nothing. Errors: memory, the cold store's. */
 WEIR_MUST_USE weir_err_t weir_table_prefetch(weir_table_t *table, const weir_key_t *keys,
-                                             size_t count, weir_error_t *error);
+                                             size_t count, uint64_t step, weir_error_t *error);
+
+/* Whether nothing but memory hangs on end_step: evicted rows go to a cold store, every key is
+ * admitted and no row expires. It may then come after pulls of the next step (not after that step's
+ * apply), and every handle that take_in found is settled. */
+bool weir_table_ends_late(const weir_table_t *table);
+
+/* Take into memory the rows of `keys` that are cold, of a pull at `step` whose turn has not come:
+ * nothing is born, and no row's last step changes. `handles` (count) as found then. Errors: as
+ * pull. Call: local; blocks for rows that are cold. Threads: owner. */
+WEIR_MUST_USE weir_err_t weir_table_take_in(weir_table_t *table, const weir_key_t *keys,
+                                            size_t count, uint64_t step, weir_row_handle_t *handles,
+                                            weir_error_t *error);
 
 /* Values at `step` without birth: a key without a row answers with its birth value. */
 WEIR_MUST_USE weir_err_t weir_table_peek(weir_table_t *table, const weir_key_t *keys, size_t count,

@@ -81,6 +81,9 @@ weir_err_t weir_table_warm(weir_table_t *table, const weir_key_t *keys, size_t c
             table->cold_keys[missing++] = keys[i];
         }
     }
+    if (missing == 0) {
+        return err;
+    }
     if (err == WEIR_OK) {
         table->stats.cold_reads += missing;
         err = weir_cold_store_get(table->cold, table->cold_keys, missing, table->cold_found,
@@ -132,7 +135,7 @@ weir_err_t weir_table_peek_cold(weir_table_t *table, const weir_key_t *keys, siz
 
 /* ---- ahead of the pull ---- */
 
-static weir_err_t begin_fetch(weir_table_t *table, weir_key_t *keys, size_t count,
+static weir_err_t begin_fetch(weir_table_t *table, weir_key_t *keys, size_t count, uint64_t step,
                               weir_error_t *error) {
     if (table->fetch_count == table->fetch_capacity) {
         size_t capacity = table->fetch_capacity == 0 ? 16 : 2 * table->fetch_capacity;
@@ -144,7 +147,7 @@ static weir_err_t begin_fetch(weir_table_t *table, weir_key_t *keys, size_t coun
         table->fetches = grown;
         table->fetch_capacity = capacity;
     }
-    weir_table_fetch_t fetch = {.keys = keys, .count = count};
+    weir_table_fetch_t fetch = {.keys = keys, .count = count, .step = step};
     weir_err_t err = weir_cold_store_prefetch_begin(table->cold, keys, count, &fetch.ticket, error);
     if (err == WEIR_OK) {
         table->fetches[table->fetch_count++] = fetch;
@@ -153,7 +156,7 @@ static weir_err_t begin_fetch(weir_table_t *table, weir_key_t *keys, size_t coun
 }
 
 weir_err_t weir_table_prefetch(weir_table_t *table, const weir_key_t *keys, size_t count,
-                               weir_error_t *error) {
+                               uint64_t step, weir_error_t *error) {
     weir_row_handle_t handles[WEIR_TABLE_BATCH];
     size_t missing = 0;
     if (table->cold == NULL || count == 0) {
@@ -173,7 +176,7 @@ weir_err_t weir_table_prefetch(weir_table_t *table, const weir_key_t *keys, size
             }
         }
     }
-    weir_err_t err = missing == 0 ? WEIR_OK : begin_fetch(table, wanted, missing, error);
+    weir_err_t err = missing == 0 ? WEIR_OK : begin_fetch(table, wanted, missing, step, error);
     if (err != WEIR_OK || missing == 0) {
         free(wanted);
     }
@@ -206,16 +209,37 @@ static weir_err_t finish_fetch(weir_table_t *table, weir_table_fetch_t *fetch,
     return err;
 }
 
-weir_err_t weir_table_finish_fetches(weir_table_t *table, weir_error_t *error) {
+weir_err_t weir_table_finish_fetches(weir_table_t *table, uint64_t step, weir_error_t *error) {
     weir_err_t err = WEIR_OK;
+    size_t kept = 0;
     for (size_t i = 0; i < table->fetch_count; i++) {
-        if (err == WEIR_OK) {
-            err = finish_fetch(table, &table->fetches[i], error);
-        } else {
-            give_up(table->fetches[i].ticket);
+        weir_table_fetch_t *fetch = &table->fetches[i];
+        if (err == WEIR_OK && fetch->step > step) {
+            table->fetches[kept++] = *fetch;
+            continue;
         }
-        free(table->fetches[i].keys);
+        if (err == WEIR_OK) {
+            err = finish_fetch(table, fetch, error);
+        } else {
+            give_up(fetch->ticket);
+        }
+        free(fetch->keys);
     }
-    table->fetch_count = 0;
+    table->fetch_count = kept;
     return err;
+}
+
+bool weir_table_ends_late(const weir_table_t *table) {
+    return table->cold != NULL && table->admission == NULL && table->options.ttl == 0;
+}
+
+weir_err_t weir_table_take_in(weir_table_t *table, const weir_key_t *keys, size_t count,
+                              uint64_t step, weir_row_handle_t *handles, weir_error_t *error) {
+    weir_err_t err = table->cold == NULL ? WEIR_OK : weir_table_finish_fetches(table, step, error);
+    if (err == WEIR_OK) {
+        weir_index_find(&table->index, keys, count, handles);
+    }
+    return err == WEIR_OK && table->cold != NULL
+               ? weir_table_warm(table, keys, count, step, handles, error)
+               : err;
 }

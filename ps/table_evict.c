@@ -10,7 +10,8 @@
 #include <string.h>
 
 enum {
-    CELL_ROWS = 4096, /* a cell's limit at the most: what is looked through at once */
+    CELL_ROWS = 4096,  /* a cell's limit at the most: what is looked through at once */
+    DEPARTURES = 1024, /* rows that leave at once, and a cell's more */
     MIN_SLOT_ROWS = 4,
     SWEEPS_PER_TTL = 4 /* times that every cell is swept for expired rows within one ttl */
 };
@@ -69,6 +70,7 @@ void weir_table_cells_fini(weir_table_t *table) {
     free(table->touched_list);
     free(table->due_list);
     free(table->victims);
+    free(table->departures);
 }
 
 void weir_table_touch_cell(weir_table_t *table, weir_key_t key) {
@@ -172,15 +174,15 @@ static bool is_forgotten(const weir_table_t *table, const victim_t *victim) {
     return table->options.ttl != 0 && victim->score == 0;
 }
 
-/* To the cold store: the victims whose key it holds (`there`) or does not. */
-static weir_err_t write_cold(weir_table_t *table, size_t count, bool there, weir_error_t *error) {
+/* Write the departures whose key the cold store holds (`there`) or does not. */
+static weir_err_t write_cold(weir_table_t *table, bool there, weir_error_t *error) {
     size_t bytes = weir_table_cold_bytes(table), written = 0;
-    weir_err_t err = weir_table_reserve_cold(table, count, error);
+    weir_err_t err = weir_table_reserve_cold(table, table->departure_count, error);
     if (err != WEIR_OK) {
         return err;
     }
-    for (size_t i = 0; i < count; i++) {
-        const victim_t *victim = &table->victims[i];
+    for (size_t i = 0; i < table->departure_count; i++) {
+        const victim_t *victim = &table->departures[i];
         if (weir_row_store_flag(&table->store, victim->handle) != there ||
             is_forgotten(table, victim)) {
             continue;
@@ -191,31 +193,49 @@ static weir_err_t write_cold(weir_table_t *table, size_t count, bool there, weir
                         weir_row_store_metadata(&table->store, victim->handle));
         table->cold_keys[written++] = victim->key;
     }
+    if (written == 0) {
+        return WEIR_OK;
+    }
     err = weir_table_put_cold(table, written, there, error);
-    for (size_t i = 0; i < count && err == WEIR_OK && !there; i++) {
-        if (!is_forgotten(table, &table->victims[i]) &&
-            !weir_row_store_flag(&table->store, table->victims[i].handle)) {
-            weir_row_store_set_flag(&table->store, table->victims[i].handle, true);
+    for (size_t i = 0; i < table->departure_count && err == WEIR_OK && !there; i++) {
+        const victim_t *victim = &table->departures[i];
+        if (!is_forgotten(table, victim) && !weir_row_store_flag(&table->store, victim->handle)) {
+            weir_row_store_set_flag(&table->store, victim->handle, true);
             table->both++;
         }
     }
     return err;
 }
 
-/* The first `count` victims leave; to the cold store where there is one. */
-static weir_err_t evict(weir_table_t *table, size_t count, weir_error_t *error) {
+/* Those chosen of many cells leave at once, to the cold store where there is one: it is written in
+ * large batches. After an error all of their rows are still in memory. */
+static weir_err_t depart(weir_table_t *table, weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
     if (table->cold != NULL) {
-        weir_err_t err = write_cold(table, count, false, error);
+        err = write_cold(table, true, error); /* first: the other sets flags */
         if (err == WEIR_OK) {
-            err = write_cold(table, count, true, error);
-        }
-        if (err != WEIR_OK) {
-            return err; /* all rows are still in memory */
+            err = write_cold(table, false, error);
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        weir_table_drop(table, table->victims[i].key, table->victims[i].handle);
+    for (size_t i = 0; i < table->departure_count && err == WEIR_OK; i++) {
+        weir_table_drop(table, table->departures[i].key, table->departures[i].handle);
+        table->stats.evicted++;
     }
+    table->departure_count = 0;
+    return err;
+}
+
+static weir_err_t reserve_departures(weir_table_t *table, size_t count, weir_error_t *error) {
+    if (count <= table->departure_capacity) {
+        return WEIR_OK;
+    }
+    victim_t *grown = realloc(table->departures, (count + count / 4) * sizeof *grown);
+    if (grown == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "table %s: out of memory to evict rows",
+                           table->options.row.name);
+    }
+    table->departures = grown;
+    table->departure_capacity = count + count / 4;
     return WEIR_OK;
 }
 
@@ -234,9 +254,14 @@ static weir_err_t evict_cell(weir_table_t *table, uint32_t cell, uint64_t step,
     size_t wanted = (size_t)(entries - target);
     size_t count = wanted < choice.count ? wanted : choice.count;
     select_lowest(table->victims, choice.count, count);
-    err = evict(table, count, error);
-    table->stats.evicted += err == WEIR_OK ? count : 0;
-    return err;
+    err = reserve_departures(table, table->departure_count + count, error);
+    if (err != WEIR_OK || count == 0) {
+        return err;
+    }
+    memcpy(table->departures + table->departure_count, table->victims,
+           count * sizeof *table->victims);
+    table->departure_count += count;
+    return table->departure_count >= DEPARTURES ? depart(table, error) : WEIR_OK;
 }
 
 static weir_err_t sweep_cell(weir_table_t *table, uint32_t cell, uint64_t step,
@@ -280,6 +305,9 @@ void weir_table_mark_due(weir_table_t *table) {
 weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step, uint64_t oldest_in_use,
                                weir_error_t *error) {
     weir_err_t err = WEIR_OK;
+    if (table->cold != NULL) {
+        weir_table_mark_due(table); /* at once: nobody can tell */
+    }
     uint32_t due = table->due_count;
     table->due_count = 0;
     table->oldest_in_use = oldest_in_use;
@@ -295,6 +323,10 @@ weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step, uint64_t olde
             table->touched_list[table->touched_count++] = cell;
         }
     }
+    if (err == WEIR_OK) {
+        err = depart(table, error);
+    }
+    table->departure_count = 0;
     weir_table_mark_due(table);
     if (err == WEIR_OK && table->options.ttl != 0) {
         err = sweep_some(table, step, oldest_in_use, error);

@@ -17,6 +17,7 @@ typedef struct {
     weir_cold_ticket_t *ticket;
     weir_key_t *keys; /* count of them; owned */
     size_t count;
+    uint64_t step; /* of the pull that wants them */
 } weir_table_fetch_t;
 
 struct weir_table {
@@ -47,6 +48,8 @@ struct weir_table {
     /* Scratch of evictions and of cold reads. */
     struct weir_table_victim *victims;
     size_t victim_capacity;
+    struct weir_table_victim *departures; /* chosen, of several cells */
+    size_t departure_count, departure_capacity;
     weir_key_t *cold_keys;
     char *cold_records; /* of weir_table_cold_bytes each */
     bool *cold_found;
@@ -130,8 +133,9 @@ WEIR_MUST_USE weir_err_t weir_table_peek_cold(weir_table_t *table, const weir_ke
                                               size_t count, uint64_t step,
                                               const weir_row_handle_t *handles, char *values,
                                               weir_error_t *error);
-/* Take in what was read ahead. */
-WEIR_MUST_USE weir_err_t weir_table_finish_fetches(weir_table_t *table, weir_error_t *error);
+/* Take in what was read ahead for the pulls of `step` and of steps before it. */
+WEIR_MUST_USE weir_err_t weir_table_finish_fetches(weir_table_t *table, uint64_t step,
+                                                   weir_error_t *error);
 void weir_table_cold_fini(weir_table_t *table);
 /* Room for `count` cold rows in cold_keys, cold_records, cold_found. */
 WEIR_MUST_USE weir_err_t weir_table_reserve_cold(weir_table_t *table, size_t count,
