@@ -227,12 +227,6 @@ void weir_index_visit_cell(const weir_index_t *index, uint32_t cell, weir_index_
     }
 }
 
-void weir_index_visit(const weir_index_t *index, weir_index_visit_t visit, void *argument) {
-    for (uint32_t cell = 0; cell < weir_index_cells(index); cell++) {
-        weir_index_visit_cell(index, cell, visit, argument);
-    }
-}
-
 /* ---- statistics ---- */
 
 static void add_group(const weir_index_subtable_t *subtable, uint32_t position,

@@ -105,9 +105,6 @@ uint64_t weir_index_bytes(const weir_index_t *index);
 void weir_index_visit_cell(const weir_index_t *index, uint32_t cell, weir_index_visit_t visit,
                            void *argument);
 
-/* All cells in order. */
-void weir_index_visit(const weir_index_t *index, weir_index_visit_t visit, void *argument);
-
 /* How well keys lie. */
 typedef struct {
     uint64_t subtables;      /* that hold groups */

@@ -66,11 +66,12 @@ static inline size_t weir_table_cold_bytes(const weir_table_t *table) {
 }
 
 /* Whether a row is as if it had never been born. One that a step under way has pulled is not,
- * however far ahead the step of another worker is (ssp, asp). */
+ * however far ahead the step of another worker is (ssp, asp); nor is one whose last step is beyond
+ * what 32 bits can say. */
 static inline bool weir_table_is_expired(const weir_table_t *table,
                                          const weir_row_metadata_t *metadata, uint64_t step) {
     return table->options.ttl != 0 && metadata->last_step < table->oldest_in_use &&
-           metadata->last_step + table->options.ttl < step;
+           metadata->last_step != UINT32_MAX && metadata->last_step + table->options.ttl < step;
 }
 
 static inline uint32_t weir_table_saturate(uint64_t number) {
