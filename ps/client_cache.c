@@ -54,29 +54,29 @@ weir_err_t weir_ps_client_pin_rows(weir_ps_client_t *client, weir_ps_client_pull
     return err;
 }
 
+static bool is_held(weir_row_place_t place) {
+    return place != WEIR_ROW_CACHE_NONE && (place & FRESH) == 0;
+}
+
 /* The place of a key of the pull: with FRESH, or WEIR_ROW_CACHE_NONE. */
 static weir_row_place_t place_of(const weir_ps_client_pull_t *pull, uint32_t k, size_t position) {
     return pull->places[k] == NULL ? WEIR_ROW_CACHE_NONE : pull->places[k][position];
 }
 
-size_t weir_ps_client_copy_bits_bytes(size_t keys) {
-    return 2 * words_of(keys) * sizeof(uint64_t);
+size_t weir_ps_client_held_bytes(size_t keys) {
+    return words_of(keys) * sizeof(uint64_t);
 }
 
-void weir_ps_client_write_copy_bits(const weir_ps_client_t *client,
-                                    const weir_ps_client_pull_t *pull, uint32_t server, size_t keys,
-                                    uint64_t *bits) {
-    uint64_t *held = bits, *wanted = bits + words_of(keys);
+void weir_ps_client_write_held(const weir_ps_client_t *client, const weir_ps_client_pull_t *pull,
+                               uint32_t server, size_t keys, uint64_t *held) {
     size_t bit = 0;
-    memset(bits, 0, weir_ps_client_copy_bits_bytes(keys));
+    memset(held, 0, weir_ps_client_held_bytes(keys));
     for (uint32_t k = 0; k < client->table_count; k++) {
         const uint32_t *positions = weir_split_part(&pull->splits[k], server);
         size_t count = weir_split_count(&pull->splits[k], server);
         for (size_t i = 0; i < count; i++, bit++) {
-            weir_row_place_t place = place_of(pull, k, positions[i]);
-            if (place != WEIR_ROW_CACHE_NONE) {
-                uint64_t *words = (place & FRESH) != 0 ? wanted : held;
-                words[bit / 64] |= (uint64_t)1 << bit % 64;
+            if (is_held(place_of(pull, k, positions[i]))) {
+                held[bit / 64] |= (uint64_t)1 << bit % 64;
             }
         }
     }
@@ -126,15 +126,15 @@ static weir_row_place_t place_of_row(const rows_t *rows, size_t i) {
 static const char *measure(const rows_t *rows, size_t *count, size_t *bytes) {
     for (size_t i = 0; i < rows->count; i++) {
         weir_row_place_t place = place_of_row(rows, i);
-        bool has_place = place != WEIR_ROW_CACHE_NONE, copy = is_copy(rows, i);
-        if (copy && !(has_place && is_sent(rows, i))) {
-            return "a copy that was not asked for";
+        bool copy = is_copy(rows, i);
+        if (copy && !(is_held(place) && is_sent(rows, i))) {
+            return "a copy of a row that was not held";
         }
         if (is_sent(rows, i)) {
             (*count)++;
             *bytes +=
                 copy ? weir_ps_client_copy_bytes(rows->table) : rows->table->layout.value_bytes;
-        } else if (!has_place || (place & FRESH) != 0) {
+        } else if (!is_held(place)) {
             return "a row is left out that was not held";
         }
     }
@@ -146,7 +146,7 @@ const char *weir_ps_client_check_some(const weir_ps_client_t *client,
                                       const weir_frame_t *frame) {
     size_t keys, count = 0, bytes = 0;
     (void)weir_ps_client_rows(client, pull, server, &keys);
-    size_t words = words_of(keys), bits_bytes = weir_ps_client_copy_bits_bytes(keys);
+    size_t words = words_of(keys), bits_bytes = 2 * weir_ps_client_held_bytes(keys);
     if (frame->header.payload_size < bits_bytes) {
         return "it ends before its bits do";
     }
@@ -216,7 +216,7 @@ weir_err_t weir_ps_client_place_some(weir_ps_client_t *client, const weir_ps_cli
                                      uint32_t server, const weir_frame_t *frame,
                                      float *const *values, weir_error_t *error) {
     size_t keys, whole = weir_ps_client_rows(client, pull, server, &keys);
-    const char *next = (const char *)frame->payload + weir_ps_client_copy_bits_bytes(keys);
+    const char *next = (const char *)frame->payload + 2 * weir_ps_client_held_bytes(keys);
     uint64_t lost = 0;
     for (uint32_t k = 0; k < client->table_count; k++) {
         rows_t rows = rows_of(client, pull, server, k, frame->payload);

@@ -132,12 +132,10 @@ size_t weir_ps_client_copy_bytes(const weir_ps_client_table_t *table);
 WEIR_MUST_USE weir_err_t weir_ps_client_pin_rows(weir_ps_client_t *client,
                                                  weir_ps_client_pull_t *pull,
                                                  const weir_ps_keys_t *keys, weir_error_t *error);
-/* The bits behind the `keys` keys of a cached pull_req, and as many before the rows of its answer.
- */
-size_t weir_ps_client_copy_bits_bytes(size_t keys);
-void weir_ps_client_write_copy_bits(const weir_ps_client_t *client,
-                                    const weir_ps_client_pull_t *pull, uint32_t server, size_t keys,
-                                    uint64_t *bits);
+/* The bits behind the `keys` keys of a cached pull_req; its answer begins with twice as many. */
+size_t weir_ps_client_held_bytes(size_t keys);
+void weir_ps_client_write_held(const weir_ps_client_t *client, const weir_ps_client_pull_t *pull,
+                               uint32_t server, size_t keys, uint64_t *held);
 /* What is wrong with the answer to a cached pull_req, or NULL. */
 const char *weir_ps_client_check_some(const weir_ps_client_t *client,
                                       const weir_ps_client_pull_t *pull, uint32_t server,

@@ -39,7 +39,7 @@ static weir_err_t check_sizes(const weir_ps_client_t *client, const weir_ps_clie
         size_t count, bytes = weir_ps_client_rows(client, pull, server, &count);
         size_t bits = (count + 63) / 64 * sizeof(uint64_t);
         if (client->cached) {
-            bits = weir_ps_client_copy_bits_bytes(count);
+            bits = 2 * weir_ps_client_held_bytes(count);
             bytes = copies_bytes(client, pull, server);
         }
         size_t gradients = gradient_bytes(client, pull, server);
@@ -79,7 +79,7 @@ static weir_err_t post_pull(weir_ps_client_t *client, const weir_ps_client_pull_
         .header = {.type = WEIR_FRAME_PULL_REQ, .step = pull->step, .count = (uint32_t)count}};
     bool cached = client->cached && count > 0;
     size_t keys_end = counts_bytes(client) + count * sizeof(weir_key_t);
-    size_t bytes = keys_end + (cached ? weir_ps_client_copy_bits_bytes(count) : 0);
+    size_t bytes = keys_end + (cached ? weir_ps_client_held_bytes(count) : 0);
     frame.header.flags = cached ? WEIR_PULL_REQ_CACHED : WEIR_PULL_REQ_PLAIN;
     weir_err_t err = weir_ps_client_acquire(&frame, count == 0 ? 0 : bytes, error);
     if (err != WEIR_OK) {
@@ -98,8 +98,8 @@ static weir_err_t post_pull(weir_ps_client_t *client, const weir_ps_client_pull_
         }
     }
     if (cached) {
-        weir_ps_client_write_copy_bits(client, pull, server, count,
-                                       (void *)((char *)frame.payload + keys_end));
+        weir_ps_client_write_held(client, pull, server, count,
+                                  (void *)((char *)frame.payload + keys_end));
     }
     return weir_ps_client_post(client, server, frame, error);
 }

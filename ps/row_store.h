@@ -29,7 +29,7 @@ typedef struct {
 /* Who updated a row last, if that was one worker alone. */
 typedef struct {
     uint16_t worker; /* its number + 1; 0: nobody, or several */
-    uint8_t run;     /* such updates of its own in a row; stops at the largest */
+    uint8_t run;     /* such updates in a row that a copy would have saved; stops at the largest */
     uint8_t copied;  /* it has a copy of the record, which it has kept right */
 } weir_row_owner_t;
 

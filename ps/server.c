@@ -279,7 +279,7 @@ static weir_err_t apply_rows(weir_server_t *server, weir_server_step_t *step, ui
                              weir_error_t *error) {
     for (uint32_t k = 0; k < server->table_count; k++) {
         const weir_step_rows_t *rows = &step->rows[k];
-        weir_table_set_owners(server->tables[k], rows->handles, rows->sole, rows->copied,
+        weir_table_set_owners(server->tables[k], rows->handles, rows->sole, rows->kept,
                               rows->count);
         weir_table_applied_t applied = weir_table_apply(
             server->tables[k], rows->keys, rows->handles, rows->sums, rows->count, number);

@@ -5,9 +5,9 @@
  * server knows when that holds (weir_row_owner_t): the row's last update was this worker's alone,
  * and its pull of that step was answered with a copy, or left out because it had one that was
  * right. The row is then left out again, if the worker has had a place for it all the time (held).
- * Where the chain is broken, a copy begins a new one if the worker has a place (held or wanted) and
- * the row has been its own for so long that the copy would have paid already; else the value goes,
- * as to anybody. */
+ * Where the chain is broken, a copy begins a new one if the worker has held the place and the row
+ * has been its own for so long that the copy would have paid already; else the value goes, as to
+ * anybody. */
 #include "ps/server_internal.h"
 
 #include <stdlib.h>
@@ -25,8 +25,8 @@ static void set(uint64_t *bits, size_t i) {
     bits[i / 64] |= (uint64_t)1 << i % 64;
 }
 
-size_t weir_server_copy_bits_bytes(size_t keys) {
-    return 2 * words_of(keys) * sizeof(uint64_t);
+size_t weir_server_held_bytes(size_t keys) {
+    return words_of(keys) * sizeof(uint64_t);
 }
 
 weir_err_t weir_server_read_copies(const weir_server_t *server, const uint64_t *bits,
@@ -34,28 +34,21 @@ weir_err_t weir_server_read_copies(const weir_server_t *server, const uint64_t *
                                    weir_error_t *error) {
     const weir_frame_header_t *header = &pull->frame.header;
     size_t keys = header->count, words = words_of(keys);
-    const uint64_t *held = bits, *wanted = bits + words;
     if (server->options.consistency != WEIR_CONSISTENCY_BSP) {
         return weir_server_refuse(header, error, "may not be kept: the job is not bsp");
     }
-    for (size_t i = 0; i < words; i++) {
-        if ((held[i] & wanted[i]) != 0) {
-            return weir_server_refuse(header, error, "are held and wanted at once");
-        }
-    }
-    if (keys % 64 != 0 && (held[words - 1] | wanted[words - 1]) >> keys % 64 != 0) {
+    if (keys % 64 != 0 && bits[words - 1] >> keys % 64 != 0) {
         return weir_server_refuse(header, error, "are fewer than its bits");
     }
-    *answer = weir_server_copy_bits_bytes(keys);
+    *answer = 2 * weir_server_held_bytes(keys);
     for (uint32_t k = 0; k < server->table_count; k++) {
         *answer += (uint64_t)pull->counts[k] * weir_table_copy_bytes(server->tables[k]);
     }
-    pull->held = held;
-    pull->wanted = wanted;
+    pull->held = bits;
     return WEIR_OK;
 }
 
-/* A row's own updates of one worker after which a copy pays. */
+/* Updates that a copy would have saved, after which it pays. */
 static uint32_t long_run(const weir_table_t *table) {
     size_t value = weir_table_layout(table)->value_bytes;
     size_t run = (weir_table_copy_bytes(table) - value) / value;
@@ -79,9 +72,10 @@ static void choose(weir_server_t *server, weir_server_step_t *step, const weir_s
             weir_row_owner_t owner = weir_table_owner(table, server->handles[i]);
             bool own = owner.worker == w + 1, held = is_set(pull->held, i);
             bool left_out = own && held && owner.copied != 0;
-            bool copy = own && !left_out && owner.run >= run && (held || is_set(pull->wanted, i));
-            if (left_out || copy) {
-                weir_step_rows_mark_copied(&step->rows[k], part->numbers[i]);
+            bool copy = own && held && !left_out && owner.run + 1u >= run;
+            if (held && part->numbers[i] != WEIR_STEP_ROWS_DROPPED) {
+                weir_step_rows_set_kept(&step->rows[k], part->numbers[i],
+                                        left_out || copy ? WEIR_ROW_COPIED : WEIR_ROW_HELD);
             }
             if (left_out) {
                 continue;
@@ -137,7 +131,7 @@ weir_err_t weir_server_send_some(weir_server_t *server, weir_server_step_t *step
     }
     choice_t choice = {.sent = bits, .copies = bits + words};
     choose(server, step, part, w, pull, &choice);
-    size_t bits_bytes = weir_server_copy_bits_bytes(keys), size = bits_bytes + choice.bytes;
+    size_t bits_bytes = 2 * weir_server_held_bytes(keys), size = bits_bytes + choice.bytes;
     weir_frame_t reply = {.header = {.type = WEIR_FRAME_PULL_REP,
                                      .flags = WEIR_PULL_SOME,
                                      .step = request->step,

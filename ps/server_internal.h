@@ -37,7 +37,6 @@ typedef struct {
     const weir_key_t *keys; /* in the payload, table after table */
     const uint64_t *held;   /* cached, in the payload: a bit for each key that its worker has had a
                                place for since its last pull of it; else NULL */
-    const uint64_t *wanted; /* likewise: has one from now on */
 } weir_server_pull_t;
 
 typedef struct {
@@ -112,8 +111,8 @@ WEIR_MUST_USE weir_err_t weir_server_check_keys(const weir_server_t *server,
 
 /* ---- ps/server_copy.c ---- */
 
-/* Bytes of the bits behind the keys of a cached pull. */
-size_t weir_server_copy_bits_bytes(size_t keys);
+/* Bytes of the bits behind the keys of a cached pull; its answer has twice as many. */
+size_t weir_server_held_bytes(size_t keys);
 /* Check these bits, which are at `bits`, and note them; *answer: the most bytes that the answer may
  * have. */
 WEIR_MUST_USE weir_err_t weir_server_read_copies(const weir_server_t *server, const uint64_t *bits,

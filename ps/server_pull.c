@@ -34,8 +34,7 @@ static weir_err_t read_pull(const weir_server_t *server, const weir_frame_t *fra
     }
     uint64_t keys_end = counts_bytes(server) + (uint64_t)header->count * sizeof(weir_key_t);
     bool cached = header->flags == WEIR_PULL_CACHED;
-    if (header->payload_size !=
-        keys_end + (cached ? weir_server_copy_bits_bytes(header->count) : 0)) {
+    if (header->payload_size != keys_end + (cached ? weir_server_held_bytes(header->count) : 0)) {
         return weir_server_refuse(header, error, "has another length than its keys");
     }
     for (uint32_t k = 0; k < server->table_count; k++) {

@@ -20,7 +20,7 @@ void weir_step_rows_fini(weir_step_rows_t *rows) {
     free(rows->last_worker);
     free(rows->started);
     free(rows->sole);
-    free(rows->copied);
+    free(rows->kept);
     free(rows->sums);
     free(rows->entries);
     *rows = (weir_step_rows_t){.dim = rows->dim};
@@ -93,14 +93,14 @@ bool weir_step_rows_reserve(weir_step_rows_t *rows, size_t more) {
     }
     size_t capacity = wanted + wanted / 2;
     void *handles = rows->handles, *last_worker = rows->last_worker, *started = rows->started,
-         *sums = rows->sums, *keys = rows->keys, *sole = rows->sole, *copied = rows->copied;
+         *sums = rows->sums, *keys = rows->keys, *sole = rows->sole, *kept = rows->kept;
     bool grown = rows->dim <= SIZE_MAX / sizeof *rows->sums &&
                  grow_array(&handles, capacity, sizeof *rows->handles) &&
                  grow_array(&keys, capacity, sizeof *rows->keys) &&
                  grow_array(&last_worker, capacity, sizeof *rows->last_worker) &&
                  grow_array(&started, capacity, sizeof *rows->started) &&
                  grow_array(&sole, capacity, sizeof *rows->sole) &&
-                 grow_array(&copied, capacity, sizeof *rows->copied) &&
+                 grow_array(&kept, capacity, sizeof *rows->kept) &&
                  grow_array(&sums, capacity, rows->dim * sizeof *rows->sums);
     /* What did grow keeps its content and is kept, also when another did not. */
     rows->handles = handles;
@@ -108,7 +108,7 @@ bool weir_step_rows_reserve(weir_step_rows_t *rows, size_t more) {
     rows->last_worker = last_worker;
     rows->started = started;
     rows->sole = sole;
-    rows->copied = copied;
+    rows->kept = kept;
     rows->sums = sums;
     if (grown) {
         rows->capacity = capacity;
@@ -139,7 +139,8 @@ size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_key_t *keys,
             rows->handles[number] = handles[i];
             rows->keys[number] = keys[i];
             rows->last_worker[number] = NO_WORKER;
-            rows->started[number] = rows->copied[number] = false;
+            rows->started[number] = false;
+            rows->kept[number] = WEIR_ROW_NOT_KEPT;
             rows->sole[number] = worker;
         }
         if (rows->last_worker[entry->number] == worker) {
@@ -154,8 +155,8 @@ size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_key_t *keys,
     return count;
 }
 
-void weir_step_rows_mark_copied(weir_step_rows_t *rows, uint32_t number) {
-    rows->copied[number] = true;
+void weir_step_rows_set_kept(weir_step_rows_t *rows, uint32_t number, weir_row_kept_t kept) {
+    rows->kept[number] = (uint8_t)kept;
 }
 
 size_t weir_step_rows_add(weir_step_rows_t *rows, const uint32_t *numbers, size_t count,

@@ -28,7 +28,7 @@ typedef struct {
     uint32_t *last_worker;          /* by number: who named the row last */
     bool *started;                  /* by number: its sum holds something */
     uint32_t *sole;                 /* by number: who alone named the row, or WEIR_TABLE_SEVERAL */
-    bool *copied;                   /* by number: a pull was answered with a copy of the row */
+    uint8_t *kept;                  /* by number: weir_row_kept_t of who named the row */
     float *sums;                    /* by number: dim floats each */
     weir_step_row_entry_t *entries; /* open addressing, handle to number */
     size_t entry_capacity;          /* a power of two, or 0 */
@@ -52,8 +52,8 @@ size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_key_t *keys,
                            const weir_row_handle_t *handles, size_t count, uint32_t worker,
                            uint32_t *numbers);
 
-/* Its worker has a copy of the row; `number` is not DROPPED. */
-void weir_step_rows_mark_copied(weir_step_rows_t *rows, uint32_t number);
+/* What a worker that named the row has of it; `number` is not DROPPED. */
+void weir_step_rows_set_kept(weir_step_rows_t *rows, uint32_t number, weir_row_kept_t kept);
 
 /* Whether a pull of the step named the row. */
 bool weir_step_rows_has(const weir_step_rows_t *rows, weir_row_handle_t handle);

@@ -138,11 +138,17 @@ WEIR_MUST_USE weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step,
  * WEIR_ROW_NONE: nobody. */
 weir_row_owner_t weir_table_owner(const weir_table_t *table, weir_row_handle_t handle);
 
+typedef enum {
+    WEIR_ROW_NOT_KEPT,
+    WEIR_ROW_HELD,  /* a place for a copy, since its pull before */
+    WEIR_ROW_COPIED /* a copy that is right */
+} weir_row_kept_t;
+
 /* Before apply: the next update of each row is that of workers[i] alone (WEIR_TABLE_SEVERAL: of
- * several), who has a copy of the row as it is now (copied[i]) or not. */
+ * several), and what it has of the row as it is now. */
 #define WEIR_TABLE_SEVERAL UINT32_MAX
 void weir_table_set_owners(weir_table_t *table, const weir_row_handle_t *handles,
-                           const uint32_t *workers, const bool *copied, size_t count);
+                           const uint32_t *workers, const uint8_t *kept, size_t count);
 
 /* A row as it is copied: its record and then its number of updates, copy_bytes in all. */
 size_t weir_table_copy_bytes(const weir_table_t *table);

@@ -12,24 +12,25 @@ weir_row_owner_t weir_table_owner(const weir_table_t *table, weir_row_handle_t h
     return *weir_row_store_owner(&table->store, handle);
 }
 
-static void set_owner(weir_row_owner_t *owner, uint32_t worker, bool copied) {
+static void set_owner(weir_row_owner_t *owner, uint32_t worker, uint8_t kept) {
     if (worker >= UINT16_MAX) { /* WEIR_TABLE_SEVERAL too */
         *owner = (weir_row_owner_t){.worker = 0};
         return;
     }
-    uint8_t run = owner->worker == worker + 1 ? owner->run : 0;
+    bool goes_on = owner->worker == worker + 1 && kept != WEIR_ROW_NOT_KEPT;
+    uint8_t run = owner->run < UINT8_MAX ? (uint8_t)(owner->run + 1) : owner->run;
     *owner = (weir_row_owner_t){.worker = (uint16_t)(worker + 1),
-                                .run = run < UINT8_MAX ? (uint8_t)(run + 1) : run,
-                                .copied = copied};
+                                .run = goes_on ? run : 0,
+                                .copied = kept == WEIR_ROW_COPIED};
 }
 
 void weir_table_set_owners(weir_table_t *table, const weir_row_handle_t *handles,
-                           const uint32_t *workers, const bool *copied, size_t count) {
+                           const uint32_t *workers, const uint8_t *kept, size_t count) {
     for (size_t i = 0; table->options.owners && i < count; i++) {
         if (i + AHEAD < count) {
             __builtin_prefetch(weir_row_store_owner(&table->store, handles[i + AHEAD]), 1);
         }
-        set_owner(weir_row_store_owner(&table->store, handles[i]), workers[i], copied[i]);
+        set_owner(weir_row_store_owner(&table->store, handles[i]), workers[i], kept[i]);
     }
 }
 

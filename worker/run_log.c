@@ -219,6 +219,12 @@ void weir_run_log_interval(weir_run_log_t *log, const weir_run_interval_t *inter
                                   number(interval->bytes_pushed_per_step));
         (void)json_object_set_new(line, "rows_early_per_step",
                                   number(interval->rows_early_per_step));
+        (void)json_object_set_new(line, "rows_left_out_per_step",
+                                  number(interval->rows_left_out_per_step));
+        (void)json_object_set_new(line, "rows_copied_per_step",
+                                  number(interval->rows_copied_per_step));
+        (void)json_object_set_new(line, "bytes_saved_per_step",
+                                  number(interval->bytes_saved_per_step));
         (void)json_object_set_new(line, "staleness", number(interval->staleness));
     }
     write_line(log, line);

@@ -39,6 +39,8 @@ typedef struct {
     double keys_per_step, bytes_pulled_per_step, bytes_pushed_per_step; /* worker 0 */
     double rows_early_per_step; /* rows that came before the step before theirs was applied; worker
                                    0 */
+    double rows_left_out_per_step, rows_copied_per_step; /* kept copies; worker 0 */
+    double bytes_saved_per_step;                         /* by them; below 0: lost; worker 0 */
     double staleness; /* steps that the rows of a step missed at the most, mean; worker 0 */
 } weir_run_interval_t;
 void weir_run_log_interval(weir_run_log_t *log, const weir_run_interval_t *interval);

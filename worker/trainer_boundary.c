@@ -75,6 +75,9 @@ void weir_trainer_begin_interval(weir_trainer_t *trainer) {
         .bytes_pulled = counters.bytes_pulled,
         .bytes_pushed = counters.bytes_pushed,
         .rows_early = counters.rows_early,
+        .rows_left_out = counters.rows_left_out,
+        .rows_copied = counters.rows_copied,
+        .bytes_saved = counters.bytes_saved,
     };
 }
 
@@ -106,6 +109,10 @@ void weir_trainer_end_interval(weir_trainer_t *trainer) {
             .bytes_pushed_per_step =
                 (double)(counters.bytes_pushed - interval->bytes_pushed) / steps,
             .rows_early_per_step = (double)(counters.rows_early - interval->rows_early) / steps,
+            .rows_left_out_per_step =
+                (double)(counters.rows_left_out - interval->rows_left_out) / steps,
+            .rows_copied_per_step = (double)(counters.rows_copied - interval->rows_copied) / steps,
+            .bytes_saved_per_step = (double)(counters.bytes_saved - interval->bytes_saved) / steps,
             .staleness = (double)interval->missed / steps,
         };
         weir_run_log_interval(trainer->log, &line);

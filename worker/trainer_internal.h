@@ -28,6 +28,8 @@ typedef struct {
 typedef struct {
     double started, loss_sum, pull_wait, reduce_wait;
     uint64_t tokens, steps, keys, bytes_pulled, bytes_pushed, rows_early, missed;
+    uint64_t rows_left_out, rows_copied;
+    int64_t bytes_saved;
 } interval_t;
 
 /* A pull under way: sent, its step not done. */
