@@ -122,7 +122,7 @@ static void define_catalogue(case_t *c, size_t slot) {
     }
     c->loss[slot] = 0.0;
     for (size_t t = 0; t < tokens; t++) {
-        double highest = -INFINITY, sum = 0.0;
+        double highest = -HUGE_VAL, sum = 0.0;
         for (size_t d = 0; d < dim; d++) {
             e[d] = (double)c->encoded[t * dim + d];
             d_e[d] = 0.0;
