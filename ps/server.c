@@ -377,6 +377,9 @@ static weir_err_t on_push_req(weir_server_t *server, uint32_t w, weir_frame_t *f
     const weir_frame_header_t *header = &frame->header;
     weir_server_worker_t *worker = &server->workers[w];
     weir_server_group_t *group = weir_server_group_of(server, w);
+    if (header->flags != 0) {
+        return weir_server_refuse(header, error, "has flags that mean nothing");
+    }
     if (header->step != worker->pushed_step + 1 || header->step > worker->pulled_step) {
         return weir_server_refuse(header, error, "follows no pull of that step");
     }

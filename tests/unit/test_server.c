@@ -462,6 +462,17 @@ static weir_err_t push_twice(bench_t *bench) {
                ? push(bench, 5, 1, 1.0F, 3)
                : WEIR_OK;
 }
+static weir_err_t with_flags(bench_t *bench, weir_frame_type_t type) {
+    weir_frame_t frame = make_frame(type, 5, 1, 0, NULL, 0); /* right but for them */
+    frame.header.flags = 0x100;
+    return weir_server_handle(bench->server, frame, &bench->error);
+}
+static weir_err_t pull_with_flags(bench_t *bench) {
+    return with_flags(bench, WEIR_FRAME_PULL_REQ);
+}
+static weir_err_t push_with_flags(bench_t *bench) {
+    return pull(bench, 5, 1, NULL, 0) == WEIR_OK ? with_flags(bench, WEIR_FRAME_PUSH_REQ) : WEIR_OK;
+}
 static weir_err_t peek_of_a_step_not_pushed(bench_t *bench) {
     return pull(bench, 5, 1, three, 3) == WEIR_OK ? peek(bench, 5, 1, 11) : WEIR_OK;
 }
@@ -499,6 +510,8 @@ START_TEST(every_offence_is_refused_and_names_its_sender) {
                                          push_of_fewer_rows,
                                          push_of_half_a_row,
                                          push_twice,
+                                         pull_with_flags,
+                                         push_with_flags,
                                          peek_of_a_step_not_pushed,
                                          peek_of_a_far_step,
                                          peek_twice_ahead,
