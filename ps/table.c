@@ -396,15 +396,14 @@ weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *key
             applied.dropped++;
             continue;
         }
+        weir_row_metadata_t *metadata = weir_row_store_metadata(store, handles[now]);
+        touch_row(metadata, step);
         if (!weir_row_update_is_finite(&table->update, gradient)) {
             applied.not_finite++;
             clear_owner(store, handles[now]);
             continue;
         }
-        weir_row_metadata_t *metadata = weir_row_store_metadata(store, handles[now]);
         metadata->count = weir_table_saturate((uint64_t)metadata->count + 1);
-        uint32_t used = weir_table_saturate(step); /* a younger pull may have touched the row */
-        metadata->last_step = used > metadata->last_step ? used : metadata->last_step;
         weir_row_update_apply(&table->update, keys[now], weir_row_store_value(store, handles[now]),
                               weir_row_store_rest(store, handles[now]), gradient, metadata->count,
                               step);

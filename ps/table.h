@@ -120,8 +120,9 @@ typedef struct {
 } weir_table_applied_t;
 
 /* Apply one optimiser step to distinct rows: gradients count x dim, the sum over the batch. `step`
- * becomes the rows' last step; bias correction goes by each row's own count. A row whose gradient
- * holds a NaN or an infinity is left as it is, and has no owner. Call: local. Threads: owner. */
+ * becomes the rows' last step, unless they are in use by a later one; bias correction goes by each
+ * row's own count. A row whose gradient holds a NaN or an infinity is left as it is, was used, and
+ * has no owner. Call: local. Threads: owner. */
 weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *keys,
                                       const weir_row_handle_t *handles, const float *gradients,
                                       size_t count, uint64_t step);
@@ -174,8 +175,8 @@ WEIR_MUST_USE weir_err_t weir_table_scan(weir_table_t *table, uint64_t step,
                                          void *argument, weir_error_t *error);
 
 /* Restore one row as it was saved; after the last, end_restore. Errors: the key is there already
- * (WEIR_ERR_CORRUPT), last_step or count above 2^32 - 1 (WEIR_ERR_CORRUPT), memory, the cold
- * store's. */
+ * (WEIR_ERR_CORRUPT; of cold rows a later call may say so), last_step or count above 2^32 - 1
+ * (WEIR_ERR_CORRUPT), memory, the cold store's. */
 WEIR_MUST_USE weir_err_t weir_table_restore(weir_table_t *table, const weir_table_row_t *row,
                                             weir_error_t *error);
 WEIR_MUST_USE weir_err_t weir_table_end_restore(weir_table_t *table, weir_error_t *error);

@@ -150,21 +150,26 @@ static void select_lowest(victim_t *victims, size_t count, size_t wanted) {
     }
 }
 
-static weir_err_t choose(weir_table_t *table, uint32_t cell, choice_t *choice,
-                         weir_error_t *error) {
-    size_t entries = weir_index_cell_entries(&table->index, cell);
-    if (entries > table->victim_capacity) {
-        victim_t *grown = realloc(table->victims, (entries + entries / 4) * sizeof *grown);
+static weir_err_t reserve_victims(const weir_table_t *table, victim_t **victims, size_t *capacity,
+                                  uint64_t count, weir_error_t *error) {
+    if (count > *capacity) {
+        size_t wanted = (size_t)(count + count / 4);
+        victim_t *grown = realloc(*victims, wanted * sizeof *grown);
         if (grown == NULL) {
             return weir_errorf(error, WEIR_ERR_MEMORY, "table %s: out of memory to evict rows",
                                table->options.row.name);
         }
-        table->victims = grown;
-        table->victim_capacity = entries + entries / 4;
+        *victims = grown;
+        *capacity = wanted;
     }
+    return WEIR_OK;
+}
+
+/* The victims have room for the cell. */
+static void choose(weir_table_t *table, uint32_t cell, choice_t *choice) {
+    WEIR_ASSERT(weir_index_cell_entries(&table->index, cell) <= table->victim_capacity);
     choice->count = 0;
     weir_index_visit_cell(&table->index, cell, consider, choice);
-    return WEIR_OK;
 }
 
 /* ---- departure ---- */
@@ -225,20 +230,6 @@ static weir_err_t depart(weir_table_t *table, weir_error_t *error) {
     return err;
 }
 
-static weir_err_t reserve_departures(weir_table_t *table, size_t count, weir_error_t *error) {
-    if (count <= table->departure_capacity) {
-        return WEIR_OK;
-    }
-    victim_t *grown = realloc(table->departures, (count + count / 4) * sizeof *grown);
-    if (grown == NULL) {
-        return weir_errorf(error, WEIR_ERR_MEMORY, "table %s: out of memory to evict rows",
-                           table->options.row.name);
-    }
-    table->departures = grown;
-    table->departure_capacity = count + count / 4;
-    return WEIR_OK;
-}
-
 static weir_err_t evict_cell(weir_table_t *table, uint32_t cell, uint64_t step,
                              uint64_t oldest_in_use, weir_error_t *error) {
     uint64_t limit = weir_table_cell_limit(table, cell), target = limit - (limit + 15) / 16;
@@ -247,54 +238,51 @@ static weir_err_t evict_cell(weir_table_t *table, uint32_t cell, uint64_t step,
     if (entries <= target) {
         return WEIR_OK;
     }
-    weir_err_t err = choose(table, cell, &choice, error);
-    if (err != WEIR_OK) {
-        return err;
-    }
+    choose(table, cell, &choice);
     size_t wanted = (size_t)(entries - target);
     size_t count = wanted < choice.count ? wanted : choice.count;
     select_lowest(table->victims, choice.count, count);
-    err = reserve_departures(table, table->departure_count + count, error);
-    if (err != WEIR_OK || count == 0) {
-        return err;
-    }
     memcpy(table->departures + table->departure_count, table->victims,
            count * sizeof *table->victims);
     table->departure_count += count;
     return table->departure_count >= DEPARTURES ? depart(table, error) : WEIR_OK;
 }
 
-static weir_err_t sweep_cell(weir_table_t *table, uint32_t cell, uint64_t step,
-                             uint64_t oldest_in_use, weir_error_t *error) {
+static void sweep_cell(weir_table_t *table, uint32_t cell, uint64_t step, uint64_t oldest_in_use) {
     choice_t choice = {
         .table = table, .step = step + 1, .oldest_in_use = oldest_in_use, .expired_only = true};
-    weir_err_t err = choose(table, cell, &choice, error);
-    for (size_t i = 0; i < choice.count && err == WEIR_OK; i++) {
+    choose(table, cell, &choice);
+    for (size_t i = 0; i < choice.count; i++) {
         weir_table_drop(table, table->victims[i].key, table->victims[i].handle);
         table->stats.expired++;
     }
-    return err;
 }
 
-static weir_err_t sweep_some(weir_table_t *table, uint64_t step, uint64_t oldest_in_use,
-                             weir_error_t *error) {
-    uint64_t cells = weir_index_cells(&table->index);
-    uint64_t turns = (cells * SWEEPS_PER_TTL + table->options.ttl - 1) / table->options.ttl;
-    weir_err_t err = WEIR_OK;
-    for (uint64_t i = 0; i < (turns < cells ? turns : cells) && err == WEIR_OK; i++) {
-        err = sweep_cell(table, table->sweep, step, oldest_in_use, error);
-        table->sweep = table->sweep + 1 == cells ? 0 : table->sweep + 1;
-    }
-    return err;
+/* Cells that are swept at the end of a step. */
+static uint64_t sweep_turns(const weir_table_t *table) {
+    uint64_t cells = weir_index_cells(&table->index), ttl = table->options.ttl;
+    uint64_t turns = ttl == 0 ? 0 : (cells * SWEEPS_PER_TTL + ttl - 1) / ttl;
+    return turns < cells ? turns : cells;
 }
 
-void weir_table_mark_due(weir_table_t *table) {
+static uint32_t cell_after(const weir_table_t *table, uint32_t cell) {
+    return cell + 1 == weir_index_cells(&table->index) ? 0 : cell + 1;
+}
+
+static bool is_full(const weir_table_t *table, uint32_t cell) {
+    uint64_t limit = weir_table_cell_limit(table, cell);
+    return weir_index_cell_entries(&table->index, cell) > limit - limit / 64;
+}
+
+/* Of rows that have expired a cell is not full: when they were swept must not be seen. */
+static void mark_due(weir_table_t *table, bool sweeps, uint64_t step, uint64_t oldest_in_use) {
     for (uint32_t i = 0; i < table->touched_count; i++) {
         uint32_t cell = table->touched_list[i];
-        uint64_t limit = weir_table_cell_limit(table, cell);
         table->touched[cell] = false;
-        if (!table->due[cell] &&
-            weir_index_cell_entries(&table->index, cell) > limit - limit / 64) {
+        if (!table->due[cell] && sweeps && is_full(table, cell)) {
+            sweep_cell(table, cell, step, oldest_in_use);
+        }
+        if (!table->due[cell] && is_full(table, cell)) {
             table->due[cell] = true;
             table->due_list[table->due_count++] = cell;
         }
@@ -302,37 +290,76 @@ void weir_table_mark_due(weir_table_t *table) {
     table->touched_count = 0;
 }
 
-weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step, uint64_t oldest_in_use,
-                               weir_error_t *error) {
-    weir_err_t err = WEIR_OK;
-    if (table->cold != NULL) {
-        weir_table_mark_due(table); /* at once: nobody can tell */
+void weir_table_mark_due(weir_table_t *table) {
+    mark_due(table, false, 0, 0);
+}
+
+/* Everything at the end of a step that needs memory, but for the cold store's. */
+static weir_err_t reserve_end(weir_table_t *table, weir_error_t *error) {
+    uint64_t most = 0, entries;
+    uint32_t cell = table->sweep;
+    for (uint64_t i = 0; i < sweep_turns(table); i++, cell = cell_after(table, cell)) {
+        entries = weir_index_cell_entries(&table->index, cell);
+        most = entries > most ? entries : most;
     }
-    uint32_t due = table->due_count;
-    table->due_count = 0;
-    table->oldest_in_use = oldest_in_use;
-    for (uint32_t i = 0; i < due; i++) {
-        uint32_t cell = table->due_list[i];
+    for (uint32_t i = 0; i < table->due_count; i++) {
+        entries = weir_index_cell_entries(&table->index, table->due_list[i]);
+        most = entries > most ? entries : most;
+    }
+    for (uint32_t i = 0; i < table->touched_count; i++) {
+        entries = weir_index_cell_entries(&table->index, table->touched_list[i]);
+        most = entries > most ? entries : most;
+    }
+    weir_err_t err = reserve_victims(table, &table->victims, &table->victim_capacity, most, error);
+    return err == WEIR_OK && table->row_budget != 0
+               ? reserve_victims(table, &table->departures, &table->departure_capacity,
+                                 DEPARTURES + most, error)
+               : err;
+}
+
+/* Without a cold store it cannot fail; with one, rows that could not leave are tried again at the
+ * end of the next step. */
+static weir_err_t evict_due(weir_table_t *table, uint64_t step, uint64_t oldest_in_use,
+                            weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    while (table->due_count > 0 && err == WEIR_OK) {
+        uint32_t cell = table->due_list[--table->due_count];
         table->due[cell] = false;
-        if (err == WEIR_OK) {
-            err = evict_cell(table, cell, step, oldest_in_use, error);
-        }
         /* Where rows in use could not go it is due again. */
         if (!table->touched[cell]) {
             table->touched[cell] = true;
             table->touched_list[table->touched_count++] = cell;
         }
+        err = evict_cell(table, cell, step, oldest_in_use, error);
     }
     if (err == WEIR_OK) {
         err = depart(table, error);
     }
     table->departure_count = 0;
-    weir_table_mark_due(table);
-    if (err == WEIR_OK && table->options.ttl != 0) {
-        err = sweep_some(table, step, oldest_in_use, error);
+    return err;
+}
+
+weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step, uint64_t oldest_in_use,
+                               weir_error_t *error) {
+    weir_err_t err = reserve_end(table, error);
+    if (err != WEIR_OK) {
+        return err;
     }
+    if (table->cold != NULL) {
+        weir_table_mark_due(table); /* at once: nobody can tell */
+    }
+    table->oldest_in_use = oldest_in_use;
+    err = evict_due(table, step, oldest_in_use, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    for (uint64_t i = sweep_turns(table); i > 0; i--) {
+        sweep_cell(table, table->sweep, step, oldest_in_use);
+        table->sweep = cell_after(table, table->sweep);
+    }
+    mark_due(table, table->options.ttl != 0, step, oldest_in_use);
     if (table->admission != NULL) {
         weir_admission_end_step(table->admission, step);
     }
-    return err;
+    return WEIR_OK;
 }

@@ -185,17 +185,38 @@ static weir_err_t check_restored(weir_table_t *table, const weir_table_row_t *ro
     return WEIR_OK;
 }
 
+/* Write the rows that wait. After an error they wait still. */
+static weir_err_t write_restored(weir_table_t *table, weir_error_t *error) {
+    size_t count = table->restored;
+    if (count == 0) {
+        return WEIR_OK;
+    }
+    uint64_t rows = weir_cold_store_rows(table->cold);
+    weir_err_t err = weir_table_put_cold(table, count, false, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    table->restored = 0;
+    return weir_cold_store_rows(table->cold) - rows == count
+               ? WEIR_OK
+               : weir_errorf(error, WEIR_ERR_CORRUPT, "table %s: a key is there twice",
+                             table->options.row.name);
+}
+
 /* Rows beyond a cell's limit go to the cold store at once: a table may be larger than memory. */
 static weir_err_t restore_cold(weir_table_t *table, const weir_table_row_t *row,
                                const weir_row_metadata_t *metadata, weir_error_t *error) {
     weir_err_t err = weir_table_reserve_cold(table, WEIR_TABLE_BATCH, error);
+    if (err == WEIR_OK && table->restored == WEIR_TABLE_BATCH) {
+        err = write_restored(table, error);
+    }
     if (err != WEIR_OK) {
         return err;
     }
     char *record = table->cold_records + table->restored * weir_table_cold_bytes(table);
     weir_table_pack(table, record, row->value, row->rest, metadata);
     table->cold_keys[table->restored++] = row->key;
-    return table->restored < WEIR_TABLE_BATCH ? WEIR_OK : weir_table_end_restore(table, error);
+    return WEIR_OK;
 }
 
 weir_err_t weir_table_restore(weir_table_t *table, const weir_table_row_t *row,
@@ -224,8 +245,7 @@ weir_err_t weir_table_restore(weir_table_t *table, const weir_table_row_t *row,
 }
 
 weir_err_t weir_table_end_restore(weir_table_t *table, weir_error_t *error) {
-    size_t count = table->restored;
-    table->restored = 0;
+    weir_err_t err = write_restored(table, error);
     weir_table_mark_due(table);
-    return count == 0 ? WEIR_OK : weir_table_put_cold(table, count, false, error);
+    return err;
 }

@@ -1,57 +1,62 @@
-/* What ps/table.h promises, written as plainly as can be: an array of rows, each with a copy of its
- * record, and loops over all of them. It shares with the table only what has tests of its own: the
- * birth of a row, its update, and the draw of admission by chance. */
+/* What ps/table.h promises, in plain loops over an array of all keys that may be asked for: the
+ * oracle of the table's tests. It knows neither index, memory, sweeps nor cold store. */
 #ifndef WEIR_TESTS_TABLE_MODEL_H
 #define WEIR_TESTS_TABLE_MODEL_H
 
 #include "ps/row_update.h"
 #include "ps/table.h"
 
-#include <stdbool.h>
-
-enum { MODEL_RECORD = 512 };
-
 typedef struct {
     weir_key_t key;
     uint64_t hash;
-    bool there; /* it has a row, in memory or cold; perhaps an expired one */
-    bool cold;
-    char record[MODEL_RECORD];
+    bool there;    /* has a row */
+    bool noted;    /* was seen in this step and not admitted */
+    uint32_t seen; /* steps; halved once a window */
     uint64_t last_step, count;
-    uint32_t seen;      /* steps that saw it without a row; admission by frequency */
-    uint64_t seen_step; /* the last one */
-} model_row_t;
+} table_model_row_t;
 
 typedef struct {
     weir_table_options_t options;
     weir_row_layout_t layout;
     weir_row_update_t update;
-    weir_admission_t *chance;
-    model_row_t *rows; /* by number, the universe */
-    size_t universe;
-    uint64_t budget;           /* rows */
-    bool *due, *touched;       /* by cell, which is a slot here */
-    uint32_t *held;            /* by cell: rows in memory */
-    uint32_t *first, *members; /* numbers of the rows of each cell: first[c] .. first[c + 1] */
-    uint32_t sweep;
-    uint64_t evicted;
-} model_t;
+    weir_admission_t *chance; /* draws; NULL where keys are not admitted by chance */
+    table_model_row_t *rows;  /* ascending by hash */
+    char *records;            /* count x record_bytes */
+    size_t count;
+    float *scratch;
+    uint64_t row_budget; /* 0: no row is ever lost to a budget */
+    uint32_t cell_shift; /* from hash to cell */
+    bool *due;           /* by cell, from first_cell on */
+    size_t first_cell, cell_count;
+    uint64_t oldest_in_use; /* rows last used then or later do not expire */
+    bool touches;           /* a pull counts as use */
+    uint64_t window;
+    uint64_t evicted, rejected; /* as weir_table_stats counts them */
+} table_model_t;
 
-void model_create(model_t *model, const weir_table_options_t *options, const weir_key_t *keys,
-                  size_t universe);
-void model_destroy(model_t *model);
+/* Of the tables of all servers: `options` with all their slots. The keys are copied. With a cold
+ * folder no row is ever lost to the budget. */
+table_model_t *table_model_create(const weir_table_options_t *options, const weir_key_t *keys,
+                                  size_t count);
+void table_model_destroy(table_model_t *model);
 
-/* The row of key number `number` as a pull of `step` finds it; NULL: it is not admitted. */
-model_row_t *model_pull(model_t *model, size_t number, uint64_t step);
-/* Its value (layout.value_bytes) at `step`, for a peek. */
-void model_peek(model_t *model, size_t number, uint64_t step, void *value);
-/* One update of a row. */
-void model_apply(model_t *model, model_row_t *row, const float *gradient, uint64_t step);
-void model_end_step(model_t *model, uint64_t step);
+char *table_model_record(const table_model_t *model, size_t row);
 
-/* Rows that live at `step`, in the order of their hashes; the caller frees the array. */
-const model_row_t **model_scan(const model_t *model, uint64_t step, size_t *count);
-/* Rows in memory, expired ones included. */
-uint64_t model_rows(const model_t *model);
+/* Rows are named by their place in model->rows from here on. */
+bool table_model_is_alive(const table_model_t *model, size_t row, uint64_t step);
+
+/* Whether each key has a row now, and its value: count x value_bytes. */
+void table_model_pull(table_model_t *model, const size_t *rows, size_t count, uint64_t step,
+                      bool *has, char *values);
+void table_model_peek(const table_model_t *model, const size_t *rows, size_t count, uint64_t step,
+                      char *values);
+weir_table_applied_t table_model_apply(table_model_t *model, const size_t *rows,
+                                       const float *gradients, size_t count, uint64_t step);
+void table_model_end_step(table_model_t *model, uint64_t step, uint64_t oldest_in_use);
+
+/* Keys for the oracle: `count` distinct ones of slots [first_slot, end_slot) whose hashes ascend,
+ * spread by chance. */
+void table_model_keys(uint64_t seed, weir_slot_t first_slot, weir_slot_t end_slot, weir_key_t *keys,
+                      size_t count);
 
 #endif

@@ -1,0 +1,188 @@
+/* Tables with a memory budget: who leaves, what that costs, and that nothing in use does. */
+#include "ps/table_internal.h"
+#include "tests/suite.h"
+#include "tests/unit/table_cases.h"
+#include "tests/unit/table_trial.h"
+
+/* A budget of `rows` for all slots, of which the tables have `slots`. */
+static table_trial_t trial_of(uint64_t seed, uint64_t rows, weir_slot_t slots, uint64_t steps) {
+    table_trial_t trial = {.seed = seed,
+                           .options = table_case(WEIR_OPTIMIZER_ADAGRAD, 3, 0.05, seed),
+                           .steps = table_trial_steps(steps),
+                           .pulls = 3,
+                           .batch = 100,
+                           .spoiled = 10,
+                           .forgotten = 50};
+    trial.options.first_slot = 5000;
+    trial.options.end_slot = 5000 + slots;
+    trial.options.memory_budget =
+        (uint64_t)((double)rows * weir_table_row_bytes(&trial.options.row)) + 1;
+    return trial;
+}
+
+/* Ten times as many keys as the budget holds. */
+static table_trial_t overcommitted(uint64_t seed, uint64_t slot_rows, weir_slot_t slots,
+                                   uint64_t steps) {
+    table_trial_t trial = trial_of(seed, slot_rows * WEIR_SLOT_COUNT, slots, steps);
+    trial.universe = 10 * slot_rows * slots;
+    return trial;
+}
+
+START_TEST(the_least_valuable_rows_of_a_cell_leave) {
+    for (uint64_t slot_rows = 4; slot_rows <= 256; slot_rows *= 4) {
+        table_trial_t trial = overcommitted(10 * slot_rows + (uint64_t)_i, slot_rows,
+                                            (weir_slot_t)(2048 / slot_rows), 600);
+        trial.options.eviction = (weir_eviction_kind_t)_i;
+        trial.rescue = 41;
+        table_trial_result_t result = table_trial_run(&trial);
+        ck_assert_uint_ge(result.evicted, 3000);
+        ck_assert_uint_ge(result.settled, 1000);
+    }
+}
+END_TEST
+
+START_TEST(a_slot_of_many_rows_has_several_cells) {
+    table_trial_t trial = trial_of(2000 + (uint64_t)_i, (uint64_t)8200 * WEIR_SLOT_COUNT, 3, 300);
+    trial.options.eviction = (weir_eviction_kind_t)_i;
+    trial.universe = 40000;
+    trial.batch = 1000;
+    trial.rescue = 51;
+    table_trial_result_t result = table_trial_run(&trial);
+    ck_assert_uint_ge(result.evicted, 3000);
+}
+END_TEST
+
+START_TEST(a_budget_and_a_ttl_together_do_not_depend_on_servers_or_restarts) {
+    table_trial_t trial = overcommitted(3000 + (uint64_t)_i, 64, 32, 800);
+    trial.options.ttl = 4 + (uint64_t)_i;
+    trial.options.eviction = (weir_eviction_kind_t)(_i % 2);
+    trial.hot = 1500;
+    trial.drift = 200 - 20 * (size_t)_i;
+    trial.batch = 250;
+    trial.servers = (uint32_t)_i % 3 + 1;
+    trial.rescue = 23;
+    table_trial_result_t result = table_trial_run(&trial);
+    ck_assert_uint_ge(result.evicted, 500);
+    ck_assert_uint_ge(result.expired, 500);
+}
+END_TEST
+
+START_TEST(keys_are_admitted_and_evicted) {
+    table_trial_t trial = overcommitted(4000 + (uint64_t)_i, 64, 32, 600);
+    trial.options.eviction = WEIR_EVICTION_LFU;
+    trial.options.admission = _i == 0 ? WEIR_ADMISSION_PROBABILITY : WEIR_ADMISSION_FREQUENCY;
+    trial.options.admission_probability = 0.3;
+    trial.options.admission_threshold = 3;
+    trial.options.admission_counters = 8192;
+    trial.options.admission_window = 50;
+    trial.hot = 2500;
+    trial.drift = 20;
+    trial.batch = 300;
+    trial.rescue = 37;
+    trial.servers = 2;
+    table_trial_result_t result = table_trial_run(&trial);
+    ck_assert_uint_ge(result.evicted, 500);
+    ck_assert_uint_ge(result.rejected, 5000);
+}
+END_TEST
+
+START_TEST(rows_of_steps_that_are_not_over_stay) {
+    table_trial_t trial = overcommitted(5000 + (uint64_t)_i, 64, 16, 600);
+    trial.options.eviction = (weir_eviction_kind_t)(_i % 2);
+    trial.lag = 2 + (uint64_t)_i;
+    trial.options.ttl = _i < 2 ? 0 : 3;
+    trial.batch = 60 + 60 * (size_t)_i;
+    table_trial_result_t result = table_trial_run(&trial);
+    ck_assert_uint_ge(result.evicted, 1000);
+}
+END_TEST
+
+/* A later step pulls the row before an earlier one is applied to it, as bounded staleness allows.
+ */
+START_TEST(an_earlier_step_does_not_make_a_row_of_a_later_one_old) {
+    table_trial_t trial = trial_of(1, 4 * WEIR_SLOT_COUNT, 1, 1);
+    weir_table_t *table = table_case_create(&trial.options);
+    weir_key_t keys[8];
+    weir_row_handle_t first, again, others[7];
+    float gradient[3] = {1.0f, 2.0f, 3.0f};
+    table_model_keys(1, 5000, 5001, keys, 8);
+    ck_assert_int_eq(weir_table_pull(table, keys, 1, 1, &first, NULL, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_table_pull(table, keys, 1, 2, &first, NULL, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_table_pull(table, keys + 1, 7, 1, others, NULL, NULL), WEIR_OK);
+    ck_assert_uint_eq(weir_table_apply(table, keys, &first, gradient, 1, 1).updated, 1);
+    ck_assert_int_eq(weir_table_end_step(table, 1, 2, NULL), WEIR_OK); /* due */
+    ck_assert_uint_eq(weir_table_stats(table).evicted, 0);
+    ck_assert_int_eq(weir_table_end_step(table, 1, 2, NULL), WEIR_OK);
+    ck_assert_uint_ge(weir_table_stats(table).evicted, 4);
+    weir_table_find(table, keys, 1, &again);
+    ck_assert_uint_eq(again, first);
+    weir_table_destroy(table);
+}
+END_TEST
+
+/* ---- memory ---- */
+
+/* New keys, ten times what the budget holds, a quarter of a hundredth in each step; the table has a
+ * sixteenth of the slots, 64 rows each. */
+START_TEST(memory_stays_at_the_budget_through_ten_times_overcommit) {
+    enum { SHARE = 16, ROWS = (1 << 20) / SHARE, BORN = ROWS / 400, STEPS = 4000 };
+    weir_table_options_t options = trial_of(7, (uint64_t)ROWS * SHARE, 1, 1).options;
+    options.first_slot = 3;
+    options.end_slot = 3 + WEIR_SLOT_COUNT / SHARE;
+    options.eviction = (weir_eviction_kind_t)_i;
+    options.row.segments[0].dim = _i == 0 ? 16 : 5;
+    double budget = ROWS * weir_table_row_bytes(&options.row);
+    options.memory_budget = (uint64_t)(SHARE * budget) + 1;
+    weir_table_t *table = table_case_create(&options);
+    weir_key_t keys[BORN];
+    weir_row_handle_t handles[BORN];
+    float gradients[BORN * 16] = {0};
+    uint64_t places = 0;
+    for (uint64_t step = 1; step <= STEPS; step++) {
+        table_model_keys(step, options.first_slot, options.end_slot, keys, BORN);
+        ck_assert_int_eq(weir_table_pull(table, keys, BORN, step, handles, NULL, NULL), WEIR_OK);
+        (void)weir_table_apply(table, keys, handles, gradients, BORN, step);
+        ck_assert_int_eq(weir_table_end_step(table, step, step + 1, NULL), WEIR_OK);
+        double share = (double)weir_table_stats(table).bytes / budget;
+        ck_assert_double_le(share, 1.02);
+        if (step == STEPS / 4) {
+            places = table->store.places;
+        } else if (step > STEPS / 4) { /* evicted memory is used again */
+            ck_assert_double_ge(share, 0.92);
+            ck_assert_uint_le(table->store.places, places + places / 100);
+        }
+    }
+    ck_assert_uint_ge(weir_table_stats(table).evicted, (uint64_t)STEPS * BORN - ROWS);
+    weir_table_destroy(table);
+}
+END_TEST
+
+START_TEST(a_budget_below_four_rows_a_slot_is_refused) {
+    table_trial_t trial = trial_of(1, 4 * WEIR_SLOT_COUNT - 1, 1, 1);
+    weir_table_t *table = NULL;
+    weir_error_t error = {0};
+    ck_assert_int_eq(weir_table_create(&trial.options, &table, &error), WEIR_ERR_INVALID);
+    ck_assert_ptr_null(table);
+    ck_assert_ptr_nonnull(strstr(error.message, "65535 rows"));
+    ck_assert_ptr_nonnull(strstr(error.hint, "bytes"));
+}
+END_TEST
+
+static Suite *table_eviction_suite(void) {
+    Suite *suite = suite_create("table_eviction");
+    TCase *tests = tcase_create("eviction");
+    tcase_set_timeout(tests, 0);
+    tcase_add_loop_test(tests, the_least_valuable_rows_of_a_cell_leave, 0, WEIR_EVICTION_COUNT);
+    tcase_add_loop_test(tests, a_slot_of_many_rows_has_several_cells, 0, WEIR_EVICTION_COUNT);
+    tcase_add_loop_test(tests, a_budget_and_a_ttl_together_do_not_depend_on_servers_or_restarts, 0,
+                        6);
+    tcase_add_loop_test(tests, keys_are_admitted_and_evicted, 0, 2);
+    tcase_add_loop_test(tests, rows_of_steps_that_are_not_over_stay, 0, 4);
+    tcase_add_test(tests, an_earlier_step_does_not_make_a_row_of_a_later_one_old);
+    tcase_add_loop_test(tests, memory_stays_at_the_budget_through_ten_times_overcommit, 0, 2);
+    tcase_add_test(tests, a_budget_below_four_rows_a_slot_is_refused);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
+
+WEIR_TEST_MAIN(table_eviction_suite())
