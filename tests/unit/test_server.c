@@ -471,7 +471,8 @@ static weir_err_t pull_with_flags(bench_t *bench) {
     return with_flags(bench, WEIR_FRAME_PULL_REQ);
 }
 static weir_err_t push_with_flags(bench_t *bench) {
-    return pull(bench, 5, 1, NULL, 0) == WEIR_OK ? with_flags(bench, WEIR_FRAME_PUSH_REQ) : WEIR_OK;
+    return pull(bench, 5, 1, three, 0) == WEIR_OK ? with_flags(bench, WEIR_FRAME_PUSH_REQ)
+                                                  : WEIR_OK;
 }
 static weir_err_t peek_of_a_step_not_pushed(bench_t *bench) {
     return pull(bench, 5, 1, three, 3) == WEIR_OK ? peek(bench, 5, 1, 11) : WEIR_OK;
