@@ -8,10 +8,14 @@
 
 enum { CHUNK = 64 /* keys whose counters travel together */ };
 
+/* The window of a slot whose counters are all 0, after any other: they were never written, and take
+ * no memory. */
+#define NOTHING_COUNTED UINT64_MAX
+
 struct weir_admission {
     weir_admission_options_t options;
     uint16_t *counters; /* slots x rows x counters; NULL: by probability */
-    uint64_t *windows;  /* by slot: the window that its counters were last brought to */
+    uint64_t *windows;  /* by slot: that its counters were last brought to, or NOTHING_COUNTED */
     uint64_t window;    /* of the last step that ended */
     weir_key_t *noted;
     size_t noted_count, noted_capacity;
@@ -70,10 +74,13 @@ weir_err_t weir_admission_create(const weir_admission_options_t *options,
     if (options->kind == WEIR_ADMISSION_FREQUENCY) {
         /* At most 2^14 x 2^22 values of 2 bytes. */
         made->counters = calloc(slots_of(made) * slot_values(made), sizeof *made->counters);
-        made->windows = calloc(slots_of(made), sizeof *made->windows);
+        made->windows = malloc(slots_of(made) * sizeof *made->windows);
         if (made->counters == NULL || made->windows == NULL) {
             weir_admission_destroy(made);
             return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to count keys");
+        }
+        for (size_t i = 0; i < slots_of(made); i++) {
+            made->windows[i] = NOTHING_COUNTED;
         }
     }
     *admission = made;
@@ -137,7 +144,7 @@ static uint32_t estimate(const weir_admission_t *admission, uint64_t hash, uint6
 /* Bring a slot's counters to `window`. */
 static void bring_slot(weir_admission_t *admission, weir_slot_t slot, uint64_t window) {
     uint64_t *behind = &admission->windows[slot - admission->options.first_slot];
-    if (*behind >= window) {
+    if (*behind >= window) { /* or NOTHING_COUNTED */
         return;
     }
     uint16_t *counters = counters_of(admission, slot);
@@ -218,6 +225,7 @@ void weir_admission_end_step(weir_admission_t *admission, uint64_t step) {
         uint64_t hash = weir_hash64(admission->noted[i]);
         weir_slot_t slot = weir_slot_of_hash(hash);
         bring_slot(admission, slot, admission->window);
+        admission->windows[slot - admission->options.first_slot] = admission->window;
         uint16_t *counters = counters_of(admission, slot);
         for (uint32_t row = 0; row < WEIR_ADMISSION_ROWS; row++) {
             uint16_t *counter = &counters[place_of(admission, hash, row)];
@@ -242,9 +250,15 @@ void weir_admission_slot(weir_admission_t *admission, weir_slot_t slot, const ui
 
 void weir_admission_set_step(weir_admission_t *admission, uint64_t step) {
     admission->window = window_of(admission, step);
-    for (size_t i = 0; admission->windows != NULL && i < slots_of(admission); i++) {
-        admission->windows[i] = admission->window;
+}
+
+static bool is_nothing(const uint16_t *values, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (values[i] != 0) {
+            return false;
+        }
     }
+    return true;
 }
 
 weir_err_t weir_admission_restore_slot(weir_admission_t *admission, weir_slot_t slot,
@@ -262,6 +276,11 @@ weir_err_t weir_admission_restore_slot(weir_admission_t *admission, weir_slot_t 
     if (slot < admission->options.first_slot || slot >= admission->options.end_slot) {
         return weir_errorf(error, WEIR_ERR_INVALID, "slot %u is another server's", slot);
     }
+    uint64_t *window = &admission->windows[slot - admission->options.first_slot];
+    if (*window == NOTHING_COUNTED && is_nothing(values, count)) {
+        return WEIR_OK;
+    }
     memcpy(counters_of(admission, slot), values, count * sizeof *values);
+    *window = admission->window;
     return WEIR_OK;
 }

@@ -64,7 +64,7 @@ void weir_admission_end_step(weir_admission_t *admission, uint64_t step);
  * until the next call of anything here; 0 where none are kept (probability). */
 void weir_admission_slot(weir_admission_t *admission, weir_slot_t slot, const uint16_t **values,
                          size_t *count);
-/* The steps up to `step` have ended: before counters of that time are restored. */
+/* The steps up to `step` have ended: told to a new sketch, before it gets counters of that time. */
 void weir_admission_set_step(weir_admission_t *admission, uint64_t step);
 /* Errors: another number of counters (INVALID), a slot that is not owned (INVALID). */
 WEIR_MUST_USE weir_err_t weir_admission_restore_slot(weir_admission_t *admission, weir_slot_t slot,
