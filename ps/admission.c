@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 64 /* keys whose counters travel together */ };
+enum {
+    CHUNK = 64, /* keys whose counters travel together */
+    AHEAD = 16  /* keys between the fetch of counters and their use */
+};
 
 /* The window of a slot whose counters are all 0, after any other: they were never written, and take
  * no memory. */
@@ -17,7 +20,7 @@ struct weir_admission {
     uint16_t *counters; /* slots x rows x counters; NULL: by probability */
     uint64_t *windows;  /* by slot: that its counters were last brought to, or NOTHING_COUNTED */
     uint64_t window;    /* of the last step that ended */
-    weir_key_t *noted;
+    uint64_t *noted;    /* hashes of keys: in their order a slot's counters are used together */
     size_t noted_count, noted_capacity;
 };
 
@@ -154,6 +157,16 @@ static void bring_slot(weir_admission_t *admission, weir_slot_t slot, uint64_t w
     *behind = window;
 }
 
+/* Inlined by force: gcc takes a function that only prefetches for one without an effect, and drops
+ * calls of it. */
+static inline __attribute__((always_inline)) void
+prefetch_counters(const weir_admission_t *admission, uint64_t hash) {
+    const uint16_t *counters = counters_of(admission, weir_slot_of_hash(hash));
+    for (uint32_t row = 0; row < WEIR_ADMISSION_ROWS; row++) {
+        __builtin_prefetch(counters + place_of(admission, hash, row));
+    }
+}
+
 /* ---- decisions ---- */
 
 static bool draw(const weir_admission_t *admission, weir_key_t key, uint64_t step) {
@@ -178,10 +191,7 @@ void weir_admission_decide_batch(const weir_admission_t *admission, const weir_k
         size_t now = count - begin < CHUNK ? count - begin : CHUNK;
         for (size_t i = 0; i < now; i++) {
             hashes[i] = weir_hash64(keys[begin + i]);
-            const uint16_t *counters = counters_of(admission, weir_slot_of_hash(hashes[i]));
-            for (uint32_t row = 0; row < WEIR_ADMISSION_ROWS; row++) {
-                __builtin_prefetch(counters + place_of(admission, hashes[i], row));
-            }
+            prefetch_counters(admission, hashes[i]);
         }
         for (size_t i = 0; i < now; i++) {
             admitted[begin + i] =
@@ -196,19 +206,19 @@ bool weir_admission_note(weir_admission_t *admission, weir_key_t key) {
     }
     if (admission->noted_count == admission->noted_capacity) {
         size_t capacity = admission->noted_capacity == 0 ? 1024 : 2 * admission->noted_capacity;
-        weir_key_t *grown = realloc(admission->noted, capacity * sizeof *grown);
+        uint64_t *grown = realloc(admission->noted, capacity * sizeof *grown);
         if (grown == NULL) {
             return false;
         }
         admission->noted = grown;
         admission->noted_capacity = capacity;
     }
-    admission->noted[admission->noted_count++] = key;
+    admission->noted[admission->noted_count++] = weir_hash64(key);
     return true;
 }
 
-static int compare_keys(const void *left, const void *right) {
-    weir_key_t a = *(const weir_key_t *)left, b = *(const weir_key_t *)right;
+static int compare_hashes(const void *left, const void *right) {
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
     return (a > b) - (a < b);
 }
 
@@ -216,13 +226,16 @@ void weir_admission_end_step(weir_admission_t *admission, uint64_t step) {
     uint64_t window = window_of(admission, step);
     admission->window = window > admission->window ? window : admission->window;
     if (admission->noted_count > 1) {
-        qsort(admission->noted, admission->noted_count, sizeof *admission->noted, compare_keys);
+        qsort(admission->noted, admission->noted_count, sizeof *admission->noted, compare_hashes);
     }
     for (size_t i = 0; i < admission->noted_count; i++) {
+        if (admission->noted_count - i > AHEAD) {
+            prefetch_counters(admission, admission->noted[i + AHEAD]);
+        }
         if (i > 0 && admission->noted[i] == admission->noted[i - 1]) {
             continue;
         }
-        uint64_t hash = weir_hash64(admission->noted[i]);
+        uint64_t hash = admission->noted[i];
         weir_slot_t slot = weir_slot_of_hash(hash);
         bring_slot(admission, slot, admission->window);
         admission->windows[slot - admission->options.first_slot] = admission->window;
