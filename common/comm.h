@@ -25,6 +25,7 @@ typedef struct {
     uint64_t config_digest; /* equal on all ranks, or the job does not start */
     uint64_t job;           /* coordinator: the identity of this run; others 0 */
     char endpoint[128];     /* coordinator: where its control socket listens */
+    char control_key[48];   /* its public key on the control plane, Z85; empty: not encrypted */
     int32_t status;         /* weir_err_t of the rank's own start */
     char message[132];      /* and its sentence */
 } weir_card_t;

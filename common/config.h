@@ -175,6 +175,7 @@ typedef struct {
         int64_t workers;
         char bind[128];   /* control socket: host or interface address, or "*" */
         int64_t port;     /* 0: any free one */
+        bool curve;       /* the control plane is encrypted, and for ranks of the job alone */
         double timeout;   /* seconds that a wait for another rank may last */
         double heartbeat; /* seconds between heartbeats */
     } cluster;

@@ -1,5 +1,6 @@
 #include "coordinator/control_socket.h"
 
+#include "coordinator/control_guard.h"
 #include "proto/envelope.h"
 
 #include <arpa/inet.h>
@@ -12,7 +13,8 @@
 
 struct weir_control_socket {
     void *context, *router;
-    zmq_msg_t body; /* of the last message received */
+    weir_control_guard_t *guard; /* NULL: without CURVE */
+    zmq_msg_t body;              /* of the last message received */
     bool has_body;
 };
 
@@ -36,18 +38,40 @@ static void resolve_host(const char *host, char *number, size_t capacity) {
     freeaddrinfo(found);
 }
 
+/* A peer that does not show its keys for so long is dropped, and its connection with it. */
+enum { HANDSHAKE_MILLISECONDS = 10000 };
+
 static weir_err_t set_options(void *router, weir_error_t *error) {
-    int linger = 1000, handover = 1, unlimited = 0;
+    int linger = 1000, handover = 1, unlimited = 0, handshake = HANDSHAKE_MILLISECONDS;
     int64_t most = WEIR_ENVELOPE_MAX;
     /* Handover: a rank that reconnects takes its identity back from its dead connection. */
     if (zmq_setsockopt(router, ZMQ_LINGER, &linger, sizeof linger) != 0 ||
         zmq_setsockopt(router, ZMQ_ROUTER_HANDOVER, &handover, sizeof handover) != 0 ||
+        zmq_setsockopt(router, ZMQ_HANDSHAKE_IVL, &handshake, sizeof handshake) != 0 ||
         zmq_setsockopt(router, ZMQ_SNDHWM, &unlimited, sizeof unlimited) != 0 ||
         zmq_setsockopt(router, ZMQ_MAXMSGSIZE, &most, sizeof most) != 0) {
         return weir_errorf(error, WEIR_ERR_IO, "cannot make the control socket: %s",
                            zmq_strerror(zmq_errno()));
     }
     return WEIR_OK;
+}
+
+static weir_err_t set_guard(weir_control_socket_t *socket, const weir_curve_keys_t *keys,
+                            weir_error_t *error) {
+    int server = 1;
+    if (keys == NULL) {
+        return WEIR_OK;
+    }
+    weir_err_t err = weir_control_guard_open(socket->context, &socket->guard, error);
+    if (err == WEIR_OK &&
+        (zmq_setsockopt(socket->router, ZMQ_CURVE_SERVER, &server, sizeof server) != 0 ||
+         zmq_setsockopt(socket->router, ZMQ_CURVE_SECRETKEY, keys->secret_key, WEIR_CURVE_KEY) !=
+             0 ||
+         zmq_setsockopt(socket->router, ZMQ_ZAP_DOMAIN, "weir", 4) != 0)) {
+        err = weir_errorf(error, WEIR_ERR_IO, "cannot secure the control socket: %s",
+                          zmq_strerror(zmq_errno()));
+    }
+    return err;
 }
 
 static weir_err_t bind_router(void *router, const char *host, int64_t port, weir_error_t *error) {
@@ -93,8 +117,9 @@ static weir_err_t name_endpoint(void *router, const char *host, char *endpoint, 
     return WEIR_OK;
 }
 
-weir_err_t weir_control_socket_open(const char *host, int64_t port, char *endpoint, size_t capacity,
-                                    weir_control_socket_t **socket, weir_error_t *error) {
+weir_err_t weir_control_socket_open(const char *host, int64_t port, const weir_curve_keys_t *keys,
+                                    char *endpoint, size_t capacity, weir_control_socket_t **socket,
+                                    weir_error_t *error) {
     weir_control_socket_t *opened = calloc(1, sizeof *opened);
     if (opened == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the control socket");
@@ -105,6 +130,9 @@ weir_err_t weir_control_socket_open(const char *host, int64_t port, char *endpoi
                          ? weir_errorf(error, WEIR_ERR_IO, "cannot make the control socket: %s",
                                        zmq_strerror(zmq_errno()))
                          : set_options(opened->router, error);
+    if (err == WEIR_OK) {
+        err = set_guard(opened, keys, error);
+    }
     if (err == WEIR_OK) {
         err = bind_router(opened->router, host, port, error);
     }
@@ -134,15 +162,53 @@ void weir_control_socket_close(weir_control_socket_t *socket) {
     if (socket->router != NULL) {
         (void)zmq_close(socket->router);
     }
+    weir_control_guard_close(socket->guard);
     if (socket->context != NULL) {
         (void)zmq_ctx_term(socket->context);
     }
     free(socket);
 }
 
+/* Names of the guard: identities of ranks, and one for all ctl, which choose theirs. */
+static const char ctl_name[] = "ctl", rank_prefix[] = "rank-";
+
+weir_err_t weir_control_socket_admit(weir_control_socket_t *socket, const char *public_key,
+                                     uint32_t rank, weir_error_t *error) {
+    char name[32];
+    if (socket->guard == NULL) {
+        return WEIR_OK;
+    }
+    (void)snprintf(name, sizeof name, "%s%u", rank_prefix, rank);
+    return weir_control_guard_admit(socket->guard, public_key,
+                                    rank == WEIR_CONTROL_CTL ? ctl_name : name, error);
+}
+
 void weir_control_socket_wait(weir_control_socket_t *socket, double seconds) {
-    zmq_pollitem_t item = {.socket = socket->router, .events = ZMQ_POLLIN};
-    (void)zmq_poll(&item, 1, (long)(seconds * 1000.0));
+    zmq_pollitem_t items[2] = {{.socket = socket->router, .events = ZMQ_POLLIN},
+                               {.events = ZMQ_POLLIN}};
+    if (socket->guard != NULL) {
+        items[1].socket = weir_control_guard_socket(socket->guard);
+    }
+    (void)zmq_poll(items, socket->guard != NULL ? 2 : 1, (long)(seconds * 1000.0));
+    if (socket->guard != NULL) {
+        weir_control_guard_serve(socket->guard);
+    }
+}
+
+/* Whether the sender of a message may speak under its identity: a rank's key under that rank's
+ * alone, a ctl's under none of a rank. */
+static bool is_own_identity(const weir_control_socket_t *socket, const weir_identity_t *sender,
+                            zmq_msg_t *body) {
+    if (socket->guard == NULL) {
+        return true;
+    }
+    const char *name = zmq_msg_gets(body, "User-Id");
+    size_t prefix = sizeof rank_prefix - 1;
+    bool as_rank = sender->size >= prefix && memcmp(sender->bytes, rank_prefix, prefix) == 0;
+    if (name == NULL || !as_rank) {
+        return name != NULL && strcmp(name, ctl_name) == 0;
+    }
+    return strlen(name) == sender->size && memcmp(name, sender->bytes, sender->size) == 0;
 }
 
 bool weir_control_socket_receive(weir_control_socket_t *socket, weir_identity_t *from,
@@ -163,8 +229,9 @@ bool weir_control_socket_receive(weir_control_socket_t *socket, weir_identity_t 
         bodies++;
     }
     *whole = bodies == 1 && (size_t)length <= sizeof sender.bytes;
+    sender.size = *whole ? (size_t)length : 0;
+    *whole = *whole && is_own_identity(socket, &sender, &socket->body);
     if (*whole) {
-        sender.size = (size_t)length;
         *from = sender;
         *bytes = zmq_msg_data(&socket->body);
         *size = zmq_msg_size(&socket->body);

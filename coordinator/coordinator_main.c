@@ -21,6 +21,7 @@ typedef struct {
     weir_run_lock_t lock;
     weir_control_socket_t *socket;
     char endpoint[128];
+    weir_curve_keys_t ctl_keys; /* for weir ctl, in control.json */
     char *config_yaml;
     uint64_t start_step;
     weir_coordinator_t *coordinator;
@@ -99,14 +100,15 @@ static weir_err_t write_in_run(const process_t *process, const char *name, const
     return err;
 }
 
-/* Where `weir ctl` finds this job. For its owner alone: whoever knows the job can speak as a rank.
- */
+/* Where `weir ctl` finds this job, and its key. For the owner of the run alone. */
 static weir_err_t write_control_file(const process_t *process, uint64_t id, weir_error_t *error) {
     char job[32], host[64] = "";
     (void)gethostname(host, sizeof host - 1);
     (void)snprintf(job, sizeof job, "%016llx", (unsigned long long)id);
-    json_t *object = json_pack("{s:s, s:s, s:s, s:I}", "endpoint", process->endpoint, "job", job,
-                               "host", host, "pid", (json_int_t)getpid());
+    json_t *object = json_pack(
+        "{s:s, s:s, s:s, s:I, s:s, s:s, s:s}", "endpoint", process->endpoint, "job", job, "host",
+        host, "pid", (json_int_t)getpid(), "server_key", process->job.keys.public_key, "public_key",
+        process->ctl_keys.public_key, "secret_key", process->ctl_keys.secret_key);
     char *text = object != NULL ? json_dumps(object, JSON_INDENT(2)) : NULL;
     mode_t mask = umask(0077);
     weir_err_t err = text != NULL ? write_in_run(process, "control.json", text, error)
@@ -133,12 +135,16 @@ static weir_err_t open_run(process_t *process, uint64_t id, weir_error_t *error)
     if (err == WEIR_OK && process->job.checkpoint[0] != '\0') {
         err = check_checkpoint(process, error);
     }
+    if (err == WEIR_OK && process->job.config.cluster.curve) {
+        err = weir_curve_make_keys(&process->ctl_keys, error);
+    }
     if (err == WEIR_OK) {
         /* An evaluation may run beside the training job, which holds the port. */
-        err = weir_control_socket_open(process->job.config.cluster.bind,
-                                       options->eval_only ? 0 : process->job.config.cluster.port,
-                                       process->endpoint, sizeof process->endpoint,
-                                       &process->socket, error);
+        err = weir_control_socket_open(
+            process->job.config.cluster.bind,
+            options->eval_only ? 0 : process->job.config.cluster.port,
+            process->job.config.cluster.curve ? &process->job.keys : NULL, process->endpoint,
+            sizeof process->endpoint, &process->socket, error);
     }
     if (err == WEIR_OK && !options->eval_only) {
         remove_in_run(process, "outcome.json");
@@ -146,6 +152,16 @@ static weir_err_t open_run(process_t *process, uint64_t id, weir_error_t *error)
     }
     if (err == WEIR_OK && !options->eval_only) {
         err = write_control_file(process, id, error);
+    }
+    return err;
+}
+
+/* The ranks of this job, each under its own key, and whoever can read control.json. */
+static weir_err_t admit_peers(process_t *process, weir_error_t *error) {
+    weir_err_t err = weir_control_socket_admit(process->socket, process->ctl_keys.public_key,
+                                               WEIR_CONTROL_CTL, error);
+    for (weir_rank_t rank = 1; rank < process->job.comm->size && err == WEIR_OK; rank++) {
+        err = weir_control_socket_admit(process->socket, process->job.rank_keys[rank], rank, error);
     }
     return err;
 }
@@ -251,7 +267,10 @@ int main(int argc, char **argv) {
         }
         weir_job_refuse(&process.job, speaks, &error);
     }
-    err = create_coordinator(&process, &error);
+    err = admit_peers(&process, &error);
+    if (err == WEIR_OK) {
+        err = create_coordinator(&process, &error);
+    }
     if (err == WEIR_OK) {
         run(&process, &reason);
         if (!process.job.options.eval_only) {

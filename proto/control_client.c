@@ -228,8 +228,10 @@ int weir_control_client_fd(const weir_control_client_t *client) {
 
 /* ---- life ---- */
 
-static weir_err_t connect_socket(weir_control_client_t *client, const char *endpoint,
+static weir_err_t connect_socket(weir_control_client_t *client,
+                                 const weir_control_client_options_t *options,
                                  weir_error_t *error) {
+    const char *endpoint = options->endpoint;
     char identity[32];
     int linger = 1000, high_water = 0;
     int64_t most = WEIR_ENVELOPE_MAX;
@@ -241,8 +243,17 @@ static weir_err_t connect_socket(weir_control_client_t *client, const char *endp
         zmq_setsockopt(client->socket, ZMQ_ROUTING_ID, identity, (size_t)length) != 0 ||
         zmq_setsockopt(client->socket, ZMQ_LINGER, &linger, sizeof linger) != 0 ||
         zmq_setsockopt(client->socket, ZMQ_RCVHWM, &high_water, sizeof high_water) != 0 ||
-        zmq_setsockopt(client->socket, ZMQ_MAXMSGSIZE, &most, sizeof most) != 0 ||
-        zmq_connect(client->socket, endpoint) != 0 ||
+        zmq_setsockopt(client->socket, ZMQ_MAXMSGSIZE, &most, sizeof most) != 0) {
+        return weir_errorf(error, WEIR_ERR_PEER, "cannot make the control socket: %s",
+                           zmq_strerror(zmq_errno()));
+    }
+    weir_err_t err =
+        weir_curve_connect(client->socket, options->server_key != NULL ? options->server_key : "",
+                           &options->keys, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    if (zmq_connect(client->socket, endpoint) != 0 ||
         zmq_getsockopt(client->socket, ZMQ_FD, &client->fd, &fd_size) != 0) {
         return weir_errorf(error, WEIR_ERR_PEER, "cannot connect to the coordinator at %s: %s",
                            endpoint, zmq_strerror(zmq_errno()));
@@ -268,7 +279,7 @@ weir_err_t weir_control_client_create(const weir_control_client_options_t *optio
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&created->changed, &monotonic);
     (void)pthread_condattr_destroy(&monotonic);
-    weir_err_t err = connect_socket(created, options->endpoint, error);
+    weir_err_t err = connect_socket(created, options, error);
     if (err == WEIR_OK) {
         err = queue_join(created, error);
     }

@@ -7,6 +7,7 @@
 
 #include "common/checkpoint.h"
 #include "common/error.h"
+#include "proto/curve.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,7 +30,9 @@ typedef struct {
     uint64_t job;
     uint32_t rank;
     const char *role;
-    uint32_t index; /* within the role */
+    uint32_t index;         /* within the role */
+    const char *server_key; /* of the coordinator, Z85; NULL or empty: not encrypted */
+    weir_curve_keys_t keys; /* of this rank */
     double heartbeat_seconds;
 } weir_control_client_options_t;
 

@@ -66,6 +66,9 @@ static weir_err_t prepare_start(weir_job_t *job, weir_error_t *error) {
     if (err == WEIR_OK) {
         err = choose_checkpoint(job, error);
     }
+    if (err == WEIR_OK && job->config.cluster.curve) {
+        err = weir_curve_make_keys(&job->keys, error);
+    }
     if (err == WEIR_OK) {
         job->ps = (uint32_t)job->config.cluster.ps;
         job->workers = (uint32_t)job->config.cluster.workers;
@@ -100,6 +103,7 @@ static void fill_card(const weir_job_t *job, const char *endpoint, uint64_t id, 
     card->config_digest = started == WEIR_OK ? weir_config_digest(&job->config, false) : 0;
     card->job = id;
     (void)snprintf(card->endpoint, sizeof card->endpoint, "%s", endpoint != NULL ? endpoint : "");
+    (void)snprintf(card->control_key, sizeof card->control_key, "%s", job->keys.public_key);
     card->status = (int32_t)started;
     if (started != WEIR_OK) {
         (void)snprintf(card->message, sizeof card->message, "%s", start_error->message);
@@ -127,6 +131,8 @@ static weir_err_t connect_rank(weir_job_t *job, weir_error_t *error) {
                                             .rank = job->comm->rank,
                                             .role = weir_role_name(job->role),
                                             .index = job->index,
+                                            .server_key = job->coordinator_key,
+                                            .keys = job->keys,
                                             .heartbeat_seconds = job->config.cluster.heartbeat};
     weir_err_t err = weir_control_client_create(&client, &job->control, error);
     if (err == WEIR_OK) {
@@ -137,6 +143,25 @@ static weir_err_t connect_rank(weir_job_t *job, weir_error_t *error) {
         err = weir_comm_thread_start(&thread, &job->comm_thread, error);
     }
     return err;
+}
+
+/* What the cards say of keys. */
+static weir_err_t take_keys(weir_job_t *job, const weir_card_t *cards, weir_error_t *error) {
+    (void)snprintf(job->coordinator_key, sizeof job->coordinator_key, "%.40s",
+                   cards[0].control_key);
+    if (job->role != WEIR_ROLE_COORDINATOR) {
+        return WEIR_OK;
+    }
+    job->rank_keys = calloc(job->comm->size, sizeof *job->rank_keys);
+    if (job->rank_keys == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the keys of %u ranks",
+                           job->comm->size);
+    }
+    for (weir_rank_t rank = 0; rank < job->comm->size; rank++) {
+        (void)snprintf(job->rank_keys[rank], sizeof job->rank_keys[rank], "%.40s",
+                       cards[rank].control_key);
+    }
+    return WEIR_OK;
 }
 
 weir_err_t weir_job_join(weir_job_t *job, const char *endpoint, uint64_t id, weir_err_t started,
@@ -164,7 +189,8 @@ weir_err_t weir_job_join(weir_job_t *job, const char *endpoint, uint64_t id, wei
                                                         : job->comm->rank - job->first_worker_rank;
         localise_endpoint(&cards[0], mine.host, job->endpoint, sizeof job->endpoint);
         *speaks = true; /* what fails from here on is this rank's alone */
-        if (job->role != WEIR_ROLE_COORDINATOR) {
+        err = take_keys(job, cards, error);
+        if (err == WEIR_OK && job->role != WEIR_ROLE_COORDINATOR) {
             err = connect_rank(job, error);
         }
     }
@@ -210,5 +236,7 @@ void weir_job_leave(weir_job_t *job) {
     weir_comm_mpi_finalize(job->comm);
     weir_buffer_trim();
     free(job->options.sets);
+    free(job->rank_keys);
+    explicit_bzero(&job->keys, sizeof job->keys);
     *job = (weir_job_t){.role = job->role};
 }

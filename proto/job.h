@@ -43,7 +43,10 @@ typedef struct {
     char checkpoint[WEIR_PATH_MAX]; /* folder to load; empty: start from nothing */
     uint64_t id;                    /* of this run of the job */
     char endpoint[128];             /* of the coordinator's control socket */
-    bool refused;                   /* the cards went round and were refused, by all ranks alike */
+    weir_curve_keys_t keys;         /* of this rank, for the control plane */
+    char coordinator_key[WEIR_CURVE_KEY];
+    char (*rank_keys)[WEIR_CURVE_KEY]; /* coordinator: the public keys of all ranks; owned */
+    bool refused; /* the cards went round and were refused, by all ranks alike */
     weir_comm_t *comm;
     weir_comm_thread_t *comm_thread; /* NULL in the coordinator */
     weir_control_client_t *control;  /* NULL in the coordinator */

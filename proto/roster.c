@@ -9,6 +9,7 @@ static void terminate_strings(weir_card_t *card) {
     card->role[sizeof card->role - 1] = '\0';
     card->host[sizeof card->host - 1] = '\0';
     card->endpoint[sizeof card->endpoint - 1] = '\0';
+    card->control_key[sizeof card->control_key - 1] = '\0';
     card->message[sizeof card->message - 1] = '\0';
 }
 

@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/run_dir.h"
 #include "proto/control_client.h"
+#include "proto/curve.h"
 #include "proto/envelope.h"
 #include "tools/verbs.h"
 
@@ -83,9 +84,20 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     }
 }
 
-/* RUN/control.json: where the coordinator listens. */
-static weir_err_t read_endpoint(const char *run, char *endpoint, size_t capacity,
-                                weir_error_t *error) {
+/* Where a coordinator listens, and with which keys. */
+typedef struct {
+    char endpoint[256];
+    char server_key[WEIR_CURVE_KEY];
+    weir_curve_keys_t keys;
+} address_t;
+
+static void take_key(const json_t *object, const char *name, char key[WEIR_CURVE_KEY]) {
+    const char *text = json_string_value(json_object_get(object, name));
+    (void)snprintf(key, WEIR_CURVE_KEY, "%s", text != NULL ? text : "");
+}
+
+/* RUN/control.json */
+static weir_err_t read_address(const char *run, address_t *address, weir_error_t *error) {
     char path[WEIR_PATH_MAX], *text = NULL, own[64] = "";
     size_t size = 0;
     json_error_t ignored;
@@ -111,17 +123,21 @@ static weir_err_t read_endpoint(const char *run, char *endpoint, size_t capacity
                         "from its last checkpoint",
                         run);
     } else if (err == WEIR_OK && strcmp(host, own) == 0 && strstr(value, own) != NULL) {
-        (void)snprintf(endpoint, capacity, "tcp://127.0.0.1%s", port);
+        (void)snprintf(address->endpoint, sizeof address->endpoint, "tcp://127.0.0.1%s", port);
     } else if (err == WEIR_OK) {
-        (void)snprintf(endpoint, capacity, "%s", value);
+        (void)snprintf(address->endpoint, sizeof address->endpoint, "%s", value);
     }
+    take_key(object, "server_key", address->server_key);
+    take_key(object, "public_key", address->keys.public_key);
+    take_key(object, "secret_key", address->keys.secret_key);
     json_decref(object);
     free(text);
     return err;
 }
 
-static weir_err_t ask(const char *endpoint, const envelope_t *question, double timeout,
+static weir_err_t ask(const address_t *address, const envelope_t *question, double timeout,
                       envelope_t **answer, weir_error_t *error) {
+    const char *endpoint = address->endpoint;
     int linger = 0, wait_ms = (int)(timeout * 1000.0);
     int64_t most = WEIR_ENVELOPE_MAX;
     zmq_msg_t message;
@@ -130,6 +146,9 @@ static weir_err_t ask(const char *endpoint, const envelope_t *question, double t
     void *socket = context != NULL ? zmq_socket(context, ZMQ_DEALER) : NULL;
     (void)zmq_msg_init(&message);
     weir_err_t err = weir_envelope_pack(question, &packed, error);
+    if (err == WEIR_OK && socket != NULL) {
+        err = weir_curve_connect(socket, address->server_key, &address->keys, error);
+    }
     if (err == WEIR_OK &&
         (socket == NULL || zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger) != 0 ||
          zmq_setsockopt(socket, ZMQ_RCVTIMEO, &wait_ms, sizeof wait_ms) != 0 ||
@@ -242,7 +261,7 @@ int weir_verb_ctl(int argc, char **argv) {
         NULL,
         NULL};
     weir_error_t error = {0};
-    char endpoint[256];
+    address_t address = {.endpoint = ""};
     arguments_t arguments = {.timeout = 0.0};
     envelope_t question = WEIR__CONTROL__ENVELOPE__INIT, *answer = NULL;
     Weir__Control__StatusRequest status = WEIR__CONTROL__STATUS_REQUEST__INIT;
@@ -265,9 +284,9 @@ int weir_verb_ctl(int argc, char **argv) {
         question.body_case = WEIR__CONTROL__ENVELOPE__BODY_STOP;
         question.stop = &stop;
     }
-    weir_err_t err = read_endpoint(arguments.run, endpoint, sizeof endpoint, &error);
+    weir_err_t err = read_address(arguments.run, &address, &error);
     if (err == WEIR_OK) {
-        err = ask(endpoint, &question, arguments.timeout, &answer, &error);
+        err = ask(&address, &question, arguments.timeout, &answer, &error);
     }
     if (err == WEIR_OK) {
         err = show_answer(answer, arguments.json, &error);

@@ -62,7 +62,7 @@ static void open_coordinator(int64_t port) {
                                           .checkpoint_seconds = 1e6,
                                           .leave_seconds = 1e6};
     weir_error_t error = {0};
-    ck_assert_msg(weir_control_socket_open("127.0.0.1", port, endpoint, sizeof endpoint,
+    ck_assert_msg(weir_control_socket_open("127.0.0.1", port, NULL, endpoint, sizeof endpoint,
                                            &control_socket, &error) == WEIR_OK,
                   "%s", error.message);
     ck_assert_int_eq(
@@ -288,12 +288,12 @@ START_TEST(a_port_in_use_and_a_host_that_is_not_ours_are_told) {
     char other[128], wanted[16];
     const char *port = strrchr(endpoint, ':') + 1;
     (void)snprintf(wanted, sizeof wanted, "port %s", port);
-    ck_assert_int_eq(weir_control_socket_open("127.0.0.1", strtoll(port, NULL, 10), other,
+    ck_assert_int_eq(weir_control_socket_open("127.0.0.1", strtoll(port, NULL, 10), NULL, other,
                                               sizeof other, &second, &error),
                      WEIR_ERR_EXISTS);
     ck_assert_ptr_nonnull(strstr(error.message, wanted));
     ck_assert_int_eq(
-        weir_control_socket_open("203.0.113.5", 0, other, sizeof other, &second, &error),
+        weir_control_socket_open("203.0.113.5", 0, NULL, other, sizeof other, &second, &error),
         WEIR_ERR_INVALID);
     ck_assert_ptr_nonnull(strstr(error.message, "203.0.113.5"));
     ck_assert_ptr_null(second);
