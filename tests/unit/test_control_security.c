@@ -174,7 +174,8 @@ END_TEST
 
 static int connect_raw(const char *where) {
     struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)atoi(strrchr(where, ':') + 1)),
+                                  .sin_port =
+                                      htons((uint16_t)strtoul(strrchr(where, ':') + 1, NULL, 10)),
                                   .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_ge(fd, 0);
