@@ -134,6 +134,7 @@ typedef struct {
         bool position_bias;  /* pos[] in the attention score */
         bool time_bias;      /* time[] in the attention score */
         bool user_embedding; /* a row for each user, added to the input of its tokens */
+        bool item_bias;      /* a number for each item, added to its logit */
     } model;
     struct {
         int64_t negatives; /* R */
@@ -148,7 +149,9 @@ typedef struct {
         double weight_decay;
     } dense;
     weir_config_table_t sparse; /* of items */
-    weir_config_table_t user;   /* of users, with model.user_embedding */
+    weir_config_table_t
+        item_bias;            /* with model.item_bias: the keys of a segment alone, else zero */
+    weir_config_table_t user; /* of users, with model.user_embedding */
     struct {
         int64_t seed;
         int64_t batch_users; /* users a global batch, over all workers */

@@ -31,7 +31,7 @@ typedef struct {
     const char *help;           /* one sentence */
 } weir_config_key_t;
 
-enum { WEIR_CONFIG_KEY_LIMIT = 128 };
+enum { WEIR_CONFIG_KEY_LIMIT = 192 };
 
 const weir_config_key_t *weir_config_keys(size_t *count);
 

@@ -12,11 +12,13 @@ enum { CATALOGUE_PIECE = 65536 };
 /* The users of one worker, and what ranking needs of each. */
 typedef struct {
     const weir_evaluate_parts_t *parts;
-    size_t dim, max_length, batch_users;
+    size_t dim;   /* D */
+    size_t width; /* of an item's row: D, and its bias */
+    size_t max_length, batch_users;
     size_t holdout;           /* events after the target */
     size_t count;             /* users */
     uint64_t *users;          /* count */
-    float *encoded;           /* count x D: the last token of each */
+    float *encoded;           /* count x width: the last token of each, and a 1 for the bias */
     int64_t *targets;         /* count */
     size_t *excluded_offsets; /* count + 1 */
     int64_t *excluded;        /* items of each history, ascending, once */
@@ -26,7 +28,7 @@ typedef struct {
     size_t *offsets; /* batch_users + 1 */
     int64_t *items, *times, *next_times;
     uint32_t *rows;
-    float *values, *inputs, *outputs; /* U x D, T x D, T x D */
+    float *values, *inputs, *outputs; /* U x width, T x width, T x D */
     float *user_rows;                 /* batch_users x D; NULL without model.user_embedding */
     weir_key_set_t *keys;
 } evaluation_t;
@@ -85,7 +87,7 @@ static weir_err_t gather_users(evaluation_t *evaluation, weir_error_t *error) {
         }
     }
     size_t count = evaluation->count;
-    evaluation->encoded = calloc(count * evaluation->dim + 1, sizeof(float));
+    evaluation->encoded = calloc(count * evaluation->width + 1, sizeof(float));
     evaluation->targets = calloc(count + 1, sizeof(int64_t));
     evaluation->excluded_offsets = calloc(count + 1, sizeof(size_t));
     evaluation->excluded = calloc(events_total + 1, sizeof(int64_t));
@@ -131,8 +133,8 @@ static weir_err_t reserve_batch(evaluation_t *evaluation, weir_error_t *error) {
     evaluation->times = calloc(tokens, sizeof(int64_t));
     evaluation->next_times = calloc(tokens, sizeof(int64_t));
     evaluation->rows = calloc(tokens, sizeof(uint32_t));
-    evaluation->values = calloc(piece * dim, sizeof(float));
-    evaluation->inputs = calloc(tokens * dim, sizeof(float));
+    evaluation->values = calloc(piece * evaluation->width, sizeof(float));
+    evaluation->inputs = calloc(tokens * evaluation->width, sizeof(float));
     evaluation->outputs = calloc(tokens * dim, sizeof(float));
     bool users = evaluation->parts->config->model.user_embedding;
     if (users) {
@@ -192,8 +194,8 @@ static weir_err_t encode_batch(evaluation_t *evaluation, const float *parameters
         return err;
     }
     for (size_t i = 0; i < tokens; i++) {
-        memcpy(evaluation->inputs + i * dim, evaluation->values + evaluation->rows[i] * dim,
-               dim * sizeof(float));
+        memcpy(evaluation->inputs + i * dim,
+               evaluation->values + evaluation->rows[i] * evaluation->width, dim * sizeof(float));
     }
     weir_sequence_batch_t batch = {.users = end - begin,
                                    .tokens = tokens,
@@ -208,16 +210,33 @@ static weir_err_t encode_batch(evaluation_t *evaluation, const float *parameters
         return err;
     }
     for (size_t i = begin; i < end; i++) {
-        memcpy(evaluation->encoded + i * dim,
-               evaluation->outputs + (evaluation->offsets[i - begin + 1] - 1) * dim,
+        float *encoded = evaluation->encoded + i * evaluation->width;
+        memcpy(encoded, evaluation->outputs + (evaluation->offsets[i - begin + 1] - 1) * dim,
                dim * sizeof(float));
+        if (evaluation->width > dim) {
+            encoded[dim] = 1.0f;
+        }
     }
     return WEIR_OK;
 }
 
+/* Rows as they are scored: normalised, and the bias in the measure of the cosine, temperature times
+ * that of the logit. */
+static void scale_rows(const evaluation_t *evaluation, float *rows, size_t count) {
+    size_t dim = evaluation->dim, width = evaluation->width;
+    if (width == dim) {
+        weir_rank_normalise(rows, count, dim);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        weir_rank_normalise(rows + i * width, 1, dim);
+        rows[i * width + dim] *= (float)evaluation->parts->config->loss.temperature;
+    }
+}
+
 /* The scores of the targets themselves, in batches. */
 static weir_err_t score_targets(evaluation_t *evaluation, float *scores, weir_error_t *error) {
-    size_t dim = evaluation->dim;
+    size_t width = evaluation->width;
     for (size_t begin = 0; begin < evaluation->count; begin += evaluation->batch_users) {
         size_t end = begin + evaluation->batch_users;
         end = end < evaluation->count ? end : evaluation->count;
@@ -226,12 +245,12 @@ static weir_err_t score_targets(evaluation_t *evaluation, float *scores, weir_er
             return err;
         }
         for (size_t i = 0; i < end - begin; i++) {
-            memcpy(evaluation->inputs + i * dim, evaluation->values + evaluation->rows[i] * dim,
-                   dim * sizeof(float));
+            memcpy(evaluation->inputs + i * width, evaluation->values + evaluation->rows[i] * width,
+                   width * sizeof(float));
         }
-        weir_rank_normalise(evaluation->inputs, end - begin, dim);
-        weir_rank_target_scores(evaluation->encoded + begin * dim, evaluation->inputs, end - begin,
-                                dim, scores + begin);
+        scale_rows(evaluation, evaluation->inputs, end - begin);
+        weir_rank_target_scores(evaluation->encoded + begin * width, evaluation->inputs,
+                                end - begin, width, scores + begin);
     }
     return WEIR_OK;
 }
@@ -253,8 +272,8 @@ static weir_err_t count_better(evaluation_t *evaluation, const float *scores, we
         err = weir_ps_client_peek(evaluation->parts->client, WEIR_MODEL_ITEM_TABLE, keys, count,
                                   evaluation->values, error);
         if (err == WEIR_OK) {
-            weir_rank_normalise(evaluation->values, count, evaluation->dim);
-            err = weir_rank_count(evaluation->encoded, evaluation->count, evaluation->dim,
+            scale_rows(evaluation, evaluation->values, count);
+            err = weir_rank_count(evaluation->encoded, evaluation->count, evaluation->width,
                                   evaluation->values, (int64_t)first, count, evaluation->targets,
                                   scores, evaluation->excluded_offsets, evaluation->excluded,
                                   evaluation->better, error);
@@ -342,6 +361,8 @@ weir_err_t weir_evaluate(const weir_evaluate_parts_t *parts, const float *parame
     evaluation_t evaluation = {
         .parts = parts,
         .dim = (size_t)parts->config->model.embedding_dim,
+        .width =
+            (size_t)parts->config->model.embedding_dim + (parts->config->model.item_bias ? 1 : 0),
         .max_length = (size_t)parts->config->model.max_sequence_length,
         .batch_users = (size_t)parts->config->eval.batch_users,
         .holdout = split == WEIR_SPLIT_VALIDATION ? 1 : 0,

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-size_t weir_loss_stride(const weir_loss_t *loss, size_t dim) {
+size_t weir_loss_stride(const weir_loss_t *loss, size_t width) {
     size_t unit = loss->kernels->lanes;
-    return (dim + unit - 1) / unit * unit;
+    return (width + unit - 1) / unit * unit;
 }
 
 weir_err_t weir_loss_create(weir_loss_t **loss, weir_error_t *error) {
@@ -73,7 +73,7 @@ weir_err_t weir_loss_check(const weir_loss_batch_t *batch, size_t negatives, wei
 
 void weir_loss_lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t logits) {
     weir_workspace_t *workspace = &loss->workspace;
-    size_t row = weir_loss_stride(loss, batch->dim) * sizeof(weir_real_t);
+    size_t row = weir_loss_stride(loss, weir_loss_width(batch)) * sizeof(weir_real_t);
     loss->normalised = weir_workspace_take(workspace, batch->rows, row);
     loss->d_normalised = weir_workspace_take(workspace, batch->rows, row);
     loss->inverse = weir_workspace_take(workspace, batch->rows, sizeof(weir_real_t));
@@ -81,10 +81,10 @@ void weir_loss_lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t
 }
 
 void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const weir_real_t *rows) {
-    size_t dim = batch->dim, stride = weir_loss_stride(loss, dim);
+    size_t dim = batch->dim, width = weir_loss_width(batch), stride = weir_loss_stride(loss, width);
     memset(loss->d_normalised, 0, batch->rows * stride * sizeof(weir_real_t));
     for (size_t row = 0; row < batch->rows; row++) {
-        const weir_real_t *from = rows + row * dim;
+        const weir_real_t *from = rows + row * width;
         weir_real_t *to = loss->normalised + row * stride;
         double norm = sqrt((double)weir_dot(from, from, dim));
         double inverse = 1.0 / fmax(norm, WEIR_LOSS_NORM_FLOOR);
@@ -93,21 +93,27 @@ void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const we
             to[d] = from[d] * (weir_real_t)inverse;
         }
         memset(to + dim, 0, (stride - dim) * sizeof(weir_real_t));
+        if (batch->biased) {
+            to[dim] = from[dim] * (weir_real_t)batch->temperature;
+        }
     }
 }
 
 void weir_loss_end(const weir_loss_t *loss, const weir_loss_batch_t *batch, weir_real_t *d_rows) {
-    size_t dim = batch->dim, stride = weir_loss_stride(loss, dim);
+    size_t dim = batch->dim, width = weir_loss_width(batch), stride = weir_loss_stride(loss, width);
     const weir_real_t floor_inverse = (weir_real_t)(1.0 / WEIR_LOSS_NORM_FLOOR);
     for (size_t row = 0; row < batch->rows; row++) {
         const weir_real_t *n = loss->normalised + row * stride;
         const weir_real_t *d_n = loss->d_normalised + row * stride;
-        weir_real_t *d_row = d_rows + row * dim, inverse = loss->inverse[row], along = 0;
+        weir_real_t *d_row = d_rows + row * width, inverse = loss->inverse[row], along = 0;
         if (inverse < floor_inverse) { /* at the floor the divisor is a constant */
             along = weir_dot(n, d_n, dim);
         }
         for (size_t d = 0; d < dim; d++) {
             d_row[d] = (d_n[d] - along * n[d]) * inverse;
+        }
+        if (batch->biased) {
+            d_row[dim] = d_n[dim] * (weir_real_t)batch->temperature;
         }
     }
 }

@@ -3,20 +3,23 @@
  *
  * Table rows of the batch stand in one matrix, U x D, each distinct key once ("rows"); targets and
  * negatives are row numbers in it. logit = <e_i, row / max(|row|, 1e-6)> / temperature; a negative
- * equal to the target is masked. */
+ * equal to the target is masked. Where rows have a bias it stands behind their D columns, U x (D +
+ * 1), and is added to the logit; so it is in the rows' gradient. */
 #ifndef WEIR_WORKER_LOSS_H
 #define WEIR_WORKER_LOSS_H
 
 #include "common/error.h"
 #include "common/real.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef struct {
     size_t tokens;                 /* T */
     size_t rows;                   /* U */
-    size_t dim;                    /* D */
+    size_t dim;                    /* D, without the bias */
+    bool biased;                   /* rows have one */
     size_t negatives;              /* R; not read by weir_loss_catalogue */
     const uint32_t *targets;       /* T: row of each token's target */
     const uint32_t *negative_rows; /* T x R of per-token negatives, or R shared by the batch */
@@ -30,9 +33,9 @@ typedef struct weir_loss weir_loss_t; /* workspace */
 WEIR_MUST_USE weir_err_t weir_loss_create(weir_loss_t **loss, weir_error_t *error);
 void weir_loss_destroy(weir_loss_t *loss);
 
-/* Forward and backward in one. `encoded` T x D (rows of norm 1), `rows` U x D as in the table.
- * `loss_sum`: sum of the tokens' losses, unscaled, in float64, fixed order. `d_encoded` T x D and
- * `d_rows` U x D: overwritten, scaled. Call: local. */
+/* Forward and backward in one. `encoded` T x D (rows of norm 1), `rows` U x D, or
+ * U x (D + 1), as in the table. `loss_sum`: sum of the tokens' losses, unscaled, in float64, fixed
+ * order. `d_encoded` T x D and `d_rows`, shaped as the rows: overwritten, scaled. Call: local. */
 WEIR_MUST_USE weir_err_t weir_loss_per_token(weir_loss_t *loss, const weir_loss_batch_t *batch,
                                              const weir_real_t *encoded, const weir_real_t *rows,
                                              double *loss_sum, weir_real_t *d_encoded,

@@ -2,7 +2,8 @@
  *
  * Rows are normalised once per distinct row into a matrix whose row stride is a multiple of 16
  * numbers, zero-padded; all gradients with respect to a normalised row are summed before the one
- * pass through the derivative of the normalisation. */
+ * pass through the derivative of the normalisation. A bias is one more column: of a normalised row
+ * temperature * bias, of an e 1, so that <e, row> / temperature holds it. */
 #ifndef WEIR_WORKER_LOSS_INTERNAL_H
 #define WEIR_WORKER_LOSS_INTERNAL_H
 
@@ -24,8 +25,10 @@ struct weir_loss {
     weir_real_t *encoded;      /* per-token: stride; e of one token, zero-padded */
     weir_real_t *d_encoded;    /* per-token: stride */
     /* Only in tiles. */
-    weir_real_t *gathered;   /* R x D: normalised rows of the negatives */
-    weir_real_t *d_gathered; /* R x D */
+    weir_real_t *gathered;   /* R x width: normalised rows of the negatives */
+    weir_real_t *d_gathered; /* R x width */
+    weir_real_t *wide;       /* T x width: e and its 1, where there are biases */
+    weir_real_t *d_wide;     /* T x width */
     weir_real_t *highest;    /* per token of a strip: running maximum of the logits */
     weir_real_t *sum;        /* per token of a strip: sum of exp(logit - highest) */
     weir_real_t *target;     /* per token of a strip: logit of the target */
@@ -38,8 +41,13 @@ struct weir_loss {
 WEIR_MUST_USE weir_err_t weir_loss_check(const weir_loss_batch_t *batch, size_t negatives,
                                          weir_error_t *error);
 
-/* Numbers from row to row of a normalised matrix. */
-size_t weir_loss_stride(const weir_loss_t *loss, size_t dim);
+/* Columns of a row. */
+static inline size_t weir_loss_width(const weir_loss_batch_t *batch) {
+    return batch->dim + (batch->biased ? 1 : 0);
+}
+
+/* Numbers from row to row of a normalised matrix of that width. */
+size_t weir_loss_stride(const weir_loss_t *loss, size_t width);
 
 /* Take the pieces that both kinds need. */
 void weir_loss_lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t logits);

@@ -8,9 +8,11 @@
 
 /* Doubles of one call. */
 typedef struct {
+    size_t width;         /* columns of a row: D, and its bias */
     double *normalised;   /* U x D */
     double *norms;        /* U: max(|row|, 1e-6) */
     double *d_normalised; /* U x D */
+    double *d_biases;     /* U */
     double *logits;       /* 1 + R: target first; then their gradients */
 } naive_t;
 
@@ -18,6 +20,7 @@ static void free_naive(naive_t *naive) {
     free(naive->normalised);
     free(naive->norms);
     free(naive->d_normalised);
+    free(naive->d_biases);
     free(naive->logits);
 }
 
@@ -27,9 +30,10 @@ static weir_err_t allocate_naive(const weir_loss_batch_t *batch, naive_t *naive,
     naive->normalised = calloc(cells + 1, sizeof(double));
     naive->norms = calloc(batch->rows + 1, sizeof(double));
     naive->d_normalised = calloc(cells + 1, sizeof(double));
+    naive->d_biases = calloc(batch->rows + 1, sizeof(double));
     naive->logits = calloc(batch->negatives + 1, sizeof(double));
     if (naive->normalised == NULL || naive->norms == NULL || naive->d_normalised == NULL ||
-        naive->logits == NULL) {
+        naive->d_biases == NULL || naive->logits == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for the loss of %zu rows",
                            batch->rows);
     }
@@ -40,13 +44,13 @@ static void normalise(const weir_loss_batch_t *batch, const weir_real_t *rows, n
     for (size_t row = 0; row < batch->rows; row++) {
         double sum = 0.0;
         for (size_t d = 0; d < batch->dim; d++) {
-            double value = (double)rows[row * batch->dim + d];
+            double value = (double)rows[row * naive->width + d];
             sum += value * value;
         }
         naive->norms[row] = fmax(sqrt(sum), WEIR_LOSS_NORM_FLOOR);
         for (size_t d = 0; d < batch->dim; d++) {
             naive->normalised[row * batch->dim + d] =
-                (double)rows[row * batch->dim + d] / naive->norms[row];
+                (double)rows[row * naive->width + d] / naive->norms[row];
         }
     }
 }
@@ -67,8 +71,9 @@ static double softmax_token(double *logits, size_t classes, double scale) {
     return log_sum - target;
 }
 
-static double run_token(const weir_loss_batch_t *batch, const weir_real_t *encoded, size_t token,
-                        naive_t *naive, weir_real_t *d_encoded) {
+static double run_token(const weir_loss_batch_t *batch, const weir_real_t *encoded,
+                        const weir_real_t *rows, size_t token, naive_t *naive,
+                        weir_real_t *d_encoded) {
     const weir_real_t *e = encoded + token * batch->dim;
     const uint32_t *negatives = batch->negative_rows + token * batch->negatives;
     uint32_t target = batch->targets[token];
@@ -78,10 +83,15 @@ static double run_token(const weir_loss_batch_t *batch, const weir_real_t *encod
         for (size_t d = 0; d < batch->dim; d++) {
             dot += (double)e[d] * naive->normalised[row * batch->dim + d];
         }
+        double bias = batch->biased ? (double)rows[row * naive->width + batch->dim] : 0.0;
         naive->logits[c] =
-            c > 0 && row == target ? WEIR_LOSS_MASKED_LOGIT : dot / batch->temperature;
+            c > 0 && row == target ? WEIR_LOSS_MASKED_LOGIT : dot / batch->temperature + bias;
     }
     double loss = softmax_token(naive->logits, batch->negatives + 1, batch->scale);
+    for (size_t c = 0; c <= batch->negatives; c++) {
+        size_t row = c == 0 ? target : negatives[c - 1];
+        naive->d_biases[row] += c > 0 && row == target ? 0.0 : naive->logits[c];
+    }
     for (size_t d = 0; d < batch->dim; d++) {
         double sum = 0.0;
         for (size_t c = 0; c <= batch->negatives; c++) {
@@ -111,8 +121,11 @@ static void differentiate_norms(const weir_loss_batch_t *batch, const naive_t *n
             }
         }
         for (size_t d = 0; d < batch->dim; d++) {
-            d_rows[row * batch->dim + d] =
+            d_rows[row * naive->width + d] =
                 (weir_real_t)((d_n[d] - along * n[d]) / naive->norms[row]);
+        }
+        if (batch->biased) {
+            d_rows[row * naive->width + batch->dim] = (weir_real_t)naive->d_biases[row];
         }
     }
 }
@@ -121,7 +134,7 @@ weir_err_t weir_loss_per_token_naive(const weir_loss_batch_t *batch, const weir_
                                      const weir_real_t *rows, double *loss_sum,
                                      weir_real_t *d_encoded, weir_real_t *d_rows,
                                      weir_error_t *error) {
-    naive_t naive = {0};
+    naive_t naive = {.width = weir_loss_width(batch)};
     double sum = 0.0;
     weir_err_t err = weir_loss_check(batch, batch->tokens * batch->negatives, error);
     if (err != WEIR_OK) {
@@ -133,7 +146,7 @@ weir_err_t weir_loss_per_token_naive(const weir_loss_batch_t *batch, const weir_
     }
     normalise(batch, rows, &naive);
     for (size_t token = 0; token < batch->tokens; token++) {
-        sum += run_token(batch, encoded, token, &naive, d_encoded);
+        sum += run_token(batch, encoded, rows, token, &naive, d_encoded);
     }
     differentiate_norms(batch, &naive, d_rows);
     *loss_sum = sum;

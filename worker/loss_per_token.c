@@ -10,7 +10,7 @@
 /* Logits into loss->logits, the target's returned; a negative that is the target is masked. */
 static weir_real_t compute_logits(weir_loss_t *loss, const weir_loss_batch_t *batch,
                                   const uint32_t *rows, uint32_t target) {
-    size_t stride = weir_loss_stride(loss, batch->dim), negatives = batch->negatives;
+    size_t stride = weir_loss_stride(loss, weir_loss_width(batch)), negatives = batch->negatives;
     const weir_real_t inverse_temperature = (weir_real_t)(1.0 / batch->temperature);
     weir_real_t target_dot;
     loss->kernels->gather_dot(loss->encoded, loss->normalised, stride, &target, 1, &target_dot);
@@ -26,7 +26,7 @@ static weir_real_t compute_logits(weir_loss_t *loss, const weir_loss_batch_t *ba
 /* One token, whose e is in loss->encoded: its loss; the gradient of e into loss->d_encoded, those
  * of the normalised rows added. */
 static double run_token(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t token) {
-    size_t stride = weir_loss_stride(loss, batch->dim), negatives = batch->negatives;
+    size_t stride = weir_loss_stride(loss, weir_loss_width(batch)), negatives = batch->negatives;
     const weir_kernels_t *kernels = loss->kernels;
     const uint32_t *rows = batch->negative_rows + token * negatives;
     uint32_t target = batch->targets[token];
@@ -49,7 +49,7 @@ static double run_token(weir_loss_t *loss, const weir_loss_batch_t *batch, size_
 }
 
 static void lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch) {
-    size_t stride = weir_loss_stride(loss, batch->dim);
+    size_t stride = weir_loss_stride(loss, weir_loss_width(batch));
     weir_loss_lay_out(loss, batch, batch->negatives);
     loss->encoded = weir_workspace_take(&loss->workspace, stride, sizeof(weir_real_t));
     loss->d_encoded = weir_workspace_take(&loss->workspace, stride, sizeof(weir_real_t));
@@ -73,7 +73,10 @@ weir_err_t weir_loss_per_token(weir_loss_t *loss, const weir_loss_batch_t *batch
     }
     lay_out(loss, batch);
     weir_loss_begin(loss, batch, rows);
-    memset(loss->encoded, 0, weir_loss_stride(loss, dim) * sizeof(weir_real_t));
+    memset(loss->encoded, 0, weir_loss_stride(loss, weir_loss_width(batch)) * sizeof(weir_real_t));
+    if (batch->biased) {
+        loss->encoded[dim] = 1;
+    }
     for (size_t token = 0; token < batch->tokens; token++) {
         memcpy(loss->encoded, encoded + token * dim, dim * sizeof(weir_real_t));
         sum += run_token(loss, batch, token);

@@ -19,8 +19,9 @@ enum { STRIP_TOKENS = 256, TILE_NEGATIVES = 4096 };
 typedef struct {
     const weir_loss_batch_t *batch;
     weir_loss_t *loss;
-    const weir_real_t *encoded; /* T x D */
-    weir_real_t *d_encoded;     /* T x D */
+    size_t width;               /* columns of the next two and of a row */
+    const weir_real_t *encoded; /* T x width */
+    weir_real_t *d_encoded;     /* T x width */
     size_t strip, strip_tokens; /* first token, count */
     size_t tile, tile_width;    /* first negative, count */
     bool catalogue;             /* the negatives are the rows */
@@ -38,8 +39,11 @@ static void lay_out(const shared_t *s) {
     size_t tile = s->negatives < TILE_NEGATIVES ? s->negatives : TILE_NEGATIVES;
     size_t gathered = s->catalogue ? 0 : batch->negatives;
     weir_loss_lay_out(loss, batch, STRIP_TOKENS * tile);
-    loss->gathered = weir_workspace_take(workspace, gathered, batch->dim * real);
-    loss->d_gathered = weir_workspace_take(workspace, gathered, batch->dim * real);
+    size_t wide = batch->biased ? batch->tokens : 0;
+    loss->gathered = weir_workspace_take(workspace, gathered, s->width * real);
+    loss->d_gathered = weir_workspace_take(workspace, gathered, s->width * real);
+    loss->wide = weir_workspace_take(workspace, wide, s->width * real);
+    loss->d_wide = weir_workspace_take(workspace, wide, s->width * real);
     loss->highest = weir_workspace_take(workspace, STRIP_TOKENS, real);
     loss->sum = weir_workspace_take(workspace, STRIP_TOKENS, real);
     loss->target = weir_workspace_take(workspace, STRIP_TOKENS, real);
@@ -65,12 +69,12 @@ static void index_negatives(weir_loss_t *loss, const weir_loss_batch_t *batch) {
 }
 
 static void gather_negatives(weir_loss_t *loss, const weir_loss_batch_t *batch) {
-    size_t dim = batch->dim, stride = weir_loss_stride(loss, dim);
+    size_t width = weir_loss_width(batch), stride = weir_loss_stride(loss, width);
     for (size_t r = 0; r < batch->negatives; r++) {
-        memcpy(loss->gathered + r * dim, loss->normalised + batch->negative_rows[r] * stride,
-               dim * sizeof(weir_real_t));
+        memcpy(loss->gathered + r * width, loss->normalised + batch->negative_rows[r] * stride,
+               width * sizeof(weir_real_t));
     }
-    memset(loss->d_gathered, 0, batch->negatives * dim * sizeof(weir_real_t));
+    memset(loss->d_gathered, 0, batch->negatives * width * sizeof(weir_real_t));
 }
 
 /* The logit of token t against a negative that is its target, if that stands in the tile. */
@@ -82,10 +86,10 @@ static void mask_place(const shared_t *s, size_t t, size_t place) {
 
 static void compute_tile(const shared_t *s) {
     const weir_loss_batch_t *batch = s->batch;
-    size_t dim = batch->dim;
+    size_t width = s->width;
     weir_real_t *logits = s->loss->logits;
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, s->strip_tokens, s->tile_width, dim,
-                   (weir_real_t)(1.0 / batch->temperature), s->encoded + s->strip * dim, dim,
+    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, s->strip_tokens, s->tile_width, width,
+                   (weir_real_t)(1.0 / batch->temperature), s->encoded + s->strip * width, width,
                    s->items + s->tile * s->stride, s->stride, 0, logits, s->tile_width);
     for (size_t t = 0; t < s->strip_tokens; t++) {
         uint32_t target = batch->targets[s->strip + t];
@@ -100,11 +104,11 @@ static void compute_tile(const shared_t *s) {
 }
 
 static void begin_strip(const shared_t *s) {
-    size_t dim = s->batch->dim, stride = weir_loss_stride(s->loss, dim);
+    size_t width = s->width, stride = weir_loss_stride(s->loss, width);
     for (size_t t = 0; t < s->strip_tokens; t++) {
-        const weir_real_t *e = s->encoded + (s->strip + t) * dim;
+        const weir_real_t *e = s->encoded + (s->strip + t) * width;
         const weir_real_t *n = s->loss->normalised + s->batch->targets[s->strip + t] * stride;
-        s->loss->target[t] = weir_dot(e, n, dim) * (weir_real_t)(1.0 / s->batch->temperature);
+        s->loss->target[t] = weir_dot(e, n, width) * (weir_real_t)(1.0 / s->batch->temperature);
         s->loss->highest[t] = s->loss->target[t];
         s->loss->sum[t] = 1;
     }
@@ -128,7 +132,7 @@ static void stream_tile(const shared_t *s) {
  * stream_tile, with the highest logit of the whole row; else the tile holds logits. */
 static void differentiate_tile(const shared_t *s, bool exponentiated) {
     const weir_loss_batch_t *batch = s->batch;
-    size_t dim = batch->dim;
+    size_t width = s->width;
     weir_real_t *logits = s->loss->logits;
     for (size_t t = 0; t < s->strip_tokens; t++) {
         weir_real_t *row = logits + t * s->tile_width;
@@ -138,11 +142,11 @@ static void differentiate_tile(const shared_t *s, bool exponentiated) {
         double factor = batch->scale / (batch->temperature * (double)s->loss->sum[t]);
         weir_loss_scale(row, s->tile_width, (weir_real_t)factor);
     }
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, s->strip_tokens, dim, s->tile_width, 1, logits,
-                   s->tile_width, s->items + s->tile * s->stride, s->stride, 1,
-                   s->d_encoded + s->strip * dim, dim);
-    weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, s->tile_width, dim, s->strip_tokens, 1,
-                   logits, s->tile_width, s->encoded + s->strip * dim, dim, 1,
+    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, s->strip_tokens, width, s->tile_width, 1,
+                   logits, s->tile_width, s->items + s->tile * s->stride, s->stride, 1,
+                   s->d_encoded + s->strip * width, width);
+    weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, s->tile_width, width, s->strip_tokens, 1,
+                   logits, s->tile_width, s->encoded + s->strip * width, width, 1,
                    s->d_items + s->tile * s->stride, s->stride);
 }
 
@@ -150,19 +154,19 @@ static void differentiate_tile(const shared_t *s, bool exponentiated) {
  */
 static double finish_targets(const shared_t *s) {
     const weir_loss_batch_t *batch = s->batch;
-    size_t dim = batch->dim, stride = weir_loss_stride(s->loss, dim);
+    size_t width = s->width, stride = weir_loss_stride(s->loss, width);
     double loss = 0.0;
     for (size_t t = 0; t < s->strip_tokens; t++) {
         size_t row = batch->targets[s->strip + t];
-        const weir_real_t *e = s->encoded + (s->strip + t) * dim;
+        const weir_real_t *e = s->encoded + (s->strip + t) * width;
         const weir_real_t *n = s->loss->normalised + row * stride;
-        weir_real_t *d_e = s->d_encoded + (s->strip + t) * dim;
+        weir_real_t *d_e = s->d_encoded + (s->strip + t) * width;
         weir_real_t *d_n = s->loss->d_normalised + row * stride;
         double margin = (double)(s->loss->highest[t] - s->loss->target[t]);
         double weight =
             expm1(-margin - log((double)s->loss->sum[t])); /* softmax of the target, less 1 */
         weir_real_t factor = (weir_real_t)(weight * batch->scale / batch->temperature);
-        for (size_t d = 0; d < dim; d++) {
+        for (size_t d = 0; d < width; d++) {
             d_e[d] = factor * n[d];
             d_n[d] += factor * e[d];
         }
@@ -195,24 +199,43 @@ static double run_strip(shared_t *s) {
 static void begin_items(shared_t *s) {
     weir_loss_t *loss = s->loss;
     if (s->catalogue) {
-        s->stride = weir_loss_stride(loss, s->batch->dim);
+        s->stride = weir_loss_stride(loss, s->width);
         s->items = loss->normalised;
         s->d_items = loss->d_normalised;
         return;
     }
     index_negatives(loss, s->batch);
     gather_negatives(loss, s->batch);
-    s->stride = s->batch->dim;
+    s->stride = s->width;
     s->items = loss->gathered;
     s->d_items = loss->d_gathered;
 }
 
+/* Each e with a 1 behind it: what a bias is multiplied by. */
+static void widen(shared_t *s) {
+    size_t dim = s->batch->dim;
+    weir_real_t *wide = s->loss->wide;
+    for (size_t t = 0; t < s->batch->tokens; t++) {
+        memcpy(wide + t * s->width, s->encoded + t * dim, dim * sizeof *wide);
+        wide[t * s->width + dim] = 1;
+    }
+    s->encoded = wide;
+    s->d_encoded = s->loss->d_wide;
+}
+
+static void narrow(const shared_t *s, weir_real_t *d_encoded) {
+    size_t dim = s->batch->dim;
+    for (size_t t = 0; t < s->batch->tokens; t++) {
+        memcpy(d_encoded + t * dim, s->d_encoded + t * s->width, dim * sizeof *d_encoded);
+    }
+}
+
 static void scatter_negatives(weir_loss_t *loss, const weir_loss_batch_t *batch) {
-    size_t dim = batch->dim, stride = weir_loss_stride(loss, dim);
+    size_t width = weir_loss_width(batch), stride = weir_loss_stride(loss, width);
     for (size_t r = 0; r < batch->negatives; r++) {
         weir_real_t *d_n = loss->d_normalised + batch->negative_rows[r] * stride;
-        for (size_t d = 0; d < dim; d++) {
-            d_n[d] += loss->d_gathered[r * dim + d];
+        for (size_t d = 0; d < width; d++) {
+            d_n[d] += loss->d_gathered[r * width + d];
         }
     }
 }
@@ -221,7 +244,9 @@ static weir_err_t run(shared_t *s, const weir_real_t *rows, double *loss_sum, we
                       weir_error_t *error) {
     const weir_loss_batch_t *batch = s->batch;
     weir_loss_t *loss = s->loss;
+    weir_real_t *d_encoded = s->d_encoded;
     double sum = 0.0;
+    s->width = weir_loss_width(batch);
     weir_err_t err = weir_loss_check(batch, s->catalogue ? 0 : batch->negatives, error);
     if (err != WEIR_OK) {
         return err;
@@ -235,6 +260,9 @@ static weir_err_t run(shared_t *s, const weir_real_t *rows, double *loss_sum, we
     lay_out(s);
     weir_loss_begin(loss, batch, rows);
     begin_items(s);
+    if (batch->biased) {
+        widen(s);
+    }
     for (s->strip = 0; s->strip < batch->tokens; s->strip += STRIP_TOKENS) {
         size_t left = batch->tokens - s->strip;
         s->strip_tokens = left < STRIP_TOKENS ? left : STRIP_TOKENS;
@@ -242,6 +270,9 @@ static weir_err_t run(shared_t *s, const weir_real_t *rows, double *loss_sum, we
     }
     if (!s->catalogue) {
         scatter_negatives(loss, batch);
+    }
+    if (batch->biased) {
+        narrow(s, d_encoded);
     }
     weir_loss_end(loss, batch, d_rows);
     *loss_sum = sum;

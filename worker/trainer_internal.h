@@ -59,7 +59,7 @@ struct weir_trainer {
     pull_t *pulls;    /* ahead + 1 of them: step t at t % (ahead + 1) */
     bool over_budget; /* train.activation_mib was too little for a history, and it was said */
     size_t token_capacity, key_capacity, user_capacity;
-    float *rows, *d_rows;                         /* U x D */
+    float *rows, *d_rows;                         /* U x D, or D + 1: an item's row */
     float *user_rows, *d_user_rows;               /* B x D, with model.user_embedding */
     float *items, *encoded, *d_encoded, *d_items; /* T x D */
     agreement_t *agreements;                      /* W */

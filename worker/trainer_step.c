@@ -12,6 +12,11 @@ static bool embeds_users(const weir_trainer_t *trainer) {
     return trainer->options.config->model.user_embedding;
 }
 
+/* Columns of an item's row: its embedding, and its bias. */
+static size_t row_width(const weir_trainer_t *trainer) {
+    return trainer->model.embedding_dim + (trainer->options.config->model.item_bias ? 1 : 0);
+}
+
 static bool regrow(float **array, size_t count) {
     free(*array);
     *array = malloc(count * sizeof(float));
@@ -33,7 +38,7 @@ static weir_err_t reserve(weir_trainer_t *trainer, const weir_train_batch_t *bat
     }
     if (enough && keys > trainer->key_capacity) {
         trainer->key_capacity = keys + keys / 10;
-        size_t count = trainer->key_capacity * dim;
+        size_t count = trainer->key_capacity * row_width(trainer);
         enough = regrow(&trainer->rows, count) && regrow(&trainer->d_rows, count);
     }
     if (enough && users > trainer->user_capacity && embeds_users(trainer)) {
@@ -138,6 +143,7 @@ static weir_loss_form_t *const losses[] = {
 static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_batch_t *batch,
                                     double *loss_sum, weir_error_t *error) {
     size_t tokens = batch->sequence.tokens, dim = trainer->model.embedding_dim;
+    size_t width = row_width(trainer);
     const float *parameters = weir_dense_parameters(trainer->dense);
     float *gradients = weir_dense_gradients(trainer->dense);
     if (tokens == 0) { /* fewer users than workers: this one's share is nothing */
@@ -148,7 +154,7 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
         return WEIR_OK;
     }
     for (size_t i = 0; i < tokens; i++) {
-        memcpy(trainer->items + i * dim, trainer->rows + batch->item_rows[i] * dim,
+        memcpy(trainer->items + i * dim, trainer->rows + batch->item_rows[i] * width,
                dim * sizeof(float));
     }
     const weir_config_t *config = trainer->options.config;
@@ -165,6 +171,7 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
     weir_loss_batch_t sampled = {.tokens = tokens,
                                  .rows = batch->key_count,
                                  .dim = dim,
+                                 .biased = config->model.item_bias,
                                  .negatives = (size_t)config->loss.negatives,
                                  .targets = batch->target_rows,
                                  .negative_rows = batch->negative_rows,
@@ -184,7 +191,7 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
         weir_hstu_user_gradients(trainer->hstu, trainer->d_user_rows);
     }
     for (size_t i = 0; i < tokens; i++) { /* in token order: a fixed order of additions */
-        float *d_row = trainer->d_rows + batch->item_rows[i] * dim;
+        float *d_row = trainer->d_rows + batch->item_rows[i] * width;
         const float *d_item = trainer->d_items + i * dim;
         for (size_t k = 0; k < dim; k++) {
             d_row[k] += d_item[k];

@@ -76,6 +76,16 @@ static weir_table_t *make_table(const sample_t *sample, uint32_t number) {
 
 /* ---- the plain way ---- */
 
+/* An item's embedding; returns its bias, in the measure of the logit. */
+static float read_item(const sample_t *sample, weir_table_t *table, int64_t item,
+                       float embedding[DIM]) {
+    float row[DIM + 1] = {0.0f};
+    weir_key_t key = (weir_key_t)item;
+    table_case_peek(table, &key, 1, row);
+    memcpy(embedding, row, DIM * sizeof(float));
+    return sample->config.model.item_bias ? row[DIM] : 0.0f;
+}
+
 /* The encoding of a user's last token before event `target`. */
 static void encode_user(const sample_t *sample, weir_table_t *table, weir_table_t *users,
                         size_t user, size_t target, weir_hstu_t *hstu, float encoded[DIM]) {
@@ -86,8 +96,7 @@ static void encode_user(const sample_t *sample, weir_table_t *table, weir_table_
     weir_key_t user_key = (weir_key_t)user;
     for (size_t i = 0; i < length; i++) {
         size_t event = target - length + i;
-        weir_key_t key = (weir_key_t)item_of_event(user, event);
-        table_case_peek(table, &key, 1, inputs + i * DIM);
+        (void)read_item(sample, table, item_of_event(user, event), inputs + i * DIM);
         times[i] = data_time_of_event(user, event);
         next_times[i] = data_time_of_event(user, event + 1);
     }
@@ -113,13 +122,12 @@ static bool in_history(size_t user, size_t target, int64_t item) {
     return false;
 }
 
-static float score_item(weir_table_t *table, const float encoded[DIM], int64_t item) {
-    float row[DIM], score = 0.0f;
-    weir_key_t key = (weir_key_t)item;
-    table_case_peek(table, &key, 1, row);
+static float score_item(const sample_t *sample, weir_table_t *table, const float encoded[DIM],
+                        int64_t item) {
+    float row[DIM], score = 0.0f, bias = read_item(sample, table, item, row);
     weir_rank_normalise(row, 1, DIM);
     weir_rank_target_scores(encoded, row, 1, DIM, &score);
-    return score;
+    return score + (float)sample->config.loss.temperature * bias;
 }
 
 static weir_metrics_t rank_plainly(const sample_t *sample, size_t holdout) {
@@ -135,11 +143,11 @@ static weir_metrics_t rank_plainly(const sample_t *sample, size_t holdout) {
         size_t target = data_events_of_user(user) - 1 - holdout;
         int64_t wanted = item_of_event(user, target);
         encode_user(sample, table, users, user, target, hstu, encoded);
-        float wanted_score = score_item(table, encoded, wanted);
+        float wanted_score = score_item(sample, table, encoded, wanted);
         uint64_t rank = 1;
         for (int64_t item = 1; item <= (int64_t)catalogue; item++) {
             rank += item != wanted && !in_history(user, target, item) &&
-                    score_item(table, encoded, item) >= wanted_score;
+                    score_item(sample, table, encoded, item) >= wanted_score;
         }
         weir_metrics_add(&metrics, rank);
     }
@@ -327,6 +335,32 @@ START_TEST(rows_of_users_are_looked_up_where_the_model_has_them) {
 }
 END_TEST
 
+/* Born zero in a model; here anything, so that it is seen. */
+static void add_biases(sample_t *sample) {
+    weir_row_schema_t *row = &sample->options[0].row;
+    row->segments[1] = row->segments[0];
+    row->segments[1].dim = 1;
+    row->segments[1].initial_scale = 5.0;
+    (void)snprintf(row->segments[1].name, sizeof row->segments[1].name, "bias");
+    row->segment_count = 2;
+    sample->config.model.item_bias = true;
+}
+
+START_TEST(biases_of_items_are_part_of_their_scores) {
+    sample_t sample;
+    make_sample(&sample, SMALL, 0.5);
+    weir_metrics_t without = rank_plainly(&sample, 0);
+    add_biases(&sample);
+    weir_metrics_t expected = rank_plainly(&sample, 0);
+    ck_assert(fabs(expected.mrr - without.mrr) > 1e-3);
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        weir_metrics_t got = evaluate_together(&sample, 2, workers, WEIR_SPLIT_TEST);
+        check_equal(&got, &expected);
+    }
+    end_sample(&sample);
+}
+END_TEST
+
 START_TEST(a_catalogue_of_more_than_one_piece_is_ranked_whole) {
     sample_t sample;
     make_sample(&sample, LARGE, 0.5);
@@ -366,6 +400,7 @@ static Suite *suite(void) {
     tcase_set_timeout(t, 240);
     tcase_add_test(t, ranks_are_those_of_plain_loops_for_any_workers_and_servers);
     tcase_add_test(t, rows_of_users_are_looked_up_where_the_model_has_them);
+    tcase_add_test(t, biases_of_items_are_part_of_their_scores);
     tcase_add_test(t, a_catalogue_of_more_than_one_piece_is_ranked_whole);
     tcase_add_test(t, ties_count_against_us);
     suite_add_tcase(s, t);

@@ -58,6 +58,32 @@ static case_t make_case(uint64_t seed, size_t tokens, size_t rows, size_t dim, s
     return c;
 }
 
+/* The same with a bias behind each row, larger than the cosines' logits are apart. */
+static void add_biases(case_t *c, uint64_t seed) {
+    case_rng_t rng = {.seed = seed};
+    size_t dim = c->batch.dim, rows = c->batch.rows;
+    weir_real_t *wide = case_allocate(rows * (dim + 1), sizeof *wide);
+    weir_real_t *biases = case_allocate(rows, sizeof *biases);
+    case_fill(&rng, biases, rows, 4.0);
+    for (size_t row = 0; row < rows; row++) {
+        memcpy(wide + row * (dim + 1), c->rows + row * dim, dim * sizeof *wide);
+        wide[row * (dim + 1) + dim] = biases[row];
+    }
+    free(biases);
+    free(c->rows);
+    c->rows = wide;
+    for (size_t i = 0; i < 2; i++) {
+        free(c->d_rows[i]);
+        c->d_rows[i] = case_allocate(rows * (dim + 1), sizeof(weir_real_t));
+        memset(c->d_rows[i], 0x55, rows * (dim + 1) * sizeof(weir_real_t));
+    }
+    c->batch.biased = true;
+}
+
+static size_t width_of(const case_t *c) {
+    return c->batch.dim + (c->batch.biased ? 1 : 0);
+}
+
 static void free_case(case_t *c) {
     free(c->targets);
     free(c->negatives);
@@ -111,10 +137,13 @@ static void define_catalogue(case_t *c, size_t slot) {
     double *n = case_allocate(rows * dim, sizeof *n), *d_n = case_allocate(rows * dim, sizeof *n);
     double *norm = case_allocate(rows, sizeof *n), *p = case_allocate(rows, sizeof *n);
     double *e = case_allocate(dim, sizeof *e), *d_e = case_allocate(dim, sizeof *e);
-    for (size_t i = 0; i < rows * dim; i++) {
-        n[i] = (double)c->rows[i];
-    }
+    double *bias = case_allocate(rows, sizeof *n), *d_bias = case_allocate(rows, sizeof *n);
+    size_t width = width_of(c);
     for (size_t row = 0; row < rows; row++) {
+        for (size_t d = 0; d < dim; d++) {
+            n[row * dim + d] = (double)c->rows[row * width + d];
+        }
+        bias[row] = c->batch.biased ? (double)c->rows[row * width + dim] : 0.0;
         norm[row] = fmax(sqrt(dot_of(n + row * dim, n + row * dim, dim)), 1e-6);
         for (size_t d = 0; d < dim; d++) {
             n[row * dim + d] /= norm[row];
@@ -128,7 +157,7 @@ static void define_catalogue(case_t *c, size_t slot) {
             d_e[d] = 0.0;
         }
         for (size_t row = 0; row < rows; row++) {
-            p[row] = dot_of(e, n + row * dim, dim) / c->batch.temperature;
+            p[row] = dot_of(e, n + row * dim, dim) / c->batch.temperature + bias[row];
             highest = fmax(highest, p[row]);
         }
         double target = p[c->targets[t]];
@@ -140,6 +169,7 @@ static void define_catalogue(case_t *c, size_t slot) {
             double softmax = exp(p[row] - highest) / sum;
             double w = (softmax - (row == c->targets[t] ? 1.0 : 0.0)) * c->batch.scale /
                        c->batch.temperature;
+            d_bias[row] += w * c->batch.temperature;
             for (size_t d = 0; d < dim; d++) {
                 d_e[d] += w * n[row * dim + d];
                 d_n[row * dim + d] += w * e[d];
@@ -153,9 +183,14 @@ static void define_catalogue(case_t *c, size_t slot) {
         double along = norm[row] > 1e-6 ? dot_of(n + row * dim, d_n + row * dim, dim) : 0.0;
         for (size_t d = 0; d < dim; d++) {
             size_t i = row * dim + d;
-            c->d_rows[slot][i] = (weir_real_t)((d_n[i] - along * n[i]) / norm[row]);
+            c->d_rows[slot][row * width + d] = (weir_real_t)((d_n[i] - along * n[i]) / norm[row]);
+        }
+        if (c->batch.biased) {
+            c->d_rows[slot][row * width + dim] = (weir_real_t)d_bias[row];
         }
     }
+    free(bias);
+    free(d_bias);
     free(n);
     free(d_n);
     free(norm);
@@ -165,7 +200,7 @@ static void define_catalogue(case_t *c, size_t slot) {
 }
 
 static void check_slots_agree(const case_t *c) {
-    size_t encoded = c->batch.tokens * c->batch.dim, rows = c->batch.rows * c->batch.dim;
+    size_t encoded = c->batch.tokens * c->batch.dim, rows = c->batch.rows * width_of(c);
     ck_assert_double_le(fabs(c->loss[0] - c->loss[1]), tolerance * (fabs(c->loss[1]) + 1e-3));
     ck_assert_double_le(case_error(c->d_encoded[0], c->d_encoded[1], encoded), tolerance);
     ck_assert_double_le(case_error(c->d_rows[0], c->d_rows[1], rows), tolerance);
@@ -238,6 +273,32 @@ START_TEST(the_catalogue_agrees_with_the_softmax_by_its_definition) {
 }
 END_TEST
 
+START_TEST(a_bias_is_added_to_the_logit_in_every_form) {
+    static const size_t shapes[][4] = {
+        {1, 1, 1, 1}, {3, 2, 5, 7}, {17, 40, 50, 16}, {300, 90, 15, 64}, {5, 30, 64, 4500}};
+    weir_loss_t *loss = create_loss();
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const size_t *s = shapes[i];
+        case_t c = make_case(400 + i, s[0], s[1], s[2], s[3], s[0] * s[3]);
+        add_biases(&c, 500 + i);
+        run_per_token(loss, &c, 0);
+        run_naive(&c.batch, &c, 1);
+        check_slots_agree(&c);
+        for (size_t t = 1; t < s[0]; t++) { /* all tokens' negatives are those of the first */
+            memcpy(c.negatives + t * s[3], c.negatives, s[3] * sizeof *c.negatives);
+        }
+        run_shared(loss, &c, 0);
+        run_naive(&c.batch, &c, 1);
+        check_slots_agree(&c);
+        run_catalogue(loss, &c, 0);
+        define_catalogue(&c, 1);
+        check_slots_agree(&c);
+        free_case(&c);
+    }
+    weir_loss_destroy(loss);
+}
+END_TEST
+
 START_TEST(a_negative_that_is_the_target_adds_nothing) {
     weir_loss_t *loss = create_loss();
     case_t c = make_case(7, 1, 2, 6, 3, 3);
@@ -289,26 +350,33 @@ START_TEST(the_largest_logits_do_not_overflow) {
 }
 END_TEST
 
-START_TEST(gradients_are_the_slopes_of_the_naive_loss) {
-    case_t c = make_case(10, 5, 6, 7, 4, 20);
-    c.batch.scale = 1.0;
-    run_naive(&c.batch, &c, 0);
+static void check_slopes(case_t *c) {
+    size_t encoded = c->batch.tokens * c->batch.dim, rows = c->batch.rows * width_of(c);
+    c->batch.scale = 1.0;
+    run_naive(&c->batch, c, 0);
     const double h = 1e-6;
-    for (size_t i = 0; case_is_f64 && i < 5 * 7 + 6 * 7; i++) {
-        weir_real_t *x = i < 35 ? c.encoded + i : c.rows + (i - 35), kept = *x;
-        double step = i < 35 ? h : h * 0.02;
-        double expected = (double)(i < 35 ? c.d_encoded[0][i] : c.d_rows[0][i - 35]);
+    for (size_t i = 0; case_is_f64 && i < encoded + rows; i++) {
+        weir_real_t *x = i < encoded ? c->encoded + i : c->rows + (i - encoded), kept = *x;
+        double step = i < encoded ? h : h * 0.02;
+        double expected = (double)(i < encoded ? c->d_encoded[0][i] : c->d_rows[0][i - encoded]);
         double above, below;
         *x = kept + (weir_real_t)step;
-        run_naive(&c.batch, &c, 1);
-        above = c.loss[1];
+        run_naive(&c->batch, c, 1);
+        above = c->loss[1];
         *x = kept - (weir_real_t)step;
-        run_naive(&c.batch, &c, 1);
-        below = c.loss[1];
+        run_naive(&c->batch, c, 1);
+        below = c->loss[1];
         *x = kept;
         double slope = (above - below) / (2.0 * step);
         ck_assert_double_le(fabs(slope - expected), 1e-6 * fmax(1.0, fabs(expected)));
     }
+}
+
+START_TEST(gradients_are_the_slopes_of_the_naive_loss) {
+    case_t c = make_case(10, 5, 6, 7, 4, 20);
+    check_slopes(&c);
+    add_biases(&c, 14);
+    check_slopes(&c);
     free_case(&c);
 }
 END_TEST
@@ -381,6 +449,7 @@ static Suite *suite(void) {
     tcase_add_test(t, per_token_negatives_agree_with_the_naive_form_at_any_shape);
     tcase_add_test(t, shared_negatives_agree_with_the_naive_form_given_them_for_every_token);
     tcase_add_test(t, the_catalogue_agrees_with_the_softmax_by_its_definition);
+    tcase_add_test(t, a_bias_is_added_to_the_logit_in_every_form);
     tcase_add_test(t, a_negative_that_is_the_target_adds_nothing);
     tcase_add_test(t, a_row_of_zeros_has_a_finite_gradient);
     tcase_add_test(t, the_largest_logits_do_not_overflow);
