@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/ring.h"
+#include "common/trace.h"
 
 #include <errno.h>
 #include <math.h>
@@ -81,7 +82,10 @@ static bool send_posts(weir_comm_thread_t *thread, weir_err_t *err) {
     post_t post;
     bool moved = false;
     while (*err == WEIR_OK && weir_ring_pop(&thread->posts, &post)) {
+        int64_t begun = weir_trace_begin();
+        uint64_t step = post.frame.header.step;
         *err = weir_comm_send(thread->options.comm, post.to, post.frame, &thread->error);
+        weir_trace_end(begun, "send", step, post.to);
         moved = true;
     }
     return moved;
@@ -98,9 +102,12 @@ static bool receive_frames(weir_comm_thread_t *thread, weir_frame_t *held, bool 
             moved = true;
             notify_main(thread, false);
         }
+        int64_t begun = weir_trace_begin();
         *err = weir_comm_poll(thread->options.comm, *holding ? NULL : held, &received, &progressed,
                               &thread->error);
         if (*err == WEIR_OK && received) {
+            weir_trace_frame_received(&held->header, thread->options.comm->rank);
+            weir_trace_end(begun, "receive", held->header.step, held->header.source);
             *holding = !weir_ring_push(&thread->received, held);
             notify_main(thread, false);
         }
@@ -139,6 +146,7 @@ static void *run_comm(void *argument) {
     long sleep_ns = SHORTEST_SLEEP_NS;
     double last_traffic = 0.0;
     /* Else a sleep of 20 us takes 70: the kernel adds up to 50 to group wake-ups. */
+    weir_trace_name_thread("comm");
     (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0);
     while (err == WEIR_OK) {
         bool moved = send_posts(thread, &err);
@@ -263,6 +271,7 @@ static void wake_comm(weir_comm_thread_t *thread) {
 weir_err_t weir_comm_thread_post(weir_comm_thread_t *thread, weir_rank_t to, weir_frame_t frame,
                                  weir_error_t *error) {
     post_t post = {.to = to, .frame = frame};
+    weir_trace_frame_posted(&frame.header, thread->options.comm->rank, to);
     while (!atomic_load(&thread->failed)) {
         if (weir_ring_push(&thread->posts, &post)) {
             wake_comm(thread);

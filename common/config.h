@@ -164,6 +164,7 @@ typedef struct {
         int64_t staleness;        /* ssp: steps that a pull may miss; else 0 */
         int64_t pull_ahead;       /* pulls sent before their turn */
         int64_t activation_mib;   /* of a worker's activations; 0: no limit */
+        int64_t trace_steps;      /* whose timeline is recorded; 0: none */
     } train;
     struct {
         int64_t every_epochs; /* 0: not by epoch */

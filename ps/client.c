@@ -1,6 +1,7 @@
 #include "ps/client.h"
 
 #include "common/clock.h"
+#include "common/trace.h"
 #include "ps/client_internal.h"
 
 #include <stdlib.h>
@@ -158,6 +159,7 @@ weir_err_t weir_ps_client_post(weir_ps_client_t *client, uint32_t server, weir_f
 weir_err_t weir_ps_client_take(weir_ps_client_t *client, weir_frame_type_t type,
                                weir_frame_t *frame, bool *received, uint32_t *server,
                                weir_error_t *error) {
+    int64_t begun = weir_trace_begin();
     double begin = weir_clock_seconds(), deadline = begin + client->options.timeout, now = begin;
     weir_err_t err;
     *received = false;
@@ -170,6 +172,8 @@ weir_err_t weir_ps_client_take(weir_ps_client_t *client, weir_frame_type_t type,
     if (err != WEIR_OK || !*received) {
         return err;
     }
+    weir_trace_end(begun, type == WEIR_FRAME_PULL_REP ? "wait pull" : "wait peek",
+                   frame->header.step, frame->header.source);
     *server = frame->header.source - client->options.first_ps_rank;
     if (frame->header.source < client->options.first_ps_rank || *server >= client->options.ps) {
         weir_buffer_release(frame->payload);

@@ -2,6 +2,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/log.h"
+#include "common/trace.h"
 #include "proto/job.h"
 #include "ps/model_tables.h"
 #include "ps/server.h"
@@ -125,6 +126,16 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
         err = weir_server_create(&options, process->tables, process->table_count, &process->server,
                                  error);
     }
+    if (err == WEIR_OK) {
+        weir_trace_options_t trace = {
+            .run = job->options.run,
+            .role = weir_role_name(job->role),
+            .rank = job->first_ps_rank + job->index,
+            .index = job->index,
+            .after = manifest.step,
+            .steps = job->options.eval_only ? 0 : (uint64_t)job->config.train.trace_steps};
+        err = weir_trace_open(&trace, error);
+    }
     weir_manifest_fini(&manifest);
     return err;
 }
@@ -160,11 +171,26 @@ static weir_err_t save_when_due(process_t *process, weir_error_t *error) {
     }
     process->saving = false;
     publish(process, WEIR_PHASE_CHECKPOINTING);
+    int64_t begun = weir_trace_begin();
     weir_err_t err = write_tables(process, files, &failure);
+    weir_trace_end(begun, "checkpoint", process->save_step, WEIR_TRACE_NOBODY);
     err = weir_control_client_report_written(job->control, process->save_step, files,
                                              process->table_count,
                                              err == WEIR_OK ? NULL : failure.message, error);
     publish(process, WEIR_PHASE_TRAINING);
+    return err;
+}
+
+/* Handle a frame; in the timeline, by its type. */
+static weir_err_t handle(process_t *process, weir_frame_t frame, weir_error_t *error) {
+    static const char *const names[WEIR_FRAME_TYPE_COUNT] = {[WEIR_FRAME_PULL_REQ] = "handle pull",
+                                                             [WEIR_FRAME_PUSH_REQ] = "handle push",
+                                                             [WEIR_FRAME_PEEK_REQ] = "handle peek"};
+    weir_frame_header_t header = frame.header;
+    weir_trace_set_step(weir_server_step(process->server) + 1);
+    int64_t begun = weir_trace_begin();
+    weir_err_t err = weir_server_handle(process->server, frame, error);
+    weir_trace_end(begun, names[header.type], header.step, header.source);
     return err;
 }
 
@@ -178,7 +204,7 @@ static weir_err_t serve(process_t *process, weir_error_t *error) {
         /* Control messages wake us. */
         err = weir_comm_thread_take(job->comm_thread, TYPES, 0.25, &frame, &received, error);
         if (err == WEIR_OK && received) {
-            err = weir_server_handle(process->server, frame, error);
+            err = handle(process, frame, error);
         }
         if (err == WEIR_OK) {
             err = save_when_due(process, error);
@@ -231,6 +257,7 @@ int main(int argc, char **argv) {
     }
     log_counters(&process);
     weir_job_leave(&process.job);
+    weir_trace_close();
     weir_server_destroy(process.server);
     for (uint32_t k = 0; k < process.table_count; k++) {
         weir_table_destroy(process.tables[k]);

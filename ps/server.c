@@ -1,5 +1,6 @@
 #include "ps/server.h"
 
+#include "common/trace.h"
 #include "ps/server_internal.h"
 
 #include <stdlib.h>
@@ -325,10 +326,12 @@ static weir_err_t take_kept_pushes(weir_server_t *server, const weir_server_grou
 static weir_err_t apply_step(weir_server_t *server, weir_server_group_t *group,
                              weir_error_t *error) {
     uint64_t number = group->step + 1;
+    int64_t begun = weir_trace_begin();
     weir_server_step_t *step = weir_server_step_of(server, group, number);
     group->step = number;
     server->ended_step = number > server->ended_step ? number : server->ended_step;
     weir_err_t err = apply_rows(server, step, number, error);
+    weir_trace_end(begun, "apply", number, WEIR_TRACE_NOBODY);
     if (err == WEIR_OK) {
         err = end_step(server, false, error);
     }

@@ -6,6 +6,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "tools/launch.h"
+#include "tools/timeline.h"
 #include "tools/verbs.h"
 
 #include <argp.h>
@@ -21,11 +22,12 @@ enum {
     OPTION_STEP,
     OPTION_BEST,
     OPTION_JSON,
-    OPTION_VALIDATION
+    OPTION_VALIDATION,
+    OPTION_TRACE
 };
 
 typedef struct {
-    const char *config, *run, *ps, *workers, *step;
+    const char *config, *run, *ps, *workers, *step, *trace;
     const char **sets; /* "key=value" */
     size_t set_count;
     bool resume, dry_run, best, json, validation;
@@ -43,6 +45,8 @@ static const struct argp_option train_options[] = {
     {"validation", OPTION_VALIDATION, NULL, 0,
      "hold out the event before the target and choose the epoch on it (eval.validation=true)", 0},
     {"resume", 'R', NULL, 0, "continue the run from its latest checkpoint", 0},
+    {"trace", OPTION_TRACE, "N", 0,
+     "record the timeline of N steps after the first 5 in RUN/trace.json (train.trace_steps)", 0},
     {"launcher", OPTION_LAUNCHER, "NAME", 0, "mpirun, srun or auto (default)", 0},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "show the line that would run, and stop", 0},
     {0},
@@ -84,6 +88,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case OPTION_VALIDATION:
         arguments->validation = true;
         return 0;
+    case OPTION_TRACE:
+        arguments->trace = value;
+        return 0;
     case OPTION_DRY_RUN:
         arguments->dry_run = true;
         return 0;
@@ -123,7 +130,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
 typedef struct {
     const char *words[4096];
     size_t count;
-    char settings[2][64]; /* what --ps and --workers become */
+    char settings[3][64]; /* what --ps, --workers and --trace become */
 } words_t;
 
 static void add(words_t *words, const char *word) {
@@ -132,7 +139,7 @@ static void add(words_t *words, const char *word) {
     }
 }
 
-/* --ps, --workers and --validation are short for settings; they come last and so win. */
+/* --ps, --workers, --trace and --validation are short for settings; they come last and so win. */
 static weir_err_t collect_sets(arguments_t *arguments, words_t *words, weir_error_t *error) {
     if (arguments->set_count > 1000) {
         return weir_errorf(error, WEIR_ERR_INVALID, "%zu settings are too many",
@@ -147,6 +154,11 @@ static weir_err_t collect_sets(arguments_t *arguments, words_t *words, weir_erro
         (void)snprintf(words->settings[1], sizeof words->settings[1], "cluster.workers=%s",
                        arguments->workers);
         arguments->sets[arguments->set_count++] = words->settings[1];
+    }
+    if (arguments->trace != NULL) {
+        (void)snprintf(words->settings[2], sizeof words->settings[2], "train.trace_steps=%s",
+                       arguments->trace);
+        arguments->sets[arguments->set_count++] = words->settings[2];
     }
     if (arguments->validation) {
         arguments->sets[arguments->set_count++] = "eval.validation=true";
@@ -233,6 +245,18 @@ static weir_err_t read_outcome(const char *run, char *outcome, size_t capacity,
     return err;
 }
 
+/* The ranks' timelines as one; a run is none the worse without it. */
+static void merge_timeline(const char *run) {
+    weir_error_t error = {0};
+    bool merged = false;
+    if (weir_timeline_merge(run, &merged, &error) != WEIR_OK) {
+        (void)fprintf(stderr, "no timeline: %s\n", error.message);
+    } else if (merged) {
+        (void)printf(
+            "timeline  %s/trace.json  (chrome://tracing, Perfetto; weir report shows it)\n", run);
+    }
+}
+
 int weir_verb_train(int argc, char **argv) {
     static const struct argp argp = {train_options,
                                      parse_option,
@@ -245,7 +269,7 @@ int weir_verb_train(int argc, char **argv) {
                                      NULL};
     weir_error_t error = {0};
     weir_config_t config;
-    arguments_t arguments = {.sets = calloc((size_t)argc + 4, sizeof *arguments.sets)};
+    arguments_t arguments = {.sets = calloc((size_t)argc + 5, sizeof *arguments.sets)};
     words_t *words = calloc(1, sizeof *words);
     char outcome[64] = "";
     int status = 0;
@@ -281,7 +305,14 @@ int weir_verb_train(int argc, char **argv) {
                             .argument_count = words->count,
                             .dry_run = arguments.dry_run,
                             .saves = true};
-    err = weir_launch(&launch, &status, &error);
+    bool traced = config.train.trace_steps > 0 && !arguments.dry_run;
+    err = traced ? weir_timeline_clear(arguments.run, &error) : WEIR_OK;
+    if (err == WEIR_OK) {
+        err = weir_launch(&launch, &status, &error);
+    }
+    if (traced) {
+        merge_timeline(arguments.run);
+    }
     if (err == WEIR_OK && !arguments.dry_run && status == 0) {
         err = read_outcome(arguments.run, outcome, sizeof outcome, &error);
     }
@@ -399,7 +430,7 @@ int weir_verb_eval(int argc, char **argv) {
     weir_error_t error = {0};
     weir_config_t config;
     char config_path[WEIR_PATH_MAX];
-    arguments_t arguments = {.sets = calloc((size_t)argc + 4, sizeof *arguments.sets)};
+    arguments_t arguments = {.sets = calloc((size_t)argc + 5, sizeof *arguments.sets)};
     words_t *words = calloc(1, sizeof *words);
     int status = 0;
     weir_err_t err = WEIR_OK;

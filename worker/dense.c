@@ -2,6 +2,7 @@
 
 #include "common/assert.h"
 #include "common/hash.h"
+#include "common/trace.h"
 #include "worker/kernels.h"
 
 #include <stdlib.h>
@@ -141,7 +142,9 @@ void weir_dense_ready(void *argument, size_t begin, size_t end) {
         WEIR_ASSERT(dense->missing[bucket] >= stop - begin);
         dense->missing[bucket] -= stop - begin;
         if (dense->missing[bucket] == 0 && dense->send_err == WEIR_OK) {
+            int64_t begun = weir_trace_begin();
             dense->send_err = scatter_bucket(dense, bucket, &dense->send_error);
+            weir_trace_end(begun, "send bucket", dense->step, WEIR_TRACE_NOBODY);
         }
         begin = stop;
     }
@@ -233,7 +236,9 @@ weir_err_t weir_dense_finish(weir_dense_t *dense, weir_error_t *error) {
         if (err != WEIR_OK) {
             return err;
         }
+        int64_t begun = weir_trace_begin();
         update_slice(dense, bucket);
+        weir_trace_end(begun, "update", dense->step, WEIR_TRACE_NOBODY);
         err = send_updated(dense, bucket, error);
         if (err != WEIR_OK) {
             return err;

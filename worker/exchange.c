@@ -2,6 +2,7 @@
 
 #include "common/assert.h"
 #include "common/clock.h"
+#include "common/trace.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -76,6 +77,13 @@ weir_err_t weir_exchange_send(weir_exchange_t *exchange, weir_frame_type_t type,
                                  exchange->options.first_worker_rank + to, frame, error);
 }
 
+/* What the timeline calls waiting for a frame. */
+static const char *name_wait(weir_frame_type_t type) {
+    return type == WEIR_FRAME_REDUCE   ? "wait reduce"
+           : type == WEIR_FRAME_GATHER ? "wait gather"
+                                       : "wait agree";
+}
+
 static bool has_name(const weir_frame_header_t *header, weir_frame_type_t type, uint64_t step,
                      uint32_t sequence, weir_rank_t source) {
     return header->type == type && header->step == step && header->sequence == sequence &&
@@ -129,6 +137,7 @@ weir_err_t weir_exchange_receive(weir_exchange_t *exchange, weir_frame_type_t ty
         }
     }
     double start = weir_clock_seconds(), deadline = start + exchange->options.timeout;
+    int64_t begun = weir_trace_begin();
     for (;;) {
         weir_frame_t frame;
         bool received = false;
@@ -152,6 +161,7 @@ weir_err_t weir_exchange_receive(weir_exchange_t *exchange, weir_frame_type_t ty
         }
         if (has_name(&frame.header, type, step, sequence, source)) {
             exchange->seconds_waited += weir_clock_seconds() - start;
+            weir_trace_end(begun, name_wait(type), step, source);
             return open_frame(frame, size, payload, error);
         }
         err = keep_early(exchange, frame, error);

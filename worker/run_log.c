@@ -210,7 +210,9 @@ void weir_run_log_interval(weir_run_log_t *log, const weir_run_interval_t *inter
         (void)json_object_set_new(line, "loss", number(interval->loss));
         (void)json_object_set_new(line, "tokens_per_second", number(interval->tokens_per_second));
         (void)json_object_set_new(line, "seconds_left", number(interval->seconds_left));
+        (void)json_object_set_new(line, "compute", number(interval->compute));
         (void)json_object_set_new(line, "pull_wait", number(interval->pull_wait));
+        (void)json_object_set_new(line, "push_wait", number(interval->push_wait));
         (void)json_object_set_new(line, "reduce_wait", number(interval->reduce_wait));
         (void)json_object_set_new(line, "keys_per_step", number(interval->keys_per_step));
         (void)json_object_set_new(line, "bytes_pulled_per_step",

@@ -35,7 +35,7 @@ typedef struct {
     double loss;              /* mean over the tokens of the interval */
     double tokens_per_second; /* of all workers */
     double seconds_left;
-    double pull_wait, reduce_wait; /* fractions of the interval, worker 0 */
+    double compute, pull_wait, push_wait, reduce_wait; /* fractions of the interval, worker 0 */
     double keys_per_step, bytes_pulled_per_step, bytes_pushed_per_step; /* worker 0 */
     double rows_early_per_step; /* rows that came before the step before theirs was applied; worker
                                    0 */

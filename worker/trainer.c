@@ -165,6 +165,10 @@ void weir_trainer_destroy(weir_trainer_t *trainer) {
     }
 }
 
+uint64_t weir_trainer_step_done(const weir_trainer_t *trainer) {
+    return trainer->state.step;
+}
+
 static weir_err_t open_log(weir_trainer_t *trainer, weir_error_t *error) {
     bool resumed = trainer->options.checkpoint != NULL;
     weir_err_t err = weir_run_log_open(trainer->options.run, trainer->state.step,

@@ -43,6 +43,9 @@ WEIR_MUST_USE weir_err_t weir_trainer_create(const weir_trainer_options_t *optio
                                              weir_trainer_t **trainer, weir_error_t *error);
 void weir_trainer_destroy(weir_trainer_t *trainer);
 
+/* Steps done, those of the loaded checkpoint included. */
+uint64_t weir_trainer_step_done(const weir_trainer_t *trainer);
+
 /* Train to the end or until asked to stop. `*reason` ("finished", "early_stop", "stopped") is
  * static. Call: collective(workers). Threads: compute. */
 WEIR_MUST_USE weir_err_t weir_trainer_run(weir_trainer_t *trainer, const char **reason,

@@ -99,6 +99,8 @@ void weir_trainer_end_interval(weir_trainer_t *trainer) {
             .loss = loss,
             .tokens_per_second = rate,
             .seconds_left = seconds / steps * (double)(trainer->total_steps - trainer->state.step),
+            .compute = interval->compute / seconds,
+            .push_wait = interval->push_wait / seconds,
             .pull_wait = (counters.seconds_waited - interval->pull_wait) / seconds,
             .reduce_wait =
                 (weir_exchange_seconds_waited(trainer->options.exchange) - interval->reduce_wait) /

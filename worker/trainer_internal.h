@@ -26,7 +26,7 @@ typedef struct {
 
 /* Sums since the last line. */
 typedef struct {
-    double started, loss_sum, pull_wait, reduce_wait;
+    double started, loss_sum, compute, pull_wait, push_wait, reduce_wait; /* seconds */
     uint64_t tokens, steps, keys, bytes_pulled, bytes_pushed, rows_early, missed;
     uint64_t rows_left_out, rows_copied;
     int64_t bytes_saved;

@@ -1,6 +1,8 @@
 /* One step of training: rows, gradients, push, the next pulls, dense update, agreement. */
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/signals.h"
+#include "common/trace.h"
 #include "ps/model_tables.h"
 #include "worker/trainer_internal.h"
 
@@ -74,12 +76,16 @@ static uint64_t steps_missed(const weir_trainer_t *trainer, uint64_t step) {
 
 static weir_err_t begin_pull(weir_trainer_t *trainer, uint64_t step, weir_error_t *error) {
     pull_t *pull = pull_of(trainer, step);
+    int64_t begun = weir_trace_begin();
     weir_err_t err = weir_batch_read(trainer->reader, step, &pull->batch, error);
+    weir_trace_end(begun, "read batch", step, WEIR_TRACE_NOBODY);
     if (err == WEIR_OK) {
         weir_ps_keys_t keys[WEIR_MODEL_MAX_TABLES] = {
             [WEIR_MODEL_ITEM_TABLE] = {pull->batch->keys, pull->batch->key_count},
             [WEIR_MODEL_USER_TABLE] = {pull->batch->users, pull->batch->sequence.users}};
+        begun = weir_trace_begin();
         err = weir_ps_client_pull_begin(trainer->options.client, step, keys, error);
+        weir_trace_end(begun, "send pull", step, WEIR_TRACE_NOBODY);
     }
     if (err == WEIR_OK) {
         pull->missed = steps_missed(trainer, step);
@@ -106,7 +112,9 @@ static weir_err_t finish_pull(weir_trainer_t *trainer, uint64_t step, weir_error
     if (err == WEIR_OK) {
         float *values[WEIR_MODEL_MAX_TABLES] = {
             [WEIR_MODEL_ITEM_TABLE] = trainer->rows, [WEIR_MODEL_USER_TABLE] = trainer->user_rows};
+        int64_t begun = weir_trace_begin();
         err = weir_ps_client_pull_finish(trainer->options.client, values, error);
+        weir_trace_end(begun, "take rows", step, WEIR_TRACE_NOBODY);
     }
     return err;
 }
@@ -114,7 +122,12 @@ static weir_err_t finish_pull(weir_trainer_t *trainer, uint64_t step, weir_error
 static weir_err_t push(weir_trainer_t *trainer, weir_error_t *error) {
     const float *gradients[WEIR_MODEL_MAX_TABLES] = {
         [WEIR_MODEL_ITEM_TABLE] = trainer->d_rows, [WEIR_MODEL_USER_TABLE] = trainer->d_user_rows};
-    return weir_ps_client_push(trainer->options.client, gradients, error);
+    double started = weir_clock_seconds();
+    int64_t begun = weir_trace_begin();
+    weir_err_t err = weir_ps_client_push(trainer->options.client, gradients, error);
+    weir_trace_end(begun, "push", trainer->state.step + 1, WEIR_TRACE_NOBODY);
+    trainer->interval.push_wait += weir_clock_seconds() - started;
+    return err;
 }
 
 /* ---- gradients ---- */
@@ -162,8 +175,10 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
         .train = true, .seed = (uint64_t)config->train.seed, .step = batch->step};
     weir_sequence_batch_t sequence = batch->sequence;
     sequence.user_rows = embeds_users(trainer) ? trainer->user_rows : NULL;
+    int64_t begun = weir_trace_begin();
     weir_err_t err = weir_hstu_forward(trainer->hstu, parameters, &sequence, trainer->items, mode,
                                        trainer->encoded, error);
+    weir_trace_end(begun, "forward", batch->step, WEIR_TRACE_NOBODY);
     if (err != WEIR_OK) {
         return err;
     }
@@ -177,13 +192,17 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
                                  .negative_rows = batch->negative_rows,
                                  .temperature = config->loss.temperature,
                                  .scale = 1.0 / (double)batch->global_tokens};
+    begun = weir_trace_begin();
     err = losses[config->loss.sharing](trainer->loss, &sampled, trainer->encoded, trainer->rows,
                                        loss_sum, trainer->d_encoded, trainer->d_rows, error);
+    weir_trace_end(begun, "loss", batch->step, WEIR_TRACE_NOBODY);
     if (err != WEIR_OK) {
         return err;
     }
+    begun = weir_trace_begin();
     err = weir_hstu_backward(trainer->hstu, parameters, trainer->d_encoded, trainer->d_items,
                              gradients, weir_dense_ready, trainer->dense, error);
+    weir_trace_end(begun, "backward", batch->step, WEIR_TRACE_NOBODY);
     if (err != WEIR_OK) {
         return err;
     }
@@ -254,9 +273,10 @@ static bool is_boundary(const weir_trainer_t *trainer, uint64_t step) {
            (trainer->wishes != 0 && trainer->begun == step);
 }
 
-weir_err_t weir_trainer_step(weir_trainer_t *trainer, bool *boundary, weir_error_t *error) {
-    uint64_t step = trainer->state.step + 1;
-    agreement_t mine = {.parameters_checksum = weir_dense_checksum(trainer->dense)};
+/* Rows, gradients, push. */
+static weir_err_t compute(weir_trainer_t *trainer, uint64_t step, agreement_t *mine,
+                          weir_error_t *error) {
+    const pull_t *pull = pull_of(trainer, step);
     weir_err_t err = WEIR_OK;
     if (trainer->begun < step) {
         err = begin_pulls(trainer, step, error);
@@ -265,20 +285,47 @@ weir_err_t weir_trainer_step(weir_trainer_t *trainer, bool *boundary, weir_error
         err = finish_pull(trainer, step, error);
     }
     weir_dense_begin(trainer->dense, step);
-    const pull_t *pull = pull_of(trainer, step);
     if (err == WEIR_OK) {
-        err = compute_gradients(trainer, pull->batch, &mine.loss_sum, error);
+        double started = weir_clock_seconds();
+        int64_t begun = weir_trace_begin();
+        err = compute_gradients(trainer, pull->batch, &mine->loss_sum, error);
+        weir_trace_end(begun, "compute", step, WEIR_TRACE_NOBODY);
+        trainer->interval.compute += weir_clock_seconds() - started;
     }
     if (err == WEIR_OK) {
         err = push(trainer, error);
     }
+    if (err == WEIR_OK) {
+        mine->tokens = pull->batch->sequence.tokens;
+        trainer->interval.keys += keys_of(trainer, pull->batch);
+        trainer->interval.missed += pull->missed;
+    }
+    return err;
+}
+
+/* The end of a step whose gradients have gone out. */
+static weir_err_t update(weir_trainer_t *trainer, const agreement_t *mine, weir_error_t *error) {
+    int64_t begun = weir_trace_begin();
+    weir_err_t err = weir_dense_finish(trainer->dense, error);
+    weir_trace_end(begun, "dense update", trainer->state.step, WEIR_TRACE_NOBODY);
+    if (err == WEIR_OK) {
+        begun = weir_trace_begin();
+        err = agree(trainer, mine, error);
+        weir_trace_end(begun, "agree", trainer->state.step, WEIR_TRACE_NOBODY);
+    }
+    return err;
+}
+
+weir_err_t weir_trainer_step(weir_trainer_t *trainer, bool *boundary, weir_error_t *error) {
+    uint64_t step = trainer->state.step + 1;
+    weir_trace_set_step(step);
+    int64_t begun = weir_trace_begin();
+    agreement_t mine = {.parameters_checksum = weir_dense_checksum(trainer->dense)};
+    weir_err_t err = compute(trainer, step, &mine, error);
     if (err != WEIR_OK) {
         return err;
     }
-    mine.tokens = pull->batch->sequence.tokens;
     mine.wishes = own_wishes(trainer);
-    trainer->interval.keys += keys_of(trainer, pull->batch);
-    trainer->interval.missed += pull->missed;
     trainer->state.step = step;
     *boundary = is_boundary(trainer, step);
     err = weir_exchange_all_gather_begin(trainer->options.exchange, step, SEQUENCE_AGREE, &mine,
@@ -287,11 +334,9 @@ weir_err_t weir_trainer_step(weir_trainer_t *trainer, bool *boundary, weir_error
         err = begin_pulls(trainer, step + 1, error); /* hides behind the dense update */
     }
     if (err == WEIR_OK) {
-        err = weir_dense_finish(trainer->dense, error);
-    }
-    if (err == WEIR_OK) {
-        err = agree(trainer, &mine, error);
+        err = update(trainer, &mine, error);
     }
     trainer->interval.steps++;
+    weir_trace_end(begun, "step", step, WEIR_TRACE_NOBODY);
     return err;
 }

@@ -1,6 +1,7 @@
 /* weir-worker: one worker. Data, clients, trainer; the loop itself is in trainer.c. */
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/trace.h"
 #include "proto/job.h"
 #include "ps/model_tables.h"
 #include "worker/trainer.h"
@@ -55,6 +56,16 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
                                               job->checkpoint[0] != '\0' ? job->checkpoint : NULL,
                                           .ps = job->ps};
         err = weir_trainer_create(&trainer, &process->trainer, error);
+    }
+    if (err == WEIR_OK) {
+        weir_trace_options_t trace = {
+            .run = job->options.run,
+            .role = weir_role_name(job->role),
+            .rank = job->first_worker_rank + job->index,
+            .index = job->index,
+            .after = weir_trainer_step_done(process->trainer),
+            .steps = job->options.eval_only ? 0 : (uint64_t)job->config.train.trace_steps};
+        err = weir_trace_open(&trace, error);
     }
     return err;
 }
@@ -111,5 +122,6 @@ int main(int argc, char **argv) {
     weir_ps_client_destroy(process.client);
     weir_dataset_close(process.dataset);
     weir_job_leave(&process.job);
+    weir_trace_close();
     return 0;
 }
