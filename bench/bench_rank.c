@@ -54,8 +54,8 @@ static void rank(bench_t *bench) {
     weir_rank_target_scores(bench->encoded, bench->target_rows, bench->users, bench->width,
                             bench->scores);
     if (weir_rank_count(bench->encoded, bench->users, bench->width, bench->rows, 1, bench->items,
-                        bench->targets, bench->scores, bench->excluded_offsets, NULL,
-                        bench->counts, &error) != WEIR_OK) {
+                        bench->targets, bench->scores, bench->excluded_offsets, NULL, bench->counts,
+                        &error) != WEIR_OK) {
         stop(error.message);
     }
 }
@@ -101,8 +101,7 @@ int main(int argc, char **argv) {
     if (argc != 4) {
         stop("usage: bench_rank USERS ITEMS WIDTH");
     }
-    bench_t bench = {
-        .users = number(argv[1]), .items = number(argv[2]), .width = number(argv[3])};
+    bench_t bench = {.users = number(argv[1]), .items = number(argv[2]), .width = number(argv[3])};
     prepare(&bench);
     verify(&bench);
     double peak = weir_measure_gemm_peak(), best = 1e30, began = weir_clock_seconds();
