@@ -210,6 +210,12 @@ static weir_err_t check_together(const weir_config_t *config, weir_error_t *erro
     return check_consistency(config, error);
 }
 
+double weir_config_hang_seconds(const weir_config_t *config) {
+    /* Before the waits themselves end, which know only whom they wait for. */
+    return config->cluster.hang_timeout > 0.0 ? config->cluster.hang_timeout
+                                              : 0.8 * config->cluster.timeout;
+}
+
 /* The sources after the file, then the checks; `config` is replaced when all is well. */
 static weir_err_t finish_load(weir_config_t *loaded, bool environment, const char *const *sets,
                               size_t set_count, weir_config_t *config, weir_error_t *error) {

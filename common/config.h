@@ -177,13 +177,19 @@ typedef struct {
     struct {
         int64_t ps; /* servers */
         int64_t workers;
-        char bind[128];   /* control socket: host or interface address, or "*" */
-        int64_t port;     /* 0: any free one */
-        bool curve;       /* the control plane is encrypted, and for ranks of the job alone */
-        double timeout;   /* seconds that a wait for another rank may last */
-        double heartbeat; /* seconds between heartbeats */
+        char bind[128];       /* control socket: host or interface address, or "*" */
+        int64_t port;         /* 0: any free one */
+        bool curve;           /* the control plane is encrypted, and for ranks of the job alone */
+        double timeout;       /* seconds that a wait for another rank may last */
+        double hang_timeout;  /* seconds without progress until the job is ended; 0: see
+                                 weir_config_hang_seconds */
+        int64_t max_restarts; /* of a job that failed, without a new checkpoint */
+        double heartbeat;     /* seconds between heartbeats */
     } cluster;
 } weir_config_t;
+
+/* cluster.hang_timeout, or what its 0 stands for. Call: local. */
+double weir_config_hang_seconds(const weir_config_t *config);
 
 /* All defaults. */
 void weir_config_defaults(weir_config_t *config);

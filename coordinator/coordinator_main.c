@@ -8,6 +8,8 @@
 #include "coordinator/coordinator.h"
 #include "proto/job.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +26,8 @@ typedef struct {
     weir_curve_keys_t ctl_keys; /* for weir ctl, in control.json */
     char *config_yaml;
     uint64_t start_step;
+    int beat_fd; /* RUN/beat; -1: none */
+    unsigned long long beats;
     weir_coordinator_t *coordinator;
 } process_t;
 
@@ -148,6 +152,7 @@ static weir_err_t open_run(process_t *process, uint64_t id, weir_error_t *error)
     }
     if (err == WEIR_OK && !options->eval_only) {
         remove_in_run(process, "outcome.json");
+        remove_in_run(process, "halt"); /* it was for the job before */
         err = write_in_run(process, "config.yaml", process->config_yaml, error);
     }
     if (err == WEIR_OK && !options->eval_only) {
@@ -192,6 +197,27 @@ static void receive_messages(process_t *process) {
     }
 }
 
+/* That this process lives, for the supervisor: RUN/beat changes. */
+static void beat(process_t *process) {
+    char text[64];
+    if (process->beat_fd >= 0) {
+        int length = snprintf(text, sizeof text, "%016llx %020llu\n",
+                              (unsigned long long)process->job.id, process->beats++);
+        /* A beat that cannot be written is one that is missed. */
+        (void)!pwrite(process->beat_fd, text, (size_t)length, 0);
+    }
+}
+
+/* RUN/halt asks to stop, for those who cannot reach the control socket. */
+static void look_for_halt(process_t *process) {
+    char path[WEIR_PATH_MAX];
+    if (!process->job.options.eval_only &&
+        weir_path_join(path, sizeof path, process->job.options.run, "halt", NULL) == WEIR_OK &&
+        weir_file_exists(path)) {
+        weir_coordinator_ask_stop(process->coordinator);
+    }
+}
+
 static void run(process_t *process, const char **reason) {
     double last_tick = 0.0;
     while (!weir_coordinator_is_done(process->coordinator, reason)) {
@@ -202,10 +228,23 @@ static void run(process_t *process, const char **reason) {
         }
         double now = weir_clock_seconds();
         if (now - last_tick > 0.5) {
+            beat(process);
+            look_for_halt(process);
             weir_coordinator_tick(process->coordinator, now);
             last_tick = now;
         }
     }
+}
+
+static weir_err_t open_beat(process_t *process, weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    weir_err_t err = weir_path_join(path, sizeof path, process->job.options.run, "beat", error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    process->beat_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    return process->beat_fd >= 0 ? WEIR_OK
+                                 : weir_error_from_errno(error, errno, "cannot open %s", path);
 }
 
 static weir_err_t create_coordinator(process_t *process, weir_error_t *error) {
@@ -243,7 +282,7 @@ static weir_err_t write_outcome(const process_t *process, const char *reason, we
 }
 
 int main(int argc, char **argv) {
-    process_t process = {.lock = {.fd = -1}};
+    process_t process = {.lock = {.fd = -1}, .beat_fd = -1};
     weir_error_t error = {0}, start_error = {0};
     weir_err_t started = WEIR_OK;
     bool speaks = true;
@@ -268,6 +307,9 @@ int main(int argc, char **argv) {
         weir_job_refuse(&process.job, speaks, &error);
     }
     err = admit_peers(&process, &error);
+    if (err == WEIR_OK && !process.job.options.eval_only) {
+        err = open_beat(&process, &error);
+    }
     if (err == WEIR_OK) {
         err = create_coordinator(&process, &error);
     }
@@ -276,10 +318,14 @@ int main(int argc, char **argv) {
         if (!process.job.options.eval_only) {
             err = write_outcome(&process, reason, &error);
             remove_in_run(&process, "control.json");
+            remove_in_run(&process, "beat");
         }
     }
     if (err != WEIR_OK) {
         weir_fatal(&error);
+    }
+    if (process.beat_fd >= 0) {
+        (void)close(process.beat_fd);
     }
     weir_control_socket_close(process.socket);
     char run_folder[WEIR_PATH_MAX];

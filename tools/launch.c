@@ -1,15 +1,12 @@
 #include "tools/launch.h"
 
 #include "common/file.h"
+#include "tools/launch_run.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* Settings of the ranks, each worth a factor of 2 to 500 when it is forgotten on shared cores.
@@ -256,89 +253,7 @@ static void show_line(const line_t *line) {
     (void)fflush(stdout);
 }
 
-/* Set before the handlers are; read by them. */
-static volatile sig_atomic_t child;
-static volatile sig_atomic_t signals_passed;
-static volatile sig_atomic_t first_signal;
-
-static void pass_on(int signal_number) {
-    (void)signal_number;
-    int saved = errno;
-    signals_passed = signals_passed + 1;
-    if (child > 0) { /* mpirun forwards SIGUSR1 to all ranks, and ends them on SIGTERM */
-        (void)kill(signals_passed >= 3 ? -child : child, signals_passed == 1   ? first_signal
-                                                         : signals_passed == 2 ? SIGTERM
-                                                                               : SIGKILL);
-    }
-    errno = saved;
-}
-
-static const int passed_signals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
-
-/* A SIGHUP that the caller ignores (nohup) stays ignored. */
-static void install_handlers(void) {
-    struct sigaction action = {.sa_handler = pass_on}, old;
-    (void)sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof passed_signals / sizeof passed_signals[0]; i++) {
-        int number = passed_signals[i];
-        if (number != SIGHUP || (sigaction(number, NULL, &old) == 0 && old.sa_handler != SIG_IGN)) {
-            (void)sigaction(number, &action, NULL);
-        }
-    }
-}
-
-/* The child: a group of its own, so that a Ctrl-C on the terminal reaches us alone. */
-static _Noreturn void become_line(const line_t *line, const sigset_t *mask, pid_t parent) {
-    (void)setpgid(0, 0);
-    /* When we are killed outright the job ends, rather than going on with nobody watching. */
-    if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != parent) {
-        _exit(127);
-    }
-    int null = open("/dev/null", O_RDONLY);
-    if (null >= 0) {
-        (void)dup2(null, STDIN_FILENO);
-    }
-    (void)sigprocmask(SIG_SETMASK, mask, NULL);
-    (void)execvp(line->words[0], line->words);
-    (void)fprintf(stderr, "weir: cannot run %s: %s\n", line->words[0], strerror(errno));
-    _exit(127);
-}
-
-static weir_err_t run_line(const line_t *line, int *exit_status, weir_error_t *error) {
-    int status = 0;
-    pid_t own = getpid();
-    sigset_t passed, before;
-    (void)sigemptyset(&passed);
-    for (size_t i = 0; i < sizeof passed_signals / sizeof passed_signals[0]; i++) {
-        (void)sigaddset(&passed, passed_signals[i]);
-    }
-    /* Held back until there is a child to pass them on to and a handler that does. */
-    (void)sigprocmask(SIG_BLOCK, &passed, &before);
-    (void)fflush(NULL);
-    pid_t pid = fork();
-    if (pid < 0) {
-        weir_err_t err = weir_error_from_errno(error, errno, "cannot start a process");
-        (void)sigprocmask(SIG_SETMASK, &before, NULL);
-        return err;
-    }
-    if (pid == 0) {
-        become_line(line, &before, own);
-    }
-    (void)setpgid(pid, pid);
-    child = pid;
-    install_handlers();
-    (void)sigprocmask(SIG_SETMASK, &before, NULL);
-    while (waitpid(pid, &status, 0) < 0) {
-        if (errno != EINTR) {
-            return weir_error_from_errno(error, errno, "cannot wait for the job");
-        }
-    }
-    child = 0;
-    *exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    return WEIR_OK;
-}
-
-weir_err_t weir_launch(const weir_launch_t *launch, int *exit_status, weir_error_t *error) {
+weir_err_t weir_launch(const weir_launch_t *launch, weir_launch_end_t *end, weir_error_t *error) {
     line_t line = {.words = NULL};
     bool srun = launch->launcher == WEIR_LAUNCHER_SRUN ||
                 (launch->launcher == WEIR_LAUNCHER_AUTO && getenv("SLURM_JOB_ID") != NULL &&
@@ -350,10 +265,9 @@ weir_err_t weir_launch(const weir_launch_t *launch, int *exit_status, weir_error
     if (err == WEIR_OK && (!launch->quiet || launch->dry_run)) {
         show_line(&line);
     }
-    *exit_status = 0;
+    *end = (weir_launch_end_t){.status = 0};
     if (err == WEIR_OK && !launch->dry_run) {
-        first_signal = launch->saves ? SIGUSR1 : SIGTERM;
-        err = run_line(&line, exit_status, error);
+        err = weir_launch_run(line.words, launch, end, error);
     }
     release_line(&line);
     return err;

@@ -6,6 +6,8 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "tools/launch.h"
+#include "tools/restarts.h"
+#include "tools/supervisor.h"
 #include "tools/timeline.h"
 #include "tools/verbs.h"
 
@@ -23,12 +25,25 @@ enum {
     OPTION_BEST,
     OPTION_JSON,
     OPTION_VALIDATION,
-    OPTION_TRACE
+    OPTION_TRACE,
+    OPTION_MAX_RESTARTS,
+    OPTION_TIME_LIMIT
 };
 
+/* Options that are short for settings. */
+static const struct {
+    int option;
+    const char *key;
+} shorts[] = {{'p', "cluster.ps"},
+              {'w', "cluster.workers"},
+              {OPTION_TRACE, "train.trace_steps"},
+              {OPTION_MAX_RESTARTS, "cluster.max_restarts"}};
+enum { SHORTS = sizeof shorts / sizeof shorts[0] };
+
 typedef struct {
-    const char *config, *run, *ps, *workers, *step, *trace;
-    const char **sets; /* "key=value" */
+    const char *config, *run, *step, *time_limit;
+    const char *values[SHORTS]; /* of the options that are short for settings */
+    const char **sets;          /* "key=value" */
     size_t set_count;
     bool resume, dry_run, best, json, validation;
     char chosen[24]; /* weir eval: the step that `step` then is */
@@ -47,6 +62,11 @@ static const struct argp_option train_options[] = {
     {"resume", 'R', NULL, 0, "continue the run from its latest checkpoint", 0},
     {"trace", OPTION_TRACE, "N", 0,
      "record the timeline of N steps after the first 5 in RUN/trace.json (train.trace_steps)", 0},
+    {"max-restarts", OPTION_MAX_RESTARTS, "K", 0,
+     "start a job that failed again, up to K times without a new checkpoint (cluster.max_restarts)",
+     0},
+    {"time-limit", OPTION_TIME_LIMIT, "DURATION", 0,
+     "save and end (exit status 12) before so long has passed: 90s, 30m, 2h, 1d, 1-00:00:00", 0},
     {"launcher", OPTION_LAUNCHER, "NAME", 0, "mpirun, srun or auto (default)", 0},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "show the line that would run, and stop", 0},
     {0},
@@ -66,18 +86,18 @@ static const struct argp_option eval_options[] = {
 
 static error_t parse_option(int key, char *value, struct argp_state *state) {
     arguments_t *arguments = state->input;
+    for (size_t i = 0; i < SHORTS; i++) {
+        if (key == shorts[i].option) {
+            arguments->values[i] = value;
+            return 0;
+        }
+    }
     switch (key) {
     case 'c':
         arguments->config = value;
         return 0;
     case 'r':
         arguments->run = value;
-        return 0;
-    case 'p':
-        arguments->ps = value;
-        return 0;
-    case 'w':
-        arguments->workers = value;
         return 0;
     case 's':
         arguments->sets[arguments->set_count++] = value;
@@ -88,11 +108,11 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case OPTION_VALIDATION:
         arguments->validation = true;
         return 0;
-    case OPTION_TRACE:
-        arguments->trace = value;
-        return 0;
     case OPTION_DRY_RUN:
         arguments->dry_run = true;
+        return 0;
+    case OPTION_TIME_LIMIT:
+        arguments->time_limit = value;
         return 0;
     case OPTION_BEST:
         arguments->best = true;
@@ -130,7 +150,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
 typedef struct {
     const char *words[4096];
     size_t count;
-    char settings[3][64]; /* what --ps, --workers and --trace become */
+    char settings[SHORTS][96]; /* what the options that are short for settings become */
 } words_t;
 
 static void add(words_t *words, const char *word) {
@@ -139,26 +159,18 @@ static void add(words_t *words, const char *word) {
     }
 }
 
-/* --ps, --workers, --trace and --validation are short for settings; they come last and so win. */
+/* Options that are short for settings come last and so win. */
 static weir_err_t collect_sets(arguments_t *arguments, words_t *words, weir_error_t *error) {
     if (arguments->set_count > 1000) {
         return weir_errorf(error, WEIR_ERR_INVALID, "%zu settings are too many",
                            arguments->set_count);
     }
-    if (arguments->ps != NULL) {
-        (void)snprintf(words->settings[0], sizeof words->settings[0], "cluster.ps=%s",
-                       arguments->ps);
-        arguments->sets[arguments->set_count++] = words->settings[0];
-    }
-    if (arguments->workers != NULL) {
-        (void)snprintf(words->settings[1], sizeof words->settings[1], "cluster.workers=%s",
-                       arguments->workers);
-        arguments->sets[arguments->set_count++] = words->settings[1];
-    }
-    if (arguments->trace != NULL) {
-        (void)snprintf(words->settings[2], sizeof words->settings[2], "train.trace_steps=%s",
-                       arguments->trace);
-        arguments->sets[arguments->set_count++] = words->settings[2];
+    for (size_t i = 0; i < SHORTS; i++) {
+        if (arguments->values[i] != NULL) {
+            (void)snprintf(words->settings[i], sizeof words->settings[i], "%s=%s", shorts[i].key,
+                           arguments->values[i]);
+            arguments->sets[arguments->set_count++] = words->settings[i];
+        }
     }
     if (arguments->validation) {
         arguments->sets[arguments->set_count++] = "eval.validation=true";
@@ -219,32 +231,6 @@ static weir_err_t check_run(const arguments_t *arguments, weir_error_t *error) {
     return err;
 }
 
-/* ---- how it ended ---- */
-
-/* RUN/outcome.json says how the job ended: without it nothing is believed. */
-static weir_err_t read_outcome(const char *run, char *outcome, size_t capacity,
-                               weir_error_t *error) {
-    char path[WEIR_PATH_MAX], *text = NULL;
-    size_t size = 0;
-    json_error_t ignored;
-    weir_err_t err = weir_path_join(path, sizeof path, run, "outcome.json", error);
-    if (err == WEIR_OK) {
-        err = weir_file_read(path, 65536, &text, &size, NULL);
-    }
-    json_t *object = err == WEIR_OK ? json_loadb(text, size, 0, &ignored) : NULL;
-    const char *value = json_string_value(json_object_get(object, "outcome"));
-    if (value == NULL) {
-        err = weir_errorf(error, WEIR_ERR_PEER, "the job did not end as it should");
-        weir_error_hint(error,
-                        "the lines above say why; `--resume` continues from the last checkpoint");
-    } else {
-        (void)snprintf(outcome, capacity, "%s", value);
-    }
-    json_decref(object);
-    free(text);
-    return err;
-}
-
 /* The ranks' timelines as one; a run is none the worse without it. */
 static void merge_timeline(const char *run) {
     weir_error_t error = {0};
@@ -255,6 +241,42 @@ static void merge_timeline(const char *run) {
         (void)printf(
             "timeline  %s/trace.json  (chrome://tracing, Perfetto; weir report shows it)\n", run);
     }
+}
+
+/* All has been checked: run it, or show what would run. */
+static weir_err_t run_training(const arguments_t *arguments, const words_t *words,
+                               const weir_config_t *config, double time_limit, int *status,
+                               weir_error_t *error) {
+    char saved_config[WEIR_PATH_MAX];
+    bool traced = config->train.trace_steps > 0 && !arguments->dry_run;
+    weir_launch_end_t end;
+    weir_launch_t launch = {.launcher = arguments->launcher,
+                            .ps = (long)config->cluster.ps,
+                            .workers = (long)config->cluster.workers,
+                            .run = arguments->run,
+                            .arguments = words->words,
+                            .argument_count = words->count,
+                            .dry_run = arguments->dry_run,
+                            .saves = true};
+    weir_err_t err =
+        weir_path_join(saved_config, sizeof saved_config, arguments->run, "config.yaml", error);
+    if (err == WEIR_OK && traced) {
+        err = weir_timeline_clear(arguments->run, error);
+    }
+    if (err == WEIR_OK && arguments->dry_run) {
+        err = weir_launch(&launch, &end, error);
+    } else if (err == WEIR_OK) {
+        weir_supervisor_options_t options = {
+            .max_restarts = config->cluster.max_restarts,
+            .time_limit = time_limit,
+            .silence = weir_config_hang_seconds(config),
+            .again = {"--config", saved_config, "--run", arguments->run, "--resume"}};
+        err = weir_supervise(&launch, &options, status, error);
+    }
+    if (traced) {
+        merge_timeline(arguments->run);
+    }
+    return err;
 }
 
 int weir_verb_train(int argc, char **argv) {
@@ -269,9 +291,9 @@ int weir_verb_train(int argc, char **argv) {
                                      NULL};
     weir_error_t error = {0};
     weir_config_t config;
-    arguments_t arguments = {.sets = calloc((size_t)argc + 5, sizeof *arguments.sets)};
+    arguments_t arguments = {.sets = calloc((size_t)argc + SHORTS + 1, sizeof *arguments.sets)};
     words_t *words = calloc(1, sizeof *words);
-    char outcome[64] = "";
+    double time_limit = 0.0;
     int status = 0;
     weir_err_t err = WEIR_OK;
     if (arguments.sets == NULL || words == NULL) {
@@ -283,6 +305,12 @@ int weir_verb_train(int argc, char **argv) {
     if (err == WEIR_OK) {
         err = weir_config_load(arguments.config, arguments.sets, arguments.set_count, &config,
                                &error);
+    }
+    if (err == WEIR_OK && arguments.time_limit != NULL &&
+        !weir_parse_duration(arguments.time_limit, &time_limit)) {
+        err = weir_errorf(&error, WEIR_ERR_INVALID,
+                          "--time-limit wants 90s, 30m, 2h, 1d, 45:00 or 1-00:00:00, not \"%s\"",
+                          arguments.time_limit);
     }
     if (err == WEIR_OK) {
         err = check_run(&arguments, &error);
@@ -297,28 +325,7 @@ int weir_verb_train(int argc, char **argv) {
     if (isatty(STDOUT_FILENO) != 0) {
         (void)setenv("WEIR_TTY", "1", 1);
     }
-    weir_launch_t launch = {.launcher = arguments.launcher,
-                            .ps = (long)config.cluster.ps,
-                            .workers = (long)config.cluster.workers,
-                            .run = arguments.run,
-                            .arguments = words->words,
-                            .argument_count = words->count,
-                            .dry_run = arguments.dry_run,
-                            .saves = true};
-    bool traced = config.train.trace_steps > 0 && !arguments.dry_run;
-    err = traced ? weir_timeline_clear(arguments.run, &error) : WEIR_OK;
-    if (err == WEIR_OK) {
-        err = weir_launch(&launch, &status, &error);
-    }
-    if (traced) {
-        merge_timeline(arguments.run);
-    }
-    if (err == WEIR_OK && !arguments.dry_run && status == 0) {
-        err = read_outcome(arguments.run, outcome, sizeof outcome, &error);
-    }
-    if (err == WEIR_OK && strcmp(outcome, "stopped") == 0) {
-        status = weir_exit_status(WEIR_ERR_STOPPED);
-    }
+    err = run_training(&arguments, words, &config, time_limit, &status, &error);
 out:
     free(arguments.sets);
     free(words);
@@ -430,9 +437,9 @@ int weir_verb_eval(int argc, char **argv) {
     weir_error_t error = {0};
     weir_config_t config;
     char config_path[WEIR_PATH_MAX];
-    arguments_t arguments = {.sets = calloc((size_t)argc + 5, sizeof *arguments.sets)};
+    arguments_t arguments = {.sets = calloc((size_t)argc + SHORTS + 1, sizeof *arguments.sets)};
     words_t *words = calloc(1, sizeof *words);
-    int status = 0;
+    weir_launch_end_t end = {.status = 0};
     weir_err_t err = WEIR_OK;
     if (arguments.sets == NULL || words == NULL) {
         err = weir_errorf(&error, WEIR_ERR_MEMORY, "out of memory");
@@ -454,8 +461,8 @@ int weir_verb_eval(int argc, char **argv) {
                             .arguments = words->words,
                             .argument_count = words->count,
                             .quiet = true};
-    err = weir_launch(&launch, &status, &error);
-    if (err == WEIR_OK && status == 0) {
+    err = weir_launch(&launch, &end, &error);
+    if (err == WEIR_OK && end.status == 0) {
         err = print_metrics(arguments.run, arguments.json, &error);
     }
 out:
@@ -464,5 +471,5 @@ out:
     if (err != WEIR_OK) {
         weir_fatal(&error);
     }
-    return status;
+    return end.status;
 }

@@ -5,12 +5,14 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A metrics file larger than this is not ours. */
 #define METRICS_LIMIT ((size_t)1 << 30)
@@ -19,11 +21,13 @@ enum { BAR_WIDTH = 24 };
 
 struct weir_run_log {
     FILE *metrics;
-    double started;        /* clock at opening */
-    double seconds_before; /* of training, in earlier starts */
-    bool terminal;         /* draw in place */
-    bool drawn;            /* a bar stands on the current line */
-    bool failed;           /* a write failed: said once */
+    int progress;                   /* RUN/progress */
+    unsigned long long from, start; /* what its lines end in */
+    double started;                 /* clock at opening */
+    double seconds_before;          /* of training, in earlier starts */
+    bool terminal;                  /* draw in place */
+    bool drawn;                     /* a bar stands on the current line */
+    bool failed;                    /* a write failed: said once */
 };
 
 /* Keep the lines of `text` whose step is at most `step`. In place; returns the new size. */
@@ -60,6 +64,37 @@ static weir_err_t trim_metrics(const char *path, uint64_t step, weir_error_t *er
     return err;
 }
 
+/* In place and unsynced, a microsecond a step: it outlives the process, and a lost host's is stale.
+ */
+void weir_run_log_progress(weir_run_log_t *log, uint64_t step) {
+    char text[80];
+    int length = snprintf(text, sizeof text, "%020llu %020llu %020llu\n", (unsigned long long)step,
+                          log->from, log->start);
+    if (pwrite(log->progress, text, (size_t)length, 0) != length && !log->failed) {
+        log->failed = true;
+        weir_log(WEIR_LOG_ERROR, "run_log", "progress cannot be written: %s", strerror(errno));
+    }
+}
+
+static weir_err_t open_progress(weir_run_log_t *log, const char *run, uint64_t step,
+                                weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    struct timespec now;
+    weir_err_t err = weir_path_join(path, sizeof path, run, "progress", error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    log->progress = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (log->progress < 0) {
+        return weir_error_from_errno(error, errno, "cannot open %s", path);
+    }
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    log->from = step;
+    log->start = (unsigned long long)now.tv_sec * 1000000000u + (unsigned long long)now.tv_nsec;
+    weir_run_log_progress(log, step);
+    return WEIR_OK;
+}
+
 weir_err_t weir_run_log_open(const char *run, uint64_t step, double seconds, weir_run_log_t **log,
                              weir_error_t *error) {
     char path[WEIR_PATH_MAX];
@@ -77,6 +112,12 @@ weir_err_t weir_run_log_open(const char *run, uint64_t step, double seconds, wei
     created->metrics = fopen(path, "ae");
     if (created->metrics == NULL) {
         err = weir_error_from_errno(error, errno, "cannot open %s", path);
+        free(created);
+        return err;
+    }
+    err = open_progress(created, run, step, error);
+    if (err != WEIR_OK) {
+        (void)fclose(created->metrics);
         free(created);
         return err;
     }
@@ -100,6 +141,7 @@ void weir_run_log_close(weir_run_log_t *log) {
         end_bar(log);
         (void)fflush(stdout);
         (void)fclose(log->metrics);
+        (void)close(log->progress);
         free(log);
     }
 }

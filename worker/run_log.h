@@ -20,6 +20,10 @@ WEIR_MUST_USE weir_err_t weir_run_log_open(const char *run, uint64_t step, doubl
                                            weir_run_log_t **log, weir_error_t *error);
 void weir_run_log_close(weir_run_log_t *log);
 
+/* Write RUN/progress (docs/files/run.md): `step` is done. A supervisor reads it when the job has
+ * died. Cost: one small write, not synced. */
+void weir_run_log_progress(weir_run_log_t *log, uint64_t step);
+
 /* Training time of the run so far, earlier starts included. */
 double weir_run_log_seconds(const weir_run_log_t *log);
 
