@@ -1,6 +1,8 @@
 /* Pulls: read, answered now, ahead of their turn in part, or kept. */
 #include "ps/server_internal.h"
 
+#include "common/assert.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,12 +74,12 @@ static bool grow(void **array, size_t count, size_t size) {
     return true;
 }
 
-/* One more than `count`: not NULL for a pull without keys. */
+/* More than twice `count`: not NULL for a pull without keys, and never full of places. */
 static weir_err_t reserve_scratch(weir_server_t *server, size_t count, weir_error_t *error) {
-    if (count < server->capacity) {
+    if (2 * count < server->capacity) {
         return WEIR_OK;
     }
-    size_t capacity = count + count / 2 + 1;
+    size_t capacity = 2 * count + count / 2 + 1;
     void *handles = server->handles, *some_handles = server->some_handles,
          *some_keys = server->some_keys;
     bool grown = grow(&handles, capacity, sizeof *server->handles) &&
@@ -170,6 +172,32 @@ static weir_err_t reserve_part(weir_server_step_t *step, weir_server_part_t *par
                : weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a pull of %zu keys", count);
 }
 
+/* Whether a key without a row stands there twice (those with one show in the step's rows). */
+static bool names_dropped_twice(weir_server_t *server, const weir_key_t *keys,
+                                const weir_row_handle_t *handles, size_t count) {
+    size_t dropped = 0;
+    for (size_t i = 0; i < count; i++) {
+        dropped += handles[i] == WEIR_ROW_NONE;
+    }
+    uint32_t *places = server->some_handles; /* of keys, by hash; open addressing */
+    size_t size = 2 * dropped + 1;
+    WEIR_ASSERT(size <= server->capacity && count < UINT32_MAX);
+    memset(places, 0xFF, dropped == 0 ? 0 : size * sizeof *places);
+    for (size_t i = 0; i < count && dropped > 0; i++) {
+        if (handles[i] != WEIR_ROW_NONE) {
+            continue;
+        }
+        size_t place = (size_t)((weir_hash64(keys[i]) & UINT32_MAX) * size >> 32);
+        for (; places[place] != UINT32_MAX; place = place + 1 == size ? 0 : place + 1) {
+            if (keys[places[place]] == keys[i]) {
+                return true;
+            }
+        }
+        places[place] = (uint32_t)i;
+    }
+    return false;
+}
+
 /* Find the rows of a pull whose turn has come, give birth, and remember where they lie. */
 static weir_err_t name_rows(weir_server_t *server, weir_server_step_t *step,
                             weir_server_part_t *part, uint32_t w, const weir_server_pull_t *pull,
@@ -189,7 +217,8 @@ static weir_err_t name_rows(weir_server_t *server, weir_server_step_t *step,
             return err;
         }
         if (weir_step_rows_name(&step->rows[k], keys, handles, count, w, part->numbers + begin) !=
-            count) {
+                count ||
+            names_dropped_twice(server, keys, handles, count)) {
             return weir_server_refuse(&pull->frame.header, error, "names a key twice");
         }
         part->counts[k] = count;

@@ -255,8 +255,9 @@ static weir_err_t keep_answer(void *argument, weir_rank_t to, weir_frame_t frame
     return WEIR_OK;
 }
 
-static void set_up(bench_t *bench, uint32_t index, uint32_t ps, uint64_t step) {
-    *bench = (bench_t){.table = case_table()};
+static void set_up_table(bench_t *bench, weir_table_t *table, uint32_t index, uint32_t ps,
+                         uint64_t step) {
+    *bench = (bench_t){.table = table};
     weir_server_options_t options = {.index = index,
                                      .ps = ps,
                                      .first_worker_rank = 5,
@@ -265,6 +266,10 @@ static void set_up(bench_t *bench, uint32_t index, uint32_t ps, uint64_t step) {
                                      .send = keep_answer,
                                      .argument = bench};
     ck_assert_int_eq(weir_server_create(&options, &bench->table, 1, &bench->server, NULL), WEIR_OK);
+}
+
+static void set_up(bench_t *bench, uint32_t index, uint32_t ps, uint64_t step) {
+    set_up_table(bench, case_table(), index, ps, step);
 }
 
 static void tear_down(bench_t *bench) {
@@ -291,8 +296,8 @@ static weir_frame_t make_frame(weir_frame_type_t type, weir_rank_t from, uint64_
 
 static weir_err_t pull(bench_t *bench, weir_rank_t from, uint64_t step, const weir_key_t *keys,
                        uint32_t count) {
-    uint64_t payload[9] = {count};
-    ck_assert_uint_le(count, 8);
+    uint64_t payload[401] = {count};
+    ck_assert_uint_le(count, 400);
     memcpy(payload + 1, keys, count * sizeof *keys);
     return weir_server_handle(bench->server,
                               make_frame(WEIR_FRAME_PULL_REQ, from, step, count, payload,
@@ -495,6 +500,32 @@ static weir_err_t a_frame_of_no_type(bench_t *bench) {
                               &bench->error);
 }
 
+/* Of `keys` the servers' table admits every third, or none. */
+START_TEST(a_key_named_twice_is_refused_whether_it_has_a_row_or_not) {
+    enum { KEYS = 301 };
+    for (size_t trial = 0; trial < 8; trial++) {
+        weir_table_options_t options = table_case(WEIR_OPTIMIZER_SGD, CASE_DIM, 0.1, 1);
+        weir_key_t keys[KEYS];
+        bench_t bench;
+        options.admission = trial % 2 == 0 ? WEIR_ADMISSION_FREQUENCY : WEIR_ADMISSION_PROBABILITY;
+        options.admission_threshold = 9;
+        options.admission_counters = 16;
+        options.admission_probability = 1.0 / 3.0;
+        for (size_t i = 0; i < KEYS; i++) {
+            keys[i] = 1000 * i + trial;
+        }
+        set_up_table(&bench, table_case_create(&options), 0, 1, 0);
+        ck_assert_int_eq(pull(&bench, 5, 1, keys, KEYS), WEIR_OK);
+        size_t one = 37 * trial, other = KEYS - 1 - trial;
+        keys[one] = keys[other];
+        ck_assert_int_eq(pull(&bench, 6, 1, keys, KEYS), WEIR_ERR_PEER);
+        ck_assert(strstr(bench.error.message, "rank 6") != NULL);
+        ck_assert(strstr(bench.error.message, "names a key twice") != NULL);
+        tear_down(&bench);
+    }
+}
+END_TEST
+
 START_TEST(every_offence_is_refused_and_names_its_sender) {
     static const offence_t offences[] = {pull_too_early,
                                          pull_too_late,
@@ -563,6 +594,7 @@ static Suite *suite(void) {
     tcase_add_test(t, a_pull_sent_ahead_is_answered_when_its_step_has_come);
     tcase_add_test(t, a_peek_sees_the_push_of_its_sender_and_bears_no_row);
     tcase_add_test(t, a_row_whose_gradient_is_not_finite_is_skipped_and_counted);
+    tcase_add_test(t, a_key_named_twice_is_refused_whether_it_has_a_row_or_not);
     tcase_add_test(t, every_offence_is_refused_and_names_its_sender);
     tcase_add_test(t, a_key_of_another_server_and_a_stranger_are_refused);
     suite_add_tcase(s, t);
