@@ -219,3 +219,12 @@ void weir_arena_fini(weir_arena_t *arena) {
     }
     *arena = (weir_arena_t){.regions = NULL};
 }
+
+size_t weir_arena_own_bytes(const weir_arena_t *arena) {
+    size_t bytes = 0;
+    for (const weir_arena_region_t *region = arena->regions; region != NULL;
+         region = region->next) {
+        bytes += sizeof *region + region->free_capacity * sizeof *region->free;
+    }
+    return bytes;
+}

@@ -30,6 +30,9 @@ void *weir_arena_acquire(weir_arena_t *arena, size_t size);
 /* Return a block with the size it was acquired with. NULL does nothing. */
 void weir_arena_release(weir_arena_t *arena, void *block, size_t size);
 
+/* Bytes that the arena takes for itself, outside its regions. Call: local. */
+size_t weir_arena_own_bytes(const weir_arena_t *arena);
+
 /* A zeroed mapping of its own, aligned to 2 MiB, in huge pages where the kernel gives them; NULL
  * when address space is out. Memory is committed on first touch. */
 void *weir_arena_map(size_t size);

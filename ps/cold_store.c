@@ -250,8 +250,12 @@ weir_err_t weir_cold_store_put(weir_cold_store_t *store, const weir_key_t *keys,
     return end_change(store, count, add_records(store, records, count), "write", error);
 }
 
-weir_err_t weir_cold_store_replace(weir_cold_store_t *store, const weir_key_t *keys,
-                                   const void *records, size_t count, weir_error_t *error) {
+/* begin_change, of keys that are all there: none is looked up. */
+static weir_err_t begin_known(weir_cold_store_t *store, const weir_key_t *keys, size_t count,
+                              weir_error_t *error) {
+    if (count == 0) {
+        return WEIR_OK;
+    }
     weir_err_t err = reserve(store, count, error);
 #ifdef WEIR_CHECKED
     err = err == WEIR_OK ? begin_change(store, keys, count, error) : err;
@@ -259,20 +263,24 @@ weir_err_t weir_cold_store_replace(weir_cold_store_t *store, const weir_key_t *k
         WEIR_ASSERT(store->present[i]);
     }
 #endif
+    if (err == WEIR_OK) {
+        weir_cold_order(keys, count, store->order);
+        memset(store->present, true, count);
+    }
+    return err;
+}
+
+weir_err_t weir_cold_store_replace(weir_cold_store_t *store, const weir_key_t *keys,
+                                   const void *records, size_t count, weir_error_t *error) {
+    weir_err_t err = begin_known(store, keys, count, error);
     if (err != WEIR_OK || count == 0) {
         return err;
     }
-    weir_cold_order(keys, count, store->order);
-    memset(store->present, true, count);
     return end_change(store, count, add_records(store, records, count), "write", error);
 }
 
-weir_err_t weir_cold_store_remove(weir_cold_store_t *store, const weir_key_t *keys, size_t count,
-                                  weir_error_t *error) {
-    weir_err_t err = begin_change(store, keys, count, error);
-    if (err != WEIR_OK || count == 0) {
-        return err;
-    }
+/* Remove those of the ordered keys that are there. */
+static weir_err_t remove_present(weir_cold_store_t *store, size_t count, weir_error_t *error) {
     uint64_t removed = 0;
     char key[KEY_BYTES];
     for (size_t i = 0; i < count; i++) {
@@ -283,6 +291,18 @@ weir_err_t weir_cold_store_remove(weir_cold_store_t *store, const weir_key_t *ke
         }
     }
     return end_change(store, count, 0 - removed, "remove", error);
+}
+
+weir_err_t weir_cold_store_remove(weir_cold_store_t *store, const weir_key_t *keys, size_t count,
+                                  weir_error_t *error) {
+    weir_err_t err = begin_change(store, keys, count, error);
+    return err != WEIR_OK || count == 0 ? err : remove_present(store, count, error);
+}
+
+weir_err_t weir_cold_store_discard(weir_cold_store_t *store, const weir_key_t *keys, size_t count,
+                                   weir_error_t *error) {
+    weir_err_t err = begin_known(store, keys, count, error);
+    return err != WEIR_OK || count == 0 ? err : remove_present(store, count, error);
 }
 
 /* ---- all rows ---- */

@@ -75,6 +75,11 @@ WEIR_MUST_USE weir_err_t weir_cold_store_get(weir_cold_store_t *store, const wei
 WEIR_MUST_USE weir_err_t weir_cold_store_remove(weir_cold_store_t *store, const weir_key_t *keys,
                                                 size_t count, weir_error_t *error);
 
+/* As remove, of keys that are all there, as the owner knows: none is looked up. Of a key that is
+ * not, as replace. Call: blocks. Threads: owner. */
+WEIR_MUST_USE weir_err_t weir_cold_store_discard(weir_cold_store_t *store, const weir_key_t *keys,
+                                                 size_t count, weir_error_t *error);
+
 /* Keys in the store, exact. Call: local. Threads: any. */
 uint64_t weir_cold_store_rows(const weir_cold_store_t *store);
 

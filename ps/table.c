@@ -144,7 +144,9 @@ weir_table_stats_t weir_table_stats(const weir_table_t *table) {
     }
     uint64_t records = weir_row_store_bytes(&table->store);
     uint64_t rest = sizeof *table + weir_index_bytes(&table->index) +
-                    weir_row_update_bytes(&table->update) +
+                    weir_arena_own_bytes(&table->arena) + weir_row_update_bytes(&table->update) +
+                    weir_table_cells_bytes(table) + weir_table_cold_scratch_bytes(table) +
+                    2 * table->layout.dim * sizeof *table->scratch +
                     (table->admission == NULL ? 0 : weir_admission_bytes(table->admission));
     stats.bytes = records + rest;
     stats.index_bytes = rest + table->store.places * sizeof(weir_row_metadata_t);
@@ -172,18 +174,41 @@ void weir_table_drop(weir_table_t *table, weir_key_t key, weir_row_handle_t hand
     weir_row_store_release(&table->store, handle);
 }
 
+/* Whether a pull at `step` finds the row as if it had never been born. */
+static bool has_expired(const weir_table_t *table, weir_row_handle_t handle, uint64_t step) {
+    return handle != WEIR_ROW_NONE &&
+           weir_table_is_expired(table, weir_row_store_metadata(&table->store, handle), step);
+}
+
+/* Of rows that have expired the cold store forgets its copies. */
+static weir_err_t discard_expired(weir_table_t *table, const weir_key_t *keys, size_t count,
+                                  uint64_t step, const weir_row_handle_t *handles,
+                                  weir_error_t *error) {
+    weir_key_t gone[WEIR_TABLE_BATCH];
+    size_t gone_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (has_expired(table, handles[i], step) &&
+            weir_row_store_flag(&table->store, handles[i])) {
+            gone[gone_count++] = keys[i];
+        }
+    }
+    return weir_cold_store_discard(table->cold, gone, gone_count, error);
+}
+
 /* Rows that have expired lose their place: their keys are then as any that has no row. */
-static void drop_expired(weir_table_t *table, const weir_key_t *keys, size_t count, uint64_t step,
-                         weir_row_handle_t *handles) {
+static weir_err_t drop_expired(weir_table_t *table, const weir_key_t *keys, size_t count,
+                               uint64_t step, weir_row_handle_t *handles, weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
     for (size_t i = 0; i < count; i++) {
         if (handles[i] != WEIR_ROW_NONE) {
             __builtin_prefetch(weir_row_store_metadata(&table->store, handles[i]));
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        if (handles[i] == WEIR_ROW_NONE ||
-            !weir_table_is_expired(table, weir_row_store_metadata(&table->store, handles[i]),
-                                   step)) {
+    if (table->cold != NULL) {
+        err = discard_expired(table, keys, count, step, handles, error);
+    }
+    for (size_t i = 0; i < count && err == WEIR_OK; i++) {
+        if (!has_expired(table, handles[i], step)) {
             continue;
         }
         weir_table_drop(table, keys[i], handles[i]);
@@ -195,6 +220,7 @@ static void drop_expired(weir_table_t *table, const weir_key_t *keys, size_t cou
         }
         handles[i] = WEIR_ROW_NONE;
     }
+    return err;
 }
 
 /* Give birth to the keys that have no row, as far as they are admitted. */
@@ -285,9 +311,9 @@ static weir_err_t pull_batch(weir_table_t *table, const weir_key_t *keys, size_t
     weir_err_t err = WEIR_OK;
     weir_index_find(&table->index, keys, count, handles);
     if (table->options.ttl != 0) {
-        drop_expired(table, keys, count, step, handles);
+        err = drop_expired(table, keys, count, step, handles, error);
     }
-    if (is_any_missing(handles, count)) {
+    if (err == WEIR_OK && is_any_missing(handles, count)) {
         err = bear_missing(table, keys, count, step, handles, error);
     }
     return err;
@@ -297,7 +323,7 @@ weir_err_t weir_table_pull(weir_table_t *table, const weir_key_t *keys, size_t c
                            weir_row_handle_t *handles, void *values, weir_error_t *error) {
     weir_err_t err = table->cold == NULL
                          ? WEIR_OK
-                         : weir_table_take_in(table, keys, count, step, handles, error);
+                         : weir_table_warm(table, keys, count, step, true, handles, error);
     /* Without a policy that asks for it, nobody reads when a row was used last before its update.
      */
     bool touches = table->options.ttl != 0 || table->row_budget != 0;

@@ -61,7 +61,7 @@ const weir_row_layout_t *weir_table_layout(const weir_table_t *table);
 typedef struct {
     uint64_t rows;        /* in memory */
     uint64_t cold_rows;   /* on disk alone */
-    uint64_t bytes;       /* memory held, index and admission included, cold store not */
+    uint64_t bytes;       /* memory held, all included but the cold store's own */
     uint64_t index_bytes; /* of these, index and metadata: all but the records */
     uint64_t born, evicted, expired, rejected; /* so far; rejected: keys of pulls */
     uint64_t cold_reads, cold_hits, cold_writes;

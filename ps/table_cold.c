@@ -72,9 +72,12 @@ static weir_row_metadata_t metadata_of(const weir_table_t *table, const char *re
     return metadata;
 }
 
-weir_err_t weir_table_warm(weir_table_t *table, const weir_key_t *keys, size_t count, uint64_t step,
-                           weir_row_handle_t *handles, weir_error_t *error) {
-    size_t missing = 0;
+/* Take into memory the rows of `keys` (distinct or not) whose handles are WEIR_ROW_NONE and that
+ * are cold; fill their handles. */
+static weir_err_t read_missing(weir_table_t *table, const weir_key_t *keys, size_t count,
+                               uint64_t step, bool now, weir_row_handle_t *handles,
+                               weir_error_t *error) {
+    size_t missing = 0, expired = 0;
     weir_err_t err = weir_table_reserve_cold(table, count, error);
     for (size_t i = 0; i < count && err == WEIR_OK; i++) {
         if (handles[i] == WEIR_ROW_NONE) {
@@ -95,8 +98,13 @@ weir_err_t weir_table_warm(weir_table_t *table, const weir_key_t *keys, size_t c
             weir_row_metadata_t metadata = metadata_of(table, record);
             if (!weir_table_is_expired(table, &metadata, step)) {
                 err = take_in(table, table->cold_keys[i], record, error);
+            } else {
+                table->cold_keys[expired++] = table->cold_keys[i]; /* behind the loop */
             }
         }
+    }
+    if (err == WEIR_OK && now && expired > 0) {
+        err = weir_cold_store_discard(table->cold, table->cold_keys, expired, error);
     }
     if (err == WEIR_OK) {
         weir_index_find(&table->index, keys, count, handles);
@@ -233,13 +241,88 @@ bool weir_table_ends_late(const weir_table_t *table) {
     return table->cold != NULL && table->admission == NULL && table->options.ttl == 0;
 }
 
-weir_err_t weir_table_take_in(weir_table_t *table, const weir_key_t *keys, size_t count,
-                              uint64_t step, weir_row_handle_t *handles, weir_error_t *error) {
+weir_err_t weir_table_warm(weir_table_t *table, const weir_key_t *keys, size_t count, uint64_t step,
+                           bool now, weir_row_handle_t *handles, weir_error_t *error) {
     weir_err_t err = table->cold == NULL ? WEIR_OK : weir_table_finish_fetches(table, step, error);
     if (err == WEIR_OK) {
         weir_index_find(&table->index, keys, count, handles);
     }
     return err == WEIR_OK && table->cold != NULL
-               ? weir_table_warm(table, keys, count, step, handles, error)
+               ? read_missing(table, keys, count, step, now, handles, error)
                : err;
+}
+
+weir_err_t weir_table_take_in(weir_table_t *table, const weir_key_t *keys, size_t count,
+                              uint64_t step, weir_row_handle_t *handles, weir_error_t *error) {
+    return weir_table_warm(table, keys, count, step, false, handles, error);
+}
+
+/* ---- expired ---- */
+
+/* Those of `keys`, all cold and expired, that are not in memory. */
+static weir_err_t remove_expired(weir_table_t *table, weir_key_t *keys, size_t count,
+                                 weir_error_t *error) {
+    weir_row_handle_t handles[WEIR_TABLE_BATCH];
+    size_t gone = 0;
+    weir_index_find(&table->index, keys, count, handles);
+    for (size_t i = 0; i < count; i++) {
+        if (handles[i] == WEIR_ROW_NONE) {
+            keys[gone++] = keys[i];
+        }
+    }
+    return weir_cold_store_discard(table->cold, keys, gone, error);
+}
+
+static weir_err_t sweep_slots(weir_table_t *table, weir_slot_t first, weir_slot_t end,
+                              uint64_t step, weir_error_t *error) {
+    weir_key_t keys[WEIR_TABLE_BATCH], key;
+    const void *record;
+    size_t count = 0;
+    weir_err_t err = WEIR_OK;
+    weir_cold_iterator_t *rows = weir_cold_store_iterate(table->cold, first, end);
+    if (rows == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "table %s: out of memory for cold rows",
+                           table->options.row.name);
+    }
+    while (err == WEIR_OK && weir_cold_iterator_next(rows, &key, &record, &err, error)) {
+        weir_row_metadata_t metadata = metadata_of(table, record);
+        if (weir_table_is_expired(table, &metadata, step + 1)) {
+            keys[count++] = key;
+        }
+        if (count == WEIR_TABLE_BATCH) {
+            err = remove_expired(table, keys, count, error);
+            count = 0;
+        }
+    }
+    if (err == WEIR_OK) {
+        err = remove_expired(table, keys, count, error);
+    }
+    weir_cold_iterator_destroy(rows);
+    return err;
+}
+
+weir_err_t weir_table_sweep_cold(weir_table_t *table, uint64_t step, weir_error_t *error) {
+    weir_slot_t first = table->options.first_slot;
+    uint64_t slots = table->options.end_slot - first, ttl = table->options.ttl;
+    uint64_t last = table->cold_swept == 0 ? step - 1 : table->cold_swept;
+    last = step - last > ttl ? step - ttl : last;
+    uint64_t begin = last * slots / ttl, end = step * slots / ttl;
+    weir_err_t err = WEIR_OK;
+    while (begin < end && err == WEIR_OK) {
+        uint64_t from = begin % slots, to = from + (end - begin);
+        to = to < slots ? to : slots;
+        err = sweep_slots(table, first + (weir_slot_t)from, first + (weir_slot_t)to, step, error);
+        begin += to - from;
+    }
+    table->cold_swept = err == WEIR_OK ? step : table->cold_swept;
+    return err;
+}
+
+uint64_t weir_table_cold_scratch_bytes(const weir_table_t *table) {
+    uint64_t key = sizeof *table->cold_keys + weir_table_cold_bytes(table) + sizeof(bool);
+    uint64_t bytes = table->cold_capacity * key + table->fetch_capacity * sizeof *table->fetches;
+    for (size_t i = 0; i < table->fetch_count; i++) {
+        bytes += table->fetches[i].count * sizeof *table->fetches[i].keys;
+    }
+    return bytes;
 }

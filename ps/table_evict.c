@@ -17,10 +17,11 @@ enum {
 };
 
 typedef struct weir_table_victim {
-    uint64_t score; /* low goes first */
+    uint64_t score; /* low goes first; the expired before all */
     uint64_t hash;
     weir_key_t key;
     weir_row_handle_t handle;
+    bool expired; /* leaves no trace */
 } victim_t;
 
 uint32_t weir_table_cell_bits(uint64_t rows) {
@@ -91,6 +92,13 @@ uint64_t weir_table_cell_limit(const weir_table_t *table, uint32_t cell) {
     return whole + ((number + 1) * rest / cells - number * rest / cells);
 }
 
+uint64_t weir_table_cells_bytes(const weir_table_t *table) {
+    uint64_t cell = sizeof *table->touched + sizeof *table->due + sizeof *table->touched_list +
+                    sizeof *table->due_list;
+    return (table->touched == NULL ? 0 : weir_index_cells(&table->index) * cell) +
+           (table->victim_capacity + table->departure_capacity) * sizeof(victim_t);
+}
+
 /* ---- choice ---- */
 
 typedef struct {
@@ -112,11 +120,17 @@ static void consider(void *argument, weir_key_t key, uint32_t handle) {
     uint64_t used = metadata->last_step, updates = metadata->count;
     uint64_t score =
         table->options.eviction == WEIR_EVICTION_LRU ? used << 32 | updates : updates << 32 | used;
-    table->victims[choice->count++] = (victim_t){
-        .score = expired ? 0 : score, .hash = weir_hash64(key), .key = key, .handle = handle};
+    table->victims[choice->count++] = (victim_t){.score = expired ? 0 : score,
+                                                 .hash = weir_hash64(key),
+                                                 .key = key,
+                                                 .handle = handle,
+                                                 .expired = expired};
 }
 
 static bool goes_before(const victim_t *left, const victim_t *right) {
+    if (left->expired != right->expired) {
+        return left->expired;
+    }
     return left->score != right->score ? left->score < right->score : left->hash < right->hash;
 }
 
@@ -174,11 +188,6 @@ static void choose(weir_table_t *table, uint32_t cell, choice_t *choice) {
 
 /* ---- departure ---- */
 
-/* Expired rows leave no trace. (The score of a row that is alive holds its last step.) */
-static bool is_forgotten(const weir_table_t *table, const victim_t *victim) {
-    return table->options.ttl != 0 && victim->score == 0;
-}
-
 /* Write the departures whose key the cold store holds (`there`) or does not. */
 static weir_err_t write_cold(weir_table_t *table, bool there, weir_error_t *error) {
     size_t bytes = weir_table_cold_bytes(table), written = 0;
@@ -188,8 +197,7 @@ static weir_err_t write_cold(weir_table_t *table, bool there, weir_error_t *erro
     }
     for (size_t i = 0; i < table->departure_count; i++) {
         const victim_t *victim = &table->departures[i];
-        if (weir_row_store_flag(&table->store, victim->handle) != there ||
-            is_forgotten(table, victim)) {
+        if (weir_row_store_flag(&table->store, victim->handle) != there || victim->expired) {
             continue;
         }
         char *record = table->cold_records + written * bytes;
@@ -204,7 +212,7 @@ static weir_err_t write_cold(weir_table_t *table, bool there, weir_error_t *erro
     err = weir_table_put_cold(table, written, there, error);
     for (size_t i = 0; i < table->departure_count && err == WEIR_OK && !there; i++) {
         const victim_t *victim = &table->departures[i];
-        if (!is_forgotten(table, victim) && !weir_row_store_flag(&table->store, victim->handle)) {
+        if (!victim->expired && !weir_row_store_flag(&table->store, victim->handle)) {
             weir_row_store_set_flag(&table->store, victim->handle, true);
             table->both++;
         }
@@ -349,7 +357,12 @@ weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step, uint64_t olde
         weir_table_mark_due(table); /* at once: nobody can tell */
     }
     table->oldest_in_use = oldest_in_use;
-    err = evict_due(table, step, oldest_in_use, error);
+    if (table->cold != NULL && table->options.ttl != 0) {
+        err = weir_table_sweep_cold(table, step, error);
+    }
+    if (err == WEIR_OK) {
+        err = evict_due(table, step, oldest_in_use, error);
+    }
     if (err != WEIR_OK) {
         return err;
     }

@@ -43,7 +43,8 @@ struct weir_table {
     uint32_t *touched_list; /* the cells that are touched; capacity: all */
     uint32_t *due_list;
     uint32_t touched_count, due_count;
-    uint32_t sweep; /* the next cell to be swept for expired rows */
+    uint32_t sweep;      /* the next cell to be swept for expired rows */
+    uint64_t cold_swept; /* the last step at whose end the cold store was swept; 0: none */
 
     /* Scratch of evictions and of cold reads. */
     struct weir_table_victim *victims;
@@ -121,13 +122,22 @@ void weir_table_mark_due(weir_table_t *table);
 /* Rows that a cell may hold. */
 uint64_t weir_table_cell_limit(const weir_table_t *table, uint32_t cell);
 
+/* Bytes of what evictions need: flags of cells, and scratch. */
+uint64_t weir_table_cells_bytes(const weir_table_t *table);
+
 /* ---- ps/table_cold.c ---- */
 
-/* Take into memory the rows of `keys` (distinct or not) whose handles are WEIR_ROW_NONE and that
- * are cold; fill their handles. */
+/* weir_table_take_in. `now`: the turn of the pull has come; what has expired at `step` is removed
+ * from the cold store, since its key may be born again. */
 WEIR_MUST_USE weir_err_t weir_table_warm(weir_table_t *table, const weir_key_t *keys, size_t count,
-                                         uint64_t step, weir_row_handle_t *handles,
+                                         uint64_t step, bool now, weir_row_handle_t *handles,
                                          weir_error_t *error);
+/* The end of `step`: remove from the cold store rows that have expired and are not in memory, a
+ * part of the slots in each step and all of them within ttl steps. */
+WEIR_MUST_USE weir_err_t weir_table_sweep_cold(weir_table_t *table, uint64_t step,
+                                               weir_error_t *error);
+/* Bytes of scratch, and of keys whose rows are being read. */
+uint64_t weir_table_cold_scratch_bytes(const weir_table_t *table);
 /* Values of those keys that have no row in memory (WEIR_ROW_NONE) and are cold; the others' stay.
  */
 WEIR_MUST_USE weir_err_t weir_table_peek_cold(weir_table_t *table, const weir_key_t *keys,
