@@ -63,6 +63,9 @@ static void abort_job(int exit_status) {
 
 weir_err_t weir_comm_mpi_init(int *argc, char ***argv, weir_comm_t **comm, weir_error_t *error) {
     int provided = 0, rank = 0, size = 0;
+    /* MPI yields in every call that finds nothing where ranks outnumber cores, and each yield costs
+     * a comm thread, which sleeps by itself, milliseconds (docs/design/0005). */
+    (void)setenv("OMPI_MCA_mpi_yield_when_idle", "0", 0);
     weir_err_t err =
         weir_comm_mpi_check(MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided),
                             "cannot start", WEIR_COMM_NO_PEER, error);

@@ -16,7 +16,7 @@
  * minutes. A request to save comes as SIGUSR1 instead, which mpirun passes on and does not act on.
  */
 static const char *const rank_environment[][2] = {
-    {"OMPI_MCA_mpi_yield_when_idle", "1"},
+    {"OMPI_MCA_mpi_yield_when_idle", "0"}, /* docs/design/0005 */
     {"OMPI_MCA_hwloc_base_binding_policy", "none"},
     {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
     {"OPENBLAS_NUM_THREADS", "1"},

@@ -71,7 +71,7 @@ kill "$holder"
 roles() { # roles NAME STATUS PATTERN COORDINATOR-ARGS -- WORKER-ARGS, with $worker as the worker
   local name=$1 status=$2 pattern=$3
   shift 3
-  expect "$status" "$name" "$pattern" env OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 \
+  expect "$status" "$name" "$pattern" env OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=0 \
     mpirun -n 1 "$WEIR_BIN/weir-coordinator" --config config.yaml --run hand : \
     -n "${servers:-1}" "$WEIR_BIN/weir-ps" --config config.yaml --run hand : \
     -n 1 "${worker:-$WEIR_BIN/weir-worker}" --config config.yaml --run hand "$@"
