@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { STEP_NAME = 32, TEMPORARY_NAME = 64 };
 
@@ -180,7 +181,13 @@ static bool is_temporary(const char *name) {
            strcmp(name + length - suffix, temporary_suffix) == 0;
 }
 
-/* What crashes left: every step-*.tmp. One checkpoint is written at a time, so none is in use. */
+/* latest.tmp.PID or best.tmp.PID: a link on its way to its name. */
+static bool is_temporary_link(const char *name) {
+    return strncmp(name, "latest.tmp.", 11) == 0 || strncmp(name, "best.tmp.", 9) == 0;
+}
+
+/* What crashes left: every step-*.tmp, and links that never got their names. One checkpoint is
+ * written at a time, so none is in use. */
 static weir_err_t remove_temporaries(const char *path, weir_error_t *error) {
     weir_err_t status = WEIR_OK;
     DIR *folder = opendir(path);
@@ -200,6 +207,8 @@ static weir_err_t remove_temporaries(const char *path, weir_error_t *error) {
             if (status == WEIR_OK) {
                 status = weir_file_remove_directory(whole, error);
             }
+        } else if (is_temporary_link(entry->d_name)) {
+            (void)unlinkat(dirfd(folder), entry->d_name, 0); /* the next one tries again */
         }
     }
     (void)closedir(folder);
