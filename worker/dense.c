@@ -26,6 +26,7 @@ struct weir_dense {
     float *m, *v;                  /* elements; only this worker's slices are used */
     float *sum;                    /* BUCKET_ELEMENTS: the slice being reduced */
     size_t *missing;               /* per bucket: elements not ready yet */
+    size_t left;                   /* buckets that are not updated: 0 .. left - 1 */
     weir_err_t send_err;           /* first failure within weir_dense_ready */
     weir_error_t send_error;
 };
@@ -110,6 +111,7 @@ uint64_t weir_dense_checksum(const weir_dense_t *dense) {
 void weir_dense_begin(weir_dense_t *dense, uint64_t step) {
     dense->step = step;
     dense->send_err = WEIR_OK;
+    dense->left = dense->buckets;
     for (size_t bucket = 0; bucket < dense->buckets; bucket++) {
         dense->missing[bucket] = bucket_size(dense, bucket);
     }
@@ -155,7 +157,7 @@ static weir_err_t reduce_slice(weir_dense_t *dense, size_t bucket, weir_error_t 
     size_t size = slice_size(dense, bucket, dense->worker);
     const float *own = dense->gradients + slice_begin(dense, bucket, dense->worker);
     memset(dense->sum, 0, size * sizeof(float));
-    for (uint32_t other = 0; other < dense->workers; other++) {
+    for (uint32_t other = 0; other < dense->workers && size > 0; other++) {
         void *payload = NULL;
         const float *slice = own;
         if (other != dense->worker) {
@@ -222,36 +224,62 @@ static weir_err_t receive_slices(weir_dense_t *dense, uint64_t step, uint32_t se
     return WEIR_OK;
 }
 
-weir_err_t weir_dense_finish(weir_dense_t *dense, weir_error_t *error) {
-    if (dense->send_err != WEIR_OK) {
-        if (error != NULL) {
-            *error = dense->send_error;
-        }
-        return dense->send_err;
-    }
-    /* Backward finishes the last layers first: reduce in that order. */
-    for (size_t bucket = dense->buckets; bucket-- > 0;) {
-        WEIR_ASSERT(dense->missing[bucket] == 0);
-        weir_err_t err = reduce_slice(dense, bucket, error);
-        if (err != WEIR_OK) {
-            return err;
-        }
+/* Reduce, update and give away the last bucket that is left. */
+static weir_err_t update_bucket(weir_dense_t *dense, weir_error_t *error) {
+    size_t bucket = dense->left - 1;
+    WEIR_ASSERT(dense->missing[bucket] == 0);
+    weir_err_t err = reduce_slice(dense, bucket, error);
+    if (err == WEIR_OK) {
         int64_t begun = weir_trace_begin();
         update_slice(dense, bucket);
         weir_trace_end(begun, "update", dense->step, WEIR_TRACE_NOBODY);
         err = send_updated(dense, bucket, error);
-        if (err != WEIR_OK) {
-            return err;
+    }
+    dense->left--;
+    return err;
+}
+
+/* Whether the slices of all other workers are here; none is sent of what is empty. */
+static bool has_slices(const weir_dense_t *dense, size_t bucket) {
+    size_t size = slice_size(dense, bucket, dense->worker);
+    for (uint32_t other = 0; other < dense->workers && size > 0; other++) {
+        if (other != dense->worker && !weir_exchange_has(dense->exchange, WEIR_FRAME_REDUCE,
+                                                         dense->step, (uint32_t)bucket, other)) {
+            return false;
         }
     }
-    for (size_t bucket = dense->buckets; bucket-- > 0;) {
-        weir_err_t err =
+    return true;
+}
+
+static weir_err_t report_send(const weir_dense_t *dense, weir_error_t *error) {
+    if (dense->send_err != WEIR_OK && error != NULL) {
+        *error = dense->send_error;
+    }
+    return dense->send_err;
+}
+
+weir_err_t weir_dense_advance(weir_dense_t *dense, weir_error_t *error) {
+    weir_err_t err = report_send(dense, error);
+    if (err == WEIR_OK) {
+        err = weir_exchange_look(dense->exchange, error);
+    }
+    /* Backward finishes the last layers first: they are reduced in that order. */
+    while (err == WEIR_OK && dense->left > 0 && has_slices(dense, dense->left - 1)) {
+        err = update_bucket(dense, error);
+    }
+    return err;
+}
+
+weir_err_t weir_dense_finish(weir_dense_t *dense, weir_error_t *error) {
+    weir_err_t err = report_send(dense, error);
+    while (err == WEIR_OK && dense->left > 0) {
+        err = update_bucket(dense, error);
+    }
+    for (size_t bucket = dense->buckets; bucket-- > 0 && err == WEIR_OK;) {
+        err =
             receive_slices(dense, dense->step, (uint32_t)bucket, bucket, dense->parameters, error);
-        if (err != WEIR_OK) {
-            return err;
-        }
     }
-    return WEIR_OK;
+    return err;
 }
 
 /* Bring one part of the state together on worker 0. */

@@ -43,6 +43,11 @@ void weir_dense_begin(weir_dense_t *dense, uint64_t step);
  * back from finish. Has the type of weir_gradient_ready_t; `dense` is a weir_dense_t *. */
 void weir_dense_ready(void *dense, size_t begin, size_t end);
 
+/* When every gradient is ready: update and give away, without waiting, the buckets for which all
+ * slices have come, so that they travel while the caller does something else. Call: local.
+ * Threads: compute. */
+WEIR_MUST_USE weir_err_t weir_dense_advance(weir_dense_t *dense, weir_error_t *error);
+
 /* Wait for the others, update, distribute. Every gradient must have been ready.
  * Call: collective(workers). Threads: compute. */
 WEIR_MUST_USE weir_err_t weir_dense_finish(weir_dense_t *dense, weir_error_t *error);

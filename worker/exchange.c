@@ -4,7 +4,6 @@
 #include "common/clock.h"
 #include "common/trace.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,8 +16,10 @@ enum {
 
 struct weir_exchange {
     weir_exchange_options_t options;
-    weir_frame_t *early; /* received and not yet asked for, in order of arrival */
-    size_t early_count, early_capacity;
+    /* Received and not yet asked for, in order of arrival: elements first .. end - 1. Mostly they
+     * are asked for in that order, so that one leaves at the front at no cost. */
+    weir_frame_t *early;
+    size_t early_first, early_end, early_capacity;
     double seconds_waited;
 };
 
@@ -39,7 +40,7 @@ weir_err_t weir_exchange_create(const weir_exchange_options_t *options, weir_exc
 
 void weir_exchange_destroy(weir_exchange_t *exchange) {
     if (exchange != NULL) {
-        for (size_t i = 0; i < exchange->early_count; i++) {
+        for (size_t i = exchange->early_first; i < exchange->early_end; i++) {
             weir_buffer_release(exchange->early[i].payload);
         }
         free(exchange->early);
@@ -105,36 +106,84 @@ static weir_err_t open_frame(weir_frame_t frame, size_t size, void **payload, we
     return WEIR_OK;
 }
 
-static weir_err_t keep_early(weir_exchange_t *exchange, weir_frame_t frame, weir_error_t *error) {
-    if (exchange->early_count == exchange->early_capacity) {
-        size_t capacity = exchange->early_capacity == 0 ? 64 : 2 * exchange->early_capacity;
-        weir_frame_t *grown =
-            capacity > MAX_EARLY_FRAMES ? NULL : realloc(exchange->early, capacity * sizeof *grown);
-        if (grown == NULL) {
-            weir_buffer_release(frame.payload);
-            return weir_errorf(error, WEIR_ERR_PEER,
-                               "rank %u sends frames that nobody asked for (%zu are waiting)",
-                               frame.header.source, exchange->early_count);
-        }
-        exchange->early = grown;
-        exchange->early_capacity = capacity;
+/* Room for one more early frame: at the front, where frames have left, or by growing. */
+static bool make_room(weir_exchange_t *exchange) {
+    size_t count = exchange->early_end - exchange->early_first;
+    if (exchange->early_end < exchange->early_capacity) {
+        return true;
     }
-    exchange->early[exchange->early_count++] = frame;
+    if (exchange->early_first > exchange->early_capacity / 2) {
+        memmove(exchange->early, exchange->early + exchange->early_first,
+                count * sizeof *exchange->early);
+        exchange->early_first = 0;
+        exchange->early_end = count;
+        return true;
+    }
+    size_t capacity = exchange->early_capacity == 0 ? 64 : 2 * exchange->early_capacity;
+    weir_frame_t *grown =
+        capacity > 2 * MAX_EARLY_FRAMES ? NULL : realloc(exchange->early, capacity * sizeof *grown);
+    if (grown == NULL) {
+        return false;
+    }
+    exchange->early = grown;
+    exchange->early_capacity = capacity;
+    return true;
+}
+
+static weir_err_t keep_early(weir_exchange_t *exchange, weir_frame_t frame, weir_error_t *error) {
+    size_t count = exchange->early_end - exchange->early_first;
+    if (count >= MAX_EARLY_FRAMES || !make_room(exchange)) {
+        weir_buffer_release(frame.payload);
+        return weir_errorf(error, WEIR_ERR_PEER,
+                           "rank %u sends frames that nobody asked for (%zu are waiting)",
+                           frame.header.source, count);
+    }
+    exchange->early[exchange->early_end++] = frame;
     return WEIR_OK;
+}
+
+/* Its place among the early frames; early_end: it is not there. */
+static size_t find_early(const weir_exchange_t *exchange, weir_frame_type_t type, uint64_t step,
+                         uint32_t sequence, uint32_t from) {
+    weir_rank_t source = exchange->options.first_worker_rank + from;
+    size_t i = exchange->early_first;
+    while (i < exchange->early_end &&
+           !has_name(&exchange->early[i].header, type, step, sequence, source)) {
+        i++;
+    }
+    return i;
+}
+
+bool weir_exchange_has(const weir_exchange_t *exchange, weir_frame_type_t type, uint64_t step,
+                       uint32_t sequence, uint32_t from) {
+    return find_early(exchange, type, step, sequence, from) < exchange->early_end;
+}
+
+weir_err_t weir_exchange_look(weir_exchange_t *exchange, weir_error_t *error) {
+    bool received = exchange->options.workers > 1;
+    weir_err_t err = WEIR_OK;
+    while (err == WEIR_OK && received) {
+        weir_frame_t frame;
+        err = weir_comm_thread_take(exchange->options.comm_thread, EXCHANGE_TYPES, 0.0, &frame,
+                                    &received, error);
+        if (err == WEIR_OK && received) {
+            err = keep_early(exchange, frame, error);
+        }
+    }
+    return err;
 }
 
 weir_err_t weir_exchange_receive(weir_exchange_t *exchange, weir_frame_type_t type, uint64_t step,
                                  uint32_t sequence, uint32_t from, size_t size, void **payload,
                                  weir_error_t *error) {
     weir_rank_t source = exchange->options.first_worker_rank + from;
-    for (size_t i = 0; i < exchange->early_count; i++) {
-        if (has_name(&exchange->early[i].header, type, step, sequence, source)) {
-            weir_frame_t frame = exchange->early[i];
-            exchange->early_count--;
-            memmove(&exchange->early[i], &exchange->early[i + 1],
-                    (exchange->early_count - i) * sizeof frame);
-            return open_frame(frame, size, payload, error);
-        }
+    size_t at = find_early(exchange, type, step, sequence, from);
+    if (at < exchange->early_end) {
+        weir_frame_t early = exchange->early[at];
+        weir_frame_t *front = &exchange->early[exchange->early_first];
+        memmove(front + 1, front, (at - exchange->early_first) * sizeof early);
+        exchange->early_first++;
+        return open_frame(early, size, payload, error);
     }
     double start = weir_clock_seconds(), deadline = start + exchange->options.timeout;
     int64_t begun = weir_trace_begin();

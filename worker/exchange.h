@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "common/frame.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +42,14 @@ WEIR_MUST_USE weir_err_t weir_exchange_send(weir_exchange_t *exchange, weir_fram
 WEIR_MUST_USE weir_err_t weir_exchange_receive(weir_exchange_t *exchange, weir_frame_type_t type,
                                                uint64_t step, uint32_t sequence, uint32_t from,
                                                size_t size, void **payload, weir_error_t *error);
+
+/* Take what has come, without waiting. Call: local. Threads: compute. */
+WEIR_MUST_USE weir_err_t weir_exchange_look(weir_exchange_t *exchange, weir_error_t *error);
+
+/* Whether the frame of that name has been taken, so that receive does not wait for it. Call: local.
+ * Threads: compute. */
+bool weir_exchange_has(const weir_exchange_t *exchange, weir_frame_type_t type, uint64_t step,
+                       uint32_t sequence, uint32_t from);
 
 /* Every worker gives `size` bytes and gets those of all, in worker order (W x size into `all`).
  * Call: collective(workers). Threads: compute. */

@@ -303,6 +303,14 @@ static weir_err_t compute(weir_trainer_t *trainer, uint64_t step, agreement_t *m
     return err;
 }
 
+/* Updated slices that can go already, do: they travel while the batches ahead are read. */
+static weir_err_t advance(weir_trainer_t *trainer, weir_error_t *error) {
+    int64_t begun = weir_trace_begin();
+    weir_err_t err = weir_dense_advance(trainer->dense, error);
+    weir_trace_end(begun, "dense update", trainer->state.step, WEIR_TRACE_NOBODY);
+    return err;
+}
+
 /* The end of a step whose gradients have gone out. */
 static weir_err_t update(weir_trainer_t *trainer, const agreement_t *mine, weir_error_t *error) {
     int64_t begun = weir_trace_begin();
@@ -330,8 +338,11 @@ weir_err_t weir_trainer_step(weir_trainer_t *trainer, bool *boundary, weir_error
     *boundary = is_boundary(trainer, step);
     err = weir_exchange_all_gather_begin(trainer->options.exchange, step, SEQUENCE_AGREE, &mine,
                                          sizeof mine, error);
+    if (err == WEIR_OK) {
+        err = advance(trainer, error);
+    }
     if (err == WEIR_OK && !*boundary && trainer->wishes == 0) {
-        err = begin_pulls(trainer, step + 1, error); /* hides behind the dense update */
+        err = begin_pulls(trainer, step + 1, error);
     }
     if (err == WEIR_OK) {
         err = update(trainer, &mine, error);

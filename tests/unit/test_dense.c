@@ -1,4 +1,5 @@
 /* Workers as threads over the in-process transport. */
+#include "common/clock.h"
 #include "common/comm.h"
 #include "tests/suite.h"
 #include "worker/dense.h"
@@ -7,7 +8,8 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { ELEMENTS = 40000, STEPS = 3, MAX_WORKERS = 3 }; /* three buckets, the last one short */
+/* Three buckets; in the last one there is something for one worker alone. */
+enum { ELEMENTS = 32769, STEPS = 4, MAX_WORKERS = 3 };
 
 static const weir_dense_options_t adamw = {
     .learning_rate = 1e-2, .beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-8, .weight_decay = 0.1};
@@ -51,7 +53,13 @@ static weir_err_t train_member(member_t *member, weir_comm_thread_t *thread) {
         }
         weir_dense_ready(dense, 20000, ELEMENTS); /* last layer first, across a bucket's edge */
         weir_dense_ready(dense, 0, 20000);
-        err = weir_dense_finish(dense, &member->error);
+        for (uint64_t i = 0; i < step % 3 && err == WEIR_OK; i++) { /* none, one or two times */
+            weir_clock_sleep(1e-3 * (double)member->worker);
+            err = weir_dense_advance(dense, &member->error);
+        }
+        if (err == WEIR_OK) {
+            err = weir_dense_finish(dense, &member->error);
+        }
     }
     if (err == WEIR_OK) {
         err = weir_dense_collect_state(dense, STEPS, member->m, member->v, &member->error);
@@ -183,12 +191,62 @@ START_TEST(a_worker_that_never_comes_is_named_when_the_wait_ends) {
 }
 END_TEST
 
+START_TEST(what_has_come_is_updated_without_waiting_for_the_end) {
+    weir_comm_t *comms[2];
+    weir_comm_thread_t *threads[2];
+    weir_exchange_t *exchanges[2];
+    weir_dense_t *dense[2];
+    ck_assert_int_eq(weir_comm_loop_create(2, comms, NULL), WEIR_OK);
+    for (uint32_t w = 0; w < 2; w++) {
+        weir_comm_thread_options_t options = {.comm = comms[w], .control_fd = -1};
+        ck_assert_int_eq(weir_comm_thread_start(&options, &threads[w], NULL), WEIR_OK);
+        weir_exchange_options_t exchange = {
+            .comm_thread = threads[w], .worker = w, .workers = 2, .timeout = 30.0};
+        ck_assert_int_eq(weir_exchange_create(&exchange, &exchanges[w], NULL), WEIR_OK);
+        ck_assert_int_eq(weir_dense_create(ELEMENTS, &adamw, exchanges[w], &dense[w], NULL),
+                         WEIR_OK);
+        weir_dense_begin(dense[w], 1);
+        for (size_t i = 0; i < ELEMENTS; i++) {
+            weir_dense_gradients(dense[w])[i] = 1.0F;
+        }
+    }
+    weir_dense_ready(dense[0], 0, ELEMENTS);
+    ck_assert_int_eq(weir_dense_advance(dense[0], NULL), WEIR_OK); /* nothing has come */
+    ck_assert(weir_dense_parameters(dense[0])[0] == 0.0F);
+    weir_dense_ready(dense[1], 0, ELEMENTS);
+    for (int i = 0; i < 10000 && weir_dense_parameters(dense[0])[0] == 0.0F; i++) {
+        ck_assert_int_eq(weir_dense_advance(dense[0], NULL), WEIR_OK);
+        weir_clock_sleep(1e-3);
+    }
+    /* The first bucket is the last that is updated. */
+    ck_assert_double_eq_tol((double)weir_dense_parameters(dense[0])[0], -0.01, 1e-6);
+    ck_assert(weir_dense_parameters(dense[0])[16383] == 0.0F); /* the other worker's */
+    for (int i = 0; i < 10000 && weir_dense_parameters(dense[1])[16383] == 0.0F; i++) {
+        ck_assert_int_eq(weir_dense_advance(dense[1], NULL), WEIR_OK);
+        weir_clock_sleep(1e-3);
+    }
+    for (uint32_t w = 0; w < 2; w++) {
+        ck_assert_int_eq(weir_dense_finish(dense[w], NULL), WEIR_OK);
+        for (size_t i = 0; i < ELEMENTS; i++) {
+            ck_assert_double_eq_tol((double)weir_dense_parameters(dense[w])[i], -0.01, 1e-6);
+        }
+    }
+    for (uint32_t w = 0; w < 2; w++) {
+        weir_dense_destroy(dense[w]);
+        weir_exchange_destroy(exchanges[w]);
+        ck_assert_int_eq(weir_comm_thread_stop(threads[w], 1.0, NULL), WEIR_OK);
+        weir_comm_destroy(comms[w]);
+    }
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("dense");
     TCase *t = tcase_create("dense");
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, replicas_are_equal_bit_for_bit_and_follow_adamw, 1, MAX_WORKERS + 1);
     tcase_add_test(t, the_state_on_worker_0_is_whole);
+    tcase_add_test(t, what_has_come_is_updated_without_waiting_for_the_end);
     tcase_add_test(t, a_worker_that_never_comes_is_named_when_the_wait_ends);
     suite_add_tcase(s, t);
     return s;
