@@ -161,6 +161,18 @@ static bool locate_key(const weir_index_subtable_t *subtable, uint64_t hash, wei
     return false;
 }
 
+/* Half empty: those that a growth step would have left. Of a few groups each counts: as soon as one
+ * less is enough, with an eighth to spare. */
+static uint32_t groups_after_removal(const weir_index_subtable_t *subtable) {
+    enum { FEW = 4 };
+    uint32_t group_count = subtable->group_count, used = subtable->used;
+    if (used < limit_of(group_count) / 2 && groups_for(used) < group_count) {
+        return groups_for(used);
+    }
+    bool enough = group_count > 1 && used + used / 8 + 1 <= limit_of(group_count - 1);
+    return group_count <= FEW && enough ? group_count - 1 : group_count;
+}
+
 uint32_t weir_index_remove(weir_index_t *index, weir_key_t key) {
     uint64_t hash = weir_hash64(key);
     uint32_t place = first_place(index, place_of(index, hash));
@@ -175,12 +187,9 @@ uint32_t weir_index_remove(weir_index_t *index, weir_key_t key) {
     fill_hole(subtable, position, entry);
     subtable->used--;
     index->entries--;
-    /* Half empty: smaller, if there is memory for the move; if not, it stays as it is. */
-    if (subtable->used < limit_of(subtable->group_count) / 2) {
-        uint32_t group_count = groups_for(subtable->used);
-        if (group_count < subtable->group_count) {
-            (void)weir_index_resize(index, place, group_count);
-        }
+    uint32_t group_count = groups_after_removal(subtable);
+    if (group_count < subtable->group_count) { /* if there is memory for the move */
+        (void)weir_index_resize(index, place, group_count);
     }
     return row;
 }
@@ -205,6 +214,14 @@ uint64_t weir_index_cell_entries(const weir_index_t *index, uint32_t cell) {
         entries += index->directory[place].used;
     }
     return entries;
+}
+
+size_t weir_index_bytes_for(uint32_t entries) {
+    uint32_t groups = 0;
+    while (limit_of(groups) < entries) {
+        groups++;
+    }
+    return groups * sizeof(weir_index_group_t);
 }
 
 uint64_t weir_index_bytes(const weir_index_t *index) {

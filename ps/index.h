@@ -97,6 +97,9 @@ uint32_t weir_index_cells(const weir_index_t *index);
 uint32_t weir_index_cell_of(const weir_index_t *index, weir_key_t key);
 uint64_t weir_index_cell_entries(const weir_index_t *index, uint32_t cell);
 
+/* Bytes of the smallest sub-table that may hold `entries`, WEIR_INDEX_SUBTABLE_ENTRIES at most. */
+size_t weir_index_bytes_for(uint32_t entries);
+
 /* Bytes that the index holds, and whatever else is in its arena. */
 uint64_t weir_index_bytes(const weir_index_t *index);
 

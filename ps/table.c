@@ -7,8 +7,11 @@
 
 enum { AHEAD_BYTES = 8 << 10 /* how far ahead of the gather rows are prefetched */ };
 
-/* Of the index, for each row: its entry at the load of steady growth. */
-enum { INDEX_BYTES = 17 };
+enum {
+    INDEX_BYTES = 17, /* of the index, for each row of a large cell: its entry at the load of steady
+                         growth */
+    CELL_BYTES = 16 + 10 + 32 /* its place in the directory, its flags, two extents of the arena */
+};
 
 double weir_table_row_bytes(const weir_row_schema_t *schema) {
     weir_row_layout_t layout = weir_row_layout(schema);
@@ -18,8 +21,32 @@ double weir_table_row_bytes(const weir_row_schema_t *schema) {
     return (double)weir_row_store_row_bytes(&store) + INDEX_BYTES;
 }
 
+/* Memory of `rows` rows of all servers. In small cells whole groups of the index count, also that
+ * of the row by which a cell is found to be full. */
+static double budget_bytes(double row_bytes, uint64_t rows) {
+    uint64_t cells = (uint64_t)WEIR_SLOT_COUNT << weir_table_cell_bits(rows);
+    double index = (double)weir_index_bytes_for((uint32_t)((rows + cells - 1) / cells) + 1);
+    double growth = (double)rows * INDEX_BYTES / (double)cells;
+    return (double)rows * (row_bytes - INDEX_BYTES) +
+           (double)cells * (CELL_BYTES + (index > growth ? index : growth));
+}
+
+uint64_t weir_table_budget_for(const weir_row_schema_t *schema, uint64_t rows) {
+    return (uint64_t)budget_bytes(weir_table_row_bytes(schema), rows) + 1;
+}
+
 uint64_t weir_table_rows_in(const weir_row_schema_t *schema, uint64_t bytes) {
-    return (uint64_t)((double)bytes / weir_table_row_bytes(schema));
+    double row_bytes = weir_table_row_bytes(schema);
+    uint64_t low = 0, high = (uint64_t)((double)bytes / row_bytes) + 1;
+    while (high - low > 1) { /* `low` rows fit, `high` do not */
+        uint64_t middle = low + (high - low) / 2;
+        if (budget_bytes(row_bytes, middle) <= (double)bytes) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
 }
 
 static weir_err_t check_options(const weir_table_options_t *options, weir_error_t *error) {

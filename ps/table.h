@@ -70,8 +70,10 @@ weir_table_stats_t weir_table_stats(const weir_table_t *table);
 
 /* Memory that a row takes in a large table, with all that belongs to it. */
 double weir_table_row_bytes(const weir_row_schema_t *schema);
-/* Rows that fit into `bytes` of memory. */
+/* Rows of all servers that a memory budget of `bytes` holds, with their cells: where those are
+ * small a row takes more than in a large table. And the budget for so many rows. */
 uint64_t weir_table_rows_in(const weir_row_schema_t *schema, uint64_t bytes);
+uint64_t weir_table_budget_for(const weir_row_schema_t *schema, uint64_t rows);
 
 /* Find or give birth at `step`: `handles` (count; WEIR_ROW_NONE where a key was not admitted) and
  * `values` (count x value_bytes, as on the wire; NULL: not wanted). On an error no row is lost and

@@ -40,17 +40,16 @@ weir_err_t weir_table_cells_init(weir_table_t *table, weir_error_t *error) {
         return WEIR_OK;
     }
     if (table->row_budget < (uint64_t)MIN_SLOT_ROWS * WEIR_SLOT_COUNT) {
-        uint64_t row =
-            table->options.memory_budget / (table->row_budget == 0 ? 1 : table->row_budget);
+        uint64_t least = (uint64_t)MIN_SLOT_ROWS * WEIR_SLOT_COUNT;
+        uint64_t bytes = weir_table_budget_for(&table->options.row, least);
         weir_err_t err =
             weir_errorf(error, WEIR_ERR_INVALID,
                         "table %s: a memory budget of %llu bytes holds %llu rows, "
-                        "fewer than the %d at least",
+                        "fewer than the %llu at least",
                         table->options.row.name, (unsigned long long)table->options.memory_budget,
-                        (unsigned long long)table->row_budget, MIN_SLOT_ROWS * WEIR_SLOT_COUNT);
-        weir_error_hint(error,
-                        "a row takes about %llu bytes; the budget is of all servers together",
-                        (unsigned long long)row);
+                        (unsigned long long)table->row_budget, (unsigned long long)least);
+        weir_error_hint(error, "these take %llu bytes; the budget is of all servers together",
+                        (unsigned long long)bytes);
         return err;
     }
     size_t cells = weir_index_cells(&table->index);

@@ -44,8 +44,7 @@ static weir_table_options_t options_of(const variant_t *variant) {
         .admission = variant->admission,
         .admission_probability = 0.5};
     if (variant->budget > 0) {
-        options.memory_budget =
-            (uint64_t)((double)variant->budget * weir_table_row_bytes(&options.row)) + 1;
+        options.memory_budget = weir_table_budget_for(&options.row, (uint64_t)variant->budget);
     }
     return options;
 }

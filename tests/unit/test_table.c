@@ -148,7 +148,7 @@ START_TEST(evicted_memory_is_used_again_and_never_while_in_use) {
     weir_row_handle_t held[2], handles[2];
     float value[2][DIM], again[2][DIM];
     options.end_slot = 1;
-    options.memory_budget = (uint64_t)(16.5 * WEIR_SLOT_COUNT * weir_table_row_bytes(&options.row));
+    options.memory_budget = weir_table_budget_for(&options.row, WEIR_SLOT_COUNT * 33 / 2);
     weir_table_t *table = table_case_create(&options);
     table_model_keys(3, 0, 1, keys, 64);
     pull(table, keys, 2, 1, held, value);

@@ -32,8 +32,7 @@ static table_trial_t trial_of(uint64_t seed, uint64_t steps) {
     trial.options.first_slot = FIRST_SLOT;
     trial.options.end_slot = FIRST_SLOT + SLOTS;
     trial.options.memory_budget =
-        (uint64_t)((double)SLOT_ROWS * WEIR_SLOT_COUNT * weir_table_row_bytes(&trial.options.row)) +
-        1;
+        weir_table_budget_for(&trial.options.row, SLOT_ROWS * WEIR_SLOT_COUNT);
     trial.options.cold_folder = scratch.path;
     trial.options.cold_cache = 1 << 20;
     return trial;

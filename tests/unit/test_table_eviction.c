@@ -18,8 +18,7 @@ static table_trial_t trial_of(uint64_t seed, uint64_t rows, weir_slot_t slots, u
                            .forgotten = 50};
     trial.options.first_slot = 5000;
     trial.options.end_slot = 5000 + slots;
-    trial.options.memory_budget =
-        (uint64_t)((double)rows * weir_table_row_bytes(&trial.options.row)) + 1;
+    trial.options.memory_budget = weir_table_budget_for(&trial.options.row, rows);
     return trial;
 }
 
@@ -163,6 +162,40 @@ START_TEST(memory_stays_at_the_budget_through_ten_times_overcommit) {
 }
 END_TEST
 
+/* Rows of 12 bytes and fewer than a group of the index holds, just as many, and more. */
+START_TEST(memory_stays_at_the_budget_where_rows_and_cells_are_small) {
+    static const uint32_t slot_rows[] = {4, 13, 14, 27};
+    /* So many slots that the scratch of evictions counts for little. */
+    enum { SHARE = 4, SLOTS = WEIR_SLOT_COUNT / SHARE };
+    table_trial_t trial = trial_of(9, (uint64_t)slot_rows[_i] * WEIR_SLOT_COUNT, 1, 1);
+    trial.options.row.segments[0].dim = 1;
+    trial.options.row.segments[0].optimizer.kind = WEIR_OPTIMIZER_SGD;
+    trial.options.memory_budget =
+        weir_table_budget_for(&trial.options.row, (uint64_t)slot_rows[_i] * WEIR_SLOT_COUNT);
+    trial.options.first_slot = 3;
+    trial.options.end_slot = 3 + SLOTS;
+    weir_table_t *table = table_case_create(&trial.options);
+    const size_t born = (size_t)SLOTS * slot_rows[_i] / 50;
+    weir_key_t *keys = malloc(born * sizeof *keys);
+    weir_row_handle_t *handles = malloc(born * sizeof *handles);
+    ck_assert(keys != NULL && handles != NULL);
+    double budget = (double)trial.options.memory_budget / SHARE, highest = 0.0, share = 0.0;
+    for (uint64_t step = 1; step <= 130; step++) {
+        table_model_keys(step, 3, 3 + SLOTS, keys, born);
+        ck_assert_int_eq(weir_table_pull(table, keys, born, step, handles, NULL, NULL), WEIR_OK);
+        ck_assert_int_eq(weir_table_end_step(table, step, step + 1, NULL), WEIR_OK);
+        share = (double)weir_table_stats(table).bytes / budget;
+        highest = share > highest ? share : highest;
+    }
+    ck_assert_uint_ge(weir_table_stats(table).evicted, (uint64_t)SLOTS * slot_rows[_i]);
+    ck_assert_double_le(highest, 1.04); /* what two steps bear comes on top: 1/25 of the rows */
+    ck_assert_double_ge(share, 0.8);
+    free(keys);
+    free(handles);
+    weir_table_destroy(table);
+}
+END_TEST
+
 static size_t heap_bytes(void) {
     struct mallinfo2 info = mallinfo2();
     return info.uordblks + info.hblkhd;
@@ -218,6 +251,7 @@ static Suite *table_eviction_suite(void) {
     tcase_add_loop_test(tests, rows_of_steps_that_are_not_over_stay, 0, 4);
     tcase_add_test(tests, an_earlier_step_does_not_make_a_row_of_a_later_one_old);
     tcase_add_loop_test(tests, memory_stays_at_the_budget_through_ten_times_overcommit, 0, 2);
+    tcase_add_loop_test(tests, memory_stays_at_the_budget_where_rows_and_cells_are_small, 0, 4);
     tcase_add_test(tests, bytes_are_what_is_held);
     tcase_add_test(tests, a_budget_below_four_rows_a_slot_is_refused);
     suite_add_tcase(suite, tests);

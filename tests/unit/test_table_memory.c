@@ -37,8 +37,7 @@ static weir_table_options_t options_of(int variant) {
     options.first_slot = FIRST_SLOT;
     options.end_slot = FIRST_SLOT + SLOTS;
     if (variant == BUDGET || variant == COLD || all) {
-        options.memory_budget =
-            (uint64_t)(100.5 * WEIR_SLOT_COUNT * weir_table_row_bytes(&options.row));
+        options.memory_budget = weir_table_budget_for(&options.row, WEIR_SLOT_COUNT * 201 / 2);
     }
     options.ttl = variant == TTL ? 2 : all ? 5 : 0;
     options.admission = variant == CHANCE             ? WEIR_ADMISSION_PROBABILITY

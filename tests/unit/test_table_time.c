@@ -95,7 +95,7 @@ static uint64_t sum_restored(const weir_table_options_t *options, uint32_t serve
 
 START_TEST(rows_restored_beyond_the_budget_leave_with_the_first_step) {
     weir_table_options_t options = table_case(WEIR_OPTIMIZER_SGD, 2, 0.5, 3);
-    options.memory_budget = (uint64_t)(BUDGET_ROWS * weir_table_row_bytes(&options.row));
+    options.memory_budget = weir_table_budget_for(&options.row, BUDGET_ROWS);
     ck_assert_uint_eq(sum_restored(&options, 1), sum_restored(&options, SERVERS));
     /* Half of them expire as they come. */
     options.ttl = 25;
