@@ -55,7 +55,7 @@ static struct {
 
 atomic_bool weir_trace_recording;
 
-static _Thread_local const char *thread_name = "main";
+static _Thread_local const char *thread_name = "thread";
 static _Thread_local buffer_t *thread_buffer;
 
 /* ---- recording ---- */
@@ -275,6 +275,7 @@ weir_err_t weir_trace_open(const weir_trace_options_t *options, weir_error_t *er
     if (err == WEIR_OK) {
         err = weir_file_make_directories(folder, error);
     }
+    thread_name = "main";
     trace.open = err == WEIR_OK;
     return err;
 }

@@ -15,10 +15,13 @@ enum { CONFIG_LIMIT = 1 << 20, CHECKPOINTS_MOST = 1000 };
 
 typedef struct {
     const char *run, *out;
+    bool timeline; /* to the terminal */
 } arguments_t;
 
 static const struct argp_option options[] = {
     {"out", 'o', "FILE", 0, "where the page goes; default RUN/report.html", 0},
+    {"timeline", 't', NULL, 0,
+     "print where the time of a step goes, of a run with --trace, instead of making a page", 0},
     {0},
 };
 
@@ -27,6 +30,9 @@ static error_t parse_option(int option, char *value, struct argp_state *state) {
     switch (option) {
     case 'o':
         arguments->out = value;
+        return 0;
+    case 't':
+        arguments->timeline = true;
         return 0;
     case ARGP_KEY_ARG:
         if (arguments->run != NULL) {
@@ -49,6 +55,7 @@ typedef struct {
     weir_config_t config;
     weir_error_t config_error;
     weir_report_checkpoint_t *checkpoints; /* owned */
+    weir_timeline_t timeline;
     weir_report_t report;
 } source_t;
 
@@ -144,6 +151,31 @@ static weir_err_t read_checkpoints(const char *run, source_t *source, weir_error
     return err;
 }
 
+/* A page without a timeline is better than none. */
+static void read_timeline(const char *run, source_t *source) {
+    weir_error_t error = {0};
+    bool found = false;
+    if (weir_timeline_read(run, &found, &source->timeline, &error) != WEIR_OK) {
+        (void)fprintf(stderr, "no timeline: %s\n", error.message);
+    } else if (found) {
+        source->report.timeline = &source->timeline;
+    }
+}
+
+static weir_err_t print_timeline(const char *run, weir_error_t *error) {
+    weir_timeline_t timeline = {0};
+    bool found = false;
+    weir_err_t err = weir_timeline_read(run, &found, &timeline, error);
+    if (err == WEIR_OK && !found) {
+        err = weir_errorf(error, WEIR_ERR_NOT_FOUND, "%s has no timeline", run);
+        weir_error_hint(error, "`weir train --trace N` records N steps");
+    } else if (err == WEIR_OK) {
+        weir_timeline_print(stdout, &timeline);
+    }
+    weir_timeline_fini(&timeline);
+    return err;
+}
+
 static weir_err_t read_run(const char *run, source_t *source, weir_error_t *error) {
     char path[WEIR_PATH_MAX];
     weir_err_t err = weir_path_join(path, sizeof path, run, "metrics.jsonl", error);
@@ -161,6 +193,7 @@ static weir_err_t read_run(const char *run, source_t *source, weir_error_t *erro
         return err;
     }
     read_config(run, source);
+    read_timeline(run, source);
     find_name(run, source->name, sizeof source->name);
     source->report.name = source->name;
     source->report.metrics = &source->metrics;
@@ -204,6 +237,13 @@ int weir_verb_report(int argc, char **argv) {
     source_t source = {.name = ""};
     weir_err_t err = WEIR_OK;
     (void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    if (arguments.timeline) {
+        err = print_timeline(arguments.run, &error);
+        if (err != WEIR_OK) {
+            weir_fatal(&error);
+        }
+        return 0;
+    }
     if (arguments.out == NULL) {
         err = weir_path_join(path, sizeof path, arguments.run, "report.html", &error);
         arguments.out = path;
@@ -218,6 +258,7 @@ int weir_verb_report(int argc, char **argv) {
         (void)printf("%s\n", arguments.out);
     }
     weir_run_metrics_fini(&source.metrics);
+    weir_timeline_fini(&source.timeline);
     free(source.checkpoints);
     if (err != WEIR_OK) {
         weir_fatal(&error);

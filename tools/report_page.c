@@ -19,7 +19,7 @@ static const char style[] =
     "font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\n"
     "main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}\n"
     "h1{font-size:26px;line-height:1.25;margin:0;overflow-wrap:anywhere}\n"
-    "h2{font-size:18px;margin:38px 0 12px}\n"
+    "h2{font-size:18px;margin:38px 0 12px}h3{font-size:15px;margin:18px 0 8px}\n"
     "p{margin:6px 0}.soft,figcaption span,footer{color:var(--soft)}\n"
     ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;"
     "margin:22px 0}\n"
@@ -183,6 +183,9 @@ weir_err_t weir_report_write(FILE *out, const weir_report_t *report, weir_error_
     weir_err_t err = write_head(out, report, error);
     if (err == WEIR_OK) {
         err = weir_report_write_plots(out, report->metrics, error);
+    }
+    if (err == WEIR_OK && report->timeline != NULL) {
+        weir_report_write_timeline(out, report->timeline);
     }
     if (err == WEIR_OK) {
         weir_report_write_evaluations(out, report->metrics);

@@ -6,6 +6,7 @@
 #include "common/config.h"
 #include "common/error.h"
 #include "tools/run_metrics.h"
+#include "tools/timeline.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,6 +26,7 @@ typedef struct {
     const char *config_error;
     const weir_report_checkpoint_t *checkpoints; /* on disk, by step */
     size_t checkpoint_count;
+    const weir_timeline_t *timeline; /* NULL: the run has none */
 } weir_report_t;
 
 /* All of the page. Write failures are left for the caller to find in `out`. Errors: MEMORY.
@@ -35,6 +37,7 @@ WEIR_MUST_USE weir_err_t weir_report_write(FILE *out, const weir_report_t *repor
 /* Its parts, in the order of the page. */
 WEIR_MUST_USE weir_err_t weir_report_write_plots(FILE *out, const weir_run_metrics_t *metrics,
                                                  weir_error_t *error);
+void weir_report_write_timeline(FILE *out, const weir_timeline_t *timeline);
 void weir_report_write_evaluations(FILE *out, const weir_run_metrics_t *metrics);
 void weir_report_write_checkpoints(FILE *out, const weir_report_t *report);
 void weir_report_write_config(FILE *out, const weir_report_t *report);

@@ -69,6 +69,25 @@ for i in inner:
 PY
 python3 check.py traced 6 8 || fail "the timeline is not as it should be"
 
+# The page, and the table: each rank's parts add up to its step, as the events alone say.
+expect 0 report 'traced/report.html' weir report traced
+grep -q 'Who waits for whom' traced/report.html || fail "a page without the timeline"
+expect 0 table '^worker 1 +sums of dense gradients .* hidden ' weir report traced --timeline
+expect 8 none 'has no timeline' weir report plain --timeline
+python3 - <<'PY' || fail "the table does not add up"
+import json
+events = json.load(open("traced/trace.json"))
+lines = [l for l in open("table.log").read().splitlines()[2:] if not l.startswith("worker")]
+columns = [0.0] * 4
+for line in lines:
+    for i, value in enumerate(line[12:].split()):
+        columns[i] += float(value)
+for pid, column in ((3, 2), (4, 3)):
+    steps = [e["dur"] for e in events if e["ph"] == "X" and e["pid"] == pid and e["name"] == "step"]
+    mean = sum(steps) / len(steps) / 1000
+    assert abs(columns[column] - mean) < 0.1 + 0.01 * mean, (pid, columns, mean)
+PY
+
 # Resumed with fewer ranks: nothing of the start before is left, and the window is that of this start.
 train short 2 2 --trace 4 --set train.max_steps=20
 train short 1 1 --trace 4 --resume
