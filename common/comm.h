@@ -2,12 +2,14 @@
  * comm_loop.c connects ranks inside one process, for tests and simulation.
  *
  * One thread (comm) owns a weir_comm_t. Sends and receives never block: poll drives both. Frames
- * from one rank to another arrive in the order they were sent. */
+ * from one rank to another arrive once each and in the order they were sent, or an error does
+ * (common/frame_order.h). */
 #ifndef WEIR_COMMON_COMM_H
 #define WEIR_COMMON_COMM_H
 
 #include "common/error.h"
 #include "common/frame.h"
+#include "common/frame_order.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,22 +45,24 @@ typedef struct {
 
 struct weir_comm {
     const weir_comm_operations_t *operations;
-    weir_rank_t rank; /* of this process in the job */
-    weir_rank_t size; /* ranks in the job */
-    uint64_t job;     /* frames of another job are refused */
+    weir_rank_t rank;          /* of this process in the job */
+    weir_rank_t size;          /* ranks in the job */
+    uint64_t job;              /* frames of another job are refused */
+    double patience;           /* seconds that a frame may wait for one before it; 0: 30 */
+    weir_frame_order_t *order; /* made by the first send or poll */
 };
 
 /* Queue a frame for rank `to` (not itself). The transport owns the payload from here on, also on
- * failure. source, job and checksums are filled here. The queue takes every frame, so that two
- * ranks that send to each other cannot block each other; what is under way to one rank is bounded,
- * and how much may wait is for the protocol above to bound. Call: local. Threads: comm. */
+ * failure. source, job, number and checksums are filled here. The queue takes every frame, so that
+ * two ranks that send to each other cannot block each other; what is under way to one rank is
+ * bounded, and how much may wait is for the protocol above to bound. Call: local. Threads: comm. */
 WEIR_MUST_USE weir_err_t weir_comm_send(weir_comm_t *comm, weir_rank_t to, weir_frame_t frame,
                                         weir_error_t *error);
 
 /* Drive sends and receives; at most one received frame is handed out (`*received`), whose payload
  * the caller owns. `frame` NULL: drive sends alone, for a caller that has no room. `*progressed`
  * says whether anything moved: back off when not. A frame that fails a check is dropped whole, and
- * the error names its sender; the frames after it still come. Call: local. Threads: comm. */
+ * the error names its sender; the frames after it wait for it. Call: local. Threads: comm. */
 WEIR_MUST_USE weir_err_t weir_comm_poll(weir_comm_t *comm, weir_frame_t *frame, bool *received,
                                         bool *progressed, weir_error_t *error);
 

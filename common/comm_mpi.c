@@ -175,7 +175,7 @@ void weir_comm_mpi_finalize(weir_comm_t *comm) {
     }
     if (comm != NULL) {
         MPI_Comm communicator = weir_comm_mpi_of(comm)->communicator;
-        destroy_comm(comm);
+        weir_comm_destroy(comm);
         (void)MPI_Comm_free(&communicator);
     }
     weir_fatal_set_abort_hook(NULL);

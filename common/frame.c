@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* Header on the wire, little-endian: magic 4, version 2, type 2, flags 2, reserved 2, source 4, job
+/* Header on the wire, little-endian: magic 4, version 2, type 2, flags 2, number 2, source 4, job
  * 8, step 8, sequence 4, count 4, payload_size 8, payload_checksum 8, header_checksum 8 (of the 56
  * bytes before it). Magic and version come first and never move, so that another version is named.
  */
@@ -32,7 +32,7 @@ void weir_frame_encode_header(const weir_frame_header_t *header,
     put(bytes + 4, WEIR_FRAME_VERSION, 2);
     put(bytes + 6, header->type, 2);
     put(bytes + 8, header->flags, 2);
-    put(bytes + 10, 0, 2);
+    put(bytes + 10, header->number, 2);
     put(bytes + 12, header->source, 4);
     put(bytes + 16, header->job, 8);
     put(bytes + 24, header->step, 8);
@@ -59,9 +59,6 @@ static weir_err_t check_header(const uint8_t *bytes, uint64_t job,
         return weir_errorf(error, WEIR_ERR_CORRUPT, "a frame is of the unknown type %u",
                            header->type);
     }
-    if (get(bytes + 10, 2) != 0) {
-        return weir_errorf(error, WEIR_ERR_CORRUPT, "a frame uses bytes that are reserved");
-    }
     if (job != 0 && header->job != job) {
         return weir_errorf(error, WEIR_ERR_PEER, "a frame belongs to job %llx, not to %llx",
                            (unsigned long long)header->job, (unsigned long long)job);
@@ -82,6 +79,7 @@ weir_err_t weir_frame_decode_header(const uint8_t *bytes, size_t size, uint64_t 
     }
     weir_frame_header_t decoded = {.type = (uint16_t)get(bytes + 6, 2),
                                    .flags = (uint16_t)get(bytes + 8, 2),
+                                   .number = (uint16_t)get(bytes + 10, 2),
                                    .source = (uint32_t)get(bytes + 12, 4),
                                    .job = get(bytes + 16, 8),
                                    .step = get(bytes + 24, 8),

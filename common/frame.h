@@ -38,6 +38,7 @@ enum {
 typedef struct {
     uint16_t type;             /* weir_frame_type_t */
     uint16_t flags;            /* meaning by type */
+    uint16_t number;           /* of the frames from its sender to its receiver, modulo 2^16 */
     uint32_t source;           /* rank of the sender in the job */
     uint64_t job;              /* identity of this run of the job, from the roster */
     uint64_t step;             /* step t the frame belongs to */

@@ -1,6 +1,7 @@
 #include "proto/job.h"
 
 #include "common/checkpoint.h"
+#include "common/comm_faults.h"
 #include "common/log.h"
 #include "common/signals.h"
 #include "common/version.h"
@@ -125,6 +126,23 @@ static void localise_endpoint(const weir_card_t *coordinator, const char *host, 
     }
 }
 
+/* For tests of the whole job: WEIR_COMM_FAULTS makes the transport worse than it is. */
+static weir_err_t add_faults(weir_job_t *job, weir_error_t *error) {
+    const char *text = getenv("WEIR_COMM_FAULTS");
+    weir_comm_faults_t faults;
+    if (text == NULL || text[0] == '\0') {
+        return WEIR_OK;
+    }
+    weir_err_t err = weir_comm_faults_parse(text, &faults, error);
+    if (err != WEIR_OK) {
+        weir_error_prefix(error, "WEIR_COMM_FAULTS");
+        return err;
+    }
+    weir_log(WEIR_LOG_WARN, "job", "frames are dropped, delayed and repeated on purpose|faults=%s",
+             text);
+    return weir_comm_faults_create(job->comm, &faults, &job->faulty, error);
+}
+
 static weir_err_t connect_rank(weir_job_t *job, weir_error_t *error) {
     weir_control_client_options_t client = {.endpoint = job->endpoint,
                                             .job = job->id,
@@ -134,9 +152,13 @@ static weir_err_t connect_rank(weir_job_t *job, weir_error_t *error) {
                                             .server_key = job->coordinator_key,
                                             .keys = job->keys,
                                             .heartbeat_seconds = job->config.cluster.heartbeat};
+    job->comm->patience = 0.5 * job->config.cluster.timeout;
     weir_err_t err = weir_control_client_create(&client, &job->control, error);
     if (err == WEIR_OK) {
-        weir_comm_thread_options_t thread = {.comm = job->comm,
+        err = add_faults(job, error);
+    }
+    if (err == WEIR_OK) {
+        weir_comm_thread_options_t thread = {.comm = job->faulty != NULL ? job->faulty : job->comm,
                                              .poll_control = weir_control_client_poll,
                                              .control = job->control,
                                              .control_fd = weir_control_client_fd(job->control)};
@@ -233,6 +255,7 @@ void weir_job_leave(weir_job_t *job) {
         weir_log(WEIR_LOG_WARN, "job", "%s", error.message);
     }
     weir_control_client_destroy(job->control);
+    weir_comm_destroy(job->faulty);
     weir_comm_mpi_finalize(job->comm);
     weir_buffer_trim();
     free(job->options.sets);

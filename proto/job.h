@@ -48,6 +48,7 @@ typedef struct {
     char (*rank_keys)[WEIR_CURVE_KEY]; /* coordinator: the public keys of all ranks; owned */
     bool refused; /* the cards went round and were refused, by all ranks alike */
     weir_comm_t *comm;
+    weir_comm_t *faulty; /* between the comm thread and `comm`, where faults were asked for */
     weir_comm_thread_t *comm_thread; /* NULL in the coordinator */
     weir_control_client_t *control;  /* NULL in the coordinator */
 } weir_job_t;

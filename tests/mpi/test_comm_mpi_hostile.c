@@ -38,16 +38,24 @@ int MPI_Isend(const void *bytes, int count, MPI_Datatype type, int to, int tag, 
     return PMPI_Isend(spoiled, count, type, to, tag, to_comm, request);
 }
 
+/* Number frames from 0 again: a frame that is refused is not one that those behind it wait for. */
+static void number_anew(void) {
+    weir_frame_order_destroy(comm->order);
+    comm->order = NULL;
+}
+
 /* Rank 1 sends a frame of `size` that is spoiled, then a good one; rank 0 must refuse the first
  * with an error that has both words, and take the second. */
 static void exchange(size_t size, weir_err_t expected, const char *word, const char *name,
                      int *failures) {
     double deadline = weir_clock_seconds() + 60.0;
     bool good = comm->rank != 0, refused = comm->rank != 0;
+    number_anew();
     if (comm->rank == 1) {
         EXPECT(failures, weir_comm_send(comm, 0, make_frame(WEIR_FRAME_PUSH_REQ, 1, size, 1),
                                         NULL) == WEIR_OK);
         comm->job = JOB;
+        number_anew();
         EXPECT(failures, weir_comm_send(comm, 0, make_frame(WEIR_FRAME_PULL_REQ, 2, 10000, 2),
                                         NULL) == WEIR_OK);
     }
