@@ -179,7 +179,7 @@ static void report_growth(const weir_index_t *index, uint64_t count, double seco
         (double)weir_index_bytes(index) / keys,
         (double)index->arena->peak / (double)index->arena->in_use, resident / keys,
         (double)statistics.hit_groups / keys,
-        (double)statistics.miss_groups / (2.0 * (double)statistics.groups),
+        (double)statistics.miss_groups / (4.0 * (double)statistics.groups),
         (unsigned long long)statistics.subtables);
 }
 

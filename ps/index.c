@@ -81,11 +81,8 @@ void weir_index_insert(weir_index_t *index, weir_key_t key, uint32_t row) {
 static void uncount_passed(const weir_index_subtable_t *subtable, uint64_t hash, uint32_t from,
                            uint32_t to) {
     for (uint32_t i = from; i != to; i = position_after(i, subtable->group_count)) {
-        uint8_t *passed = &subtable->groups[i].tags[passed_of(hash)];
-        WEIR_ASSERT(*passed > 0);
-        if (*passed < UINT8_MAX) {
-            (*passed)--;
-        }
+        WEIR_ASSERT(passes_on(&subtable->groups[i], hash));
+        change_passed(&subtable->groups[i], hash, -1);
     }
 }
 
@@ -153,7 +150,7 @@ static bool locate_key(const weir_index_subtable_t *subtable, uint64_t hash, wei
                 return true;
             }
         }
-        if (group->tags[passed_of(hash)] == 0) {
+        if (!passes_on(group, hash)) {
             return false;
         }
         at = position_after(at, subtable->group_count);
@@ -250,7 +247,6 @@ static void add_group(const weir_index_subtable_t *subtable, uint32_t position,
                       weir_index_statistics_t *statistics) {
     const weir_index_group_t *group = &subtable->groups[position];
     uint32_t count = subtable->group_count, full = full_entries(group);
-    statistics->passed += (uint64_t)group->tags[PASSED] + group->tags[PASSED + 1];
     statistics->open_groups += was_passed(group) && full != ENTRY_MASK;
     for (; full != 0; full &= full - 1) {
         weir_key_t key = load_key(group, (uint32_t)__builtin_ctz(full));
@@ -260,9 +256,11 @@ static void add_group(const weir_index_subtable_t *subtable, uint32_t position,
             statistics->longest_probes = probes;
         }
     }
-    for (uint32_t passed = PASSED; passed <= PASSED + 1; passed++) {
+    for (uint32_t shift = 0; shift < KINDS * KIND_BITS; shift += KIND_BITS) {
         uint32_t probed = 1;
-        for (uint32_t at = position; probed < count && subtable->groups[at].tags[passed] != 0;
+        statistics->passed += passed_count(group, shift);
+        for (uint32_t at = position;
+             probed < count && passed_count(&subtable->groups[at], shift) != 0;
              at = position_after(at, count)) {
             probed++;
         }

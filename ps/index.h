@@ -13,8 +13,8 @@
  * A sub-table is an array of groups: 192 bytes, three cache lines, holding 14 entries. The first
  * line starts with one-byte tags, which one vector comparison probes together; a find reads that
  * line and the line of the entry whose tag matches. A full group counts the keys that went past it,
- * of two kinds apart, so that a miss stops at the first group with none of its kind. Removal leaves
- * no tombstone: it moves keys back, and the index is as good as one newly filled. */
+ * of four kinds apart, so that a miss stops at the first group with none of its kind. Removal
+ * leaves no tombstone: it moves keys back, and the index is as good as one newly filled. */
 #ifndef WEIR_PS_INDEX_H
 #define WEIR_PS_INDEX_H
 
@@ -113,7 +113,7 @@ typedef struct {
     uint64_t subtables;      /* that hold groups */
     uint64_t groups;         /* of all sub-tables */
     uint64_t hit_groups;     /* groups that finding every entry once would probe */
-    uint64_t miss_groups;    /* groups that two misses from every group on would probe */
+    uint64_t miss_groups;    /* groups that four misses from every group on would probe */
     uint64_t passed;         /* sum of the groups' counts: hit_groups - entries, unless saturated */
     uint64_t open_groups;    /* that keys went past and that have room: 0, unless saturated */
     uint32_t most_entries;   /* of a sub-table */

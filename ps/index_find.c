@@ -48,7 +48,7 @@ static uint32_t resolve_further(const weir_index_t *index, uint64_t hash, weir_k
                 return load_row(group, entry);
             }
         }
-        if (group->tags[passed_of(hash)] == 0) {
+        if (!passes_on(group, hash)) {
             break;
         }
     }
@@ -63,7 +63,7 @@ INLINE uint32_t resolve_key(const weir_index_t *index, const weir_index_group_t 
             return load_row(group, entry);
         }
     }
-    return group->tags[passed_of(hash)] == 0 ? WEIR_INDEX_NONE : resolve_further(index, hash, key);
+    return passes_on(group, hash) ? resolve_further(index, hash, key) : WEIR_INDEX_NONE;
 }
 
 /* Which entries have the key's tag; the first one's line travels, or that of the next group when
@@ -72,8 +72,7 @@ INLINE void match_chunk(chunk_t *chunk, size_t count) {
     for (size_t i = 0; i < count; i++) {
         const weir_index_group_t *group = chunk->groups[i];
         uint32_t mask = match_tags(group, tag_of(chunk->hashes[i]));
-        const weir_index_group_t *next_group =
-            group + (group->tags[passed_of(chunk->hashes[i])] != 0);
+        const weir_index_group_t *next_group = group + passes_on(group, chunk->hashes[i]);
         const void *key =
             (const char *)group + key_offsets[__builtin_ctz(mask | 1u << GROUP_ENTRIES)];
         chunk->masks[i] = mask;

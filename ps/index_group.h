@@ -6,8 +6,9 @@
  * 0 .. 7 are the tag.
  *
  * Probing is linear, group after group, round the end. A group counts the keys that went past it,
- * those with bit 8 of the hash 0 and 1 apart, so that a miss goes on only where a key of its kind
- * did. Invariant: a group that keys went past is full. Removal keeps it by moving keys back, so
+ * those of each kind apart (bits 8 and 9 of the hash), so that a miss goes on only where a key of
+ * its kind did: of a well filled index one in four does, with two kinds it would be one in two.
+ * Invariant: a group that keys went past is full. Removal keeps it by moving keys back, so
  * that the sums of a group's counts depend on the keys alone and not on their history (unless one
  * was saturated). */
 #ifndef WEIR_PS_INDEX_GROUP_H
@@ -24,12 +25,15 @@
 enum {
     GROUP_ENTRIES = WEIR_INDEX_GROUP_ENTRIES,
     ENTRY_MASK = (1 << GROUP_ENTRIES) - 1,
-    PASSED = 14,       /* tags[14], tags[15]: keys that went past this group; 255 stays 255 */
+    KINDS = 4,     /* of keys that went past a group */
+    KIND_BITS = 4, /* of the count of each; the largest stays */
+    KIND_MOST = (1 << KIND_BITS) - 1,
     POSITION_SHIFT = 2 /* the lower 30 bits of the hash, as a fraction of 32 */
 };
 
 struct weir_index_group {
-    uint8_t tags[16]; /* 14 tags (0: empty), the two counts */
+    uint8_t tags[GROUP_ENTRIES]; /* 0: empty */
+    uint16_t passed;             /* by kind: keys that went past this group */
     uint64_t keys0[4];
     uint32_t rows0[4];
     uint64_t keys1[5];
@@ -66,7 +70,7 @@ static inline uint8_t tag_of(uint64_t hash) {
  * every x86-64 has: wider vectors have nothing more to compare. */
 static inline uint32_t match_tags(const weir_index_group_t *group, uint8_t tag) {
 #ifdef __SSE2__
-    __m128i tags = _mm_load_si128((const __m128i *)(const void *)group->tags);
+    __m128i tags = _mm_load_si128((const __m128i *)(const void *)group); /* and `passed` */
     __m128i equal = _mm_cmpeq_epi8(tags, _mm_set1_epi8((char)tag));
     return (uint32_t)_mm_movemask_epi8(equal) & ENTRY_MASK;
 #else
@@ -79,12 +83,30 @@ static inline uint32_t match_tags(const weir_index_group_t *group, uint8_t tag) 
 }
 
 /* Where a group counts the keys of this hash's kind that went past. */
-static inline uint32_t passed_of(uint64_t hash) {
-    return PASSED + (uint32_t)(hash >> 8 & 1);
+static inline uint32_t kind_shift(uint64_t hash) {
+    return (uint32_t)(hash >> 8) % KINDS * KIND_BITS;
+}
+
+static inline uint32_t passed_count(const weir_index_group_t *group, uint32_t shift) {
+    return (uint32_t)group->passed >> shift & KIND_MOST;
+}
+
+/* Whether a key of this hash's kind went past the group. */
+static inline bool passes_on(const weir_index_group_t *group, uint64_t hash) {
+    return passed_count(group, kind_shift(hash)) != 0;
+}
+
+/* One more, or less, of this hash's kind. A count that was ever the largest says nothing more. */
+static inline void change_passed(weir_index_group_t *group, uint64_t hash, int change) {
+    uint32_t shift = kind_shift(hash), count = passed_count(group, shift);
+    if (count != KIND_MOST) {
+        uint32_t others = group->passed & ~((uint32_t)KIND_MOST << shift);
+        group->passed = (uint16_t)(others | (uint32_t)((int)count + change) << shift);
+    }
 }
 
 static inline bool was_passed(const weir_index_group_t *group) {
-    return (group->tags[PASSED] | group->tags[PASSED + 1]) != 0;
+    return group->passed != 0;
 }
 
 /* A bit for each entry that holds a key. */

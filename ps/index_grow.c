@@ -19,10 +19,7 @@ void weir_index_put(weir_index_group_t *groups, uint32_t group_count, uint64_t h
             memcpy((char *)group + row_offsets[entry], &row, sizeof row);
             return;
         }
-        uint8_t *passed = &group->tags[passed_of(hash)];
-        if (*passed < UINT8_MAX) {
-            (*passed)++;
-        }
+        change_passed(group, hash, 1);
         position = position_after(position, group_count);
     }
 }
