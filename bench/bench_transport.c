@@ -283,10 +283,12 @@ int main(int argc, char **argv) {
     if (bench.comm->size != 2 || bench.budget <= 0.0 || bench.budget > 60.0) {
         stop("usage: mpirun -n 2 bench_transport [SECONDS]");
     }
-    bench.comm->job = 1;
+    uint64_t job = (uint64_t)getpid(); /* of rank 0; bells of another run are not ours */
+    (void)MPI_Bcast(&job, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD);
+    bench.comm->job = job;
     weir_measure_machine(bench.machine);
     report_stream(&bench);
-    weir_comm_thread_options_t options = {.comm = bench.comm, .control_fd = -1};
+    weir_comm_thread_options_t options = {.comm = bench.comm, .control_fd = -1, .callers = 1};
     if (weir_comm_thread_start(&options, &bench.thread, &error) != WEIR_OK) {
         stop(error.message);
     }

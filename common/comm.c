@@ -65,6 +65,10 @@ bool weir_comm_idle(const weir_comm_t *comm) {
     return comm->operations->idle(comm);
 }
 
+bool weir_comm_receiving(const weir_comm_t *comm) {
+    return comm->operations->receiving(comm);
+}
+
 void weir_comm_destroy(weir_comm_t *comm) {
     if (comm != NULL) {
         weir_frame_order_destroy(comm->order);

@@ -41,6 +41,7 @@ typedef struct {
     weir_err_t (*poll)(weir_comm_t *comm, weir_frame_t *frame, bool *received, bool *progressed,
                        weir_error_t *error);
     bool (*idle)(const weir_comm_t *comm);
+    bool (*receiving)(const weir_comm_t *comm);
 } weir_comm_operations_t;
 
 struct weir_comm {
@@ -68,6 +69,8 @@ WEIR_MUST_USE weir_err_t weir_comm_poll(weir_comm_t *comm, weir_frame_t *frame, 
 
 /* No send is under way. */
 bool weir_comm_idle(const weir_comm_t *comm);
+/* A frame has come in part. */
+bool weir_comm_receiving(const weir_comm_t *comm);
 void weir_comm_destroy(weir_comm_t *comm);
 
 /* MPI. init: MPI_Init_thread(SERIALIZED), own communicator, errors returned, abort hook set.

@@ -38,6 +38,10 @@ static bool is_idle(const weir_comm_t *comm) {
     return ((const weir_comm_mpi_t *)(const void *)comm)->unsent == 0;
 }
 
+static bool is_receiving(const weir_comm_t *comm) {
+    return ((const weir_comm_mpi_t *)(const void *)comm)->receiving > 0;
+}
+
 static void destroy_comm(weir_comm_t *comm) {
     weir_comm_mpi_t *mpi = weir_comm_mpi_of(comm);
     if (mpi->queues != NULL) {
@@ -54,8 +58,11 @@ static void destroy_comm(weir_comm_t *comm) {
     free(mpi);
 }
 
-static const weir_comm_operations_t mpi_operations = {
-    .destroy = destroy_comm, .send = weir_comm_mpi_send, .poll = poll_frames, .idle = is_idle};
+static const weir_comm_operations_t mpi_operations = {.destroy = destroy_comm,
+                                                      .send = weir_comm_mpi_send,
+                                                      .poll = poll_frames,
+                                                      .idle = is_idle,
+                                                      .receiving = is_receiving};
 
 static void abort_job(int exit_status) {
     (void)MPI_Abort(MPI_COMM_WORLD, exit_status);

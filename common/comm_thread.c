@@ -1,6 +1,7 @@
 #include "common/comm_thread.h"
 
 #include "common/clock.h"
+#include "common/doorbell.h"
 #include "common/log.h"
 #include "common/ring.h"
 #include "common/trace.h"
@@ -46,6 +47,10 @@ typedef struct {
 struct weir_comm_thread {
     weir_comm_thread_options_t options;
     pthread_t thread;
+    weir_doorbell_t *bell;     /* NULL: none; comm, as the two that follow */
+    bool *unrung;              /* by rank: frames have been posted that may not have left yet */
+    weir_rank_t *destinations; /* the unrung ones */
+    size_t destination_count;
     weir_ring_t posts;    /* main -> comm: post_t */
     weir_ring_t received; /* comm -> main: weir_frame_t */
     int wake_fd;          /* eventfd: main wakes comm */
@@ -85,6 +90,10 @@ static bool send_posts(weir_comm_thread_t *thread, weir_err_t *err) {
     while (*err == WEIR_OK && weir_ring_pop(&thread->posts, &post)) {
         int64_t begun = weir_trace_begin();
         uint64_t step = post.frame.header.step;
+        if (thread->bell != NULL && !thread->unrung[post.to]) {
+            thread->unrung[post.to] = true;
+            thread->destinations[thread->destination_count++] = post.to;
+        }
         *err = weir_comm_send(thread->options.comm, post.to, post.frame, &thread->error);
         weir_trace_end(begun, "send", step, post.to);
         moved = true;
@@ -120,22 +129,49 @@ static bool receive_frames(weir_comm_thread_t *thread, weir_frame_t *held, bool 
     return moved;
 }
 
-static void sleep_until_woken(weir_comm_thread_t *thread, long nanoseconds) {
-    struct pollfd fds[2] = {{.fd = thread->wake_fd, .events = POLLIN},
-                            {.fd = thread->options.control_fd, .events = POLLIN}};
+/* Tell those whom frames are sent to that some have left. */
+static void ring_destinations(weir_comm_thread_t *thread) {
+    bool all_sent = weir_comm_idle(thread->options.comm);
+    for (size_t i = 0; i < thread->destination_count; i++) {
+        weir_doorbell_ring(thread->bell, thread->destinations[i]);
+        if (all_sent) {
+            thread->unrung[thread->destinations[i]] = false;
+        }
+    }
+    thread->destination_count = all_sent ? 0 : thread->destination_count;
+}
+
+/* Everybody who sends to this rank rings, and nothing is half done. */
+static bool can_rely_on_bell(const weir_comm_thread_t *thread) {
+    return thread->bell != NULL && weir_doorbell_heard(thread->bell) >= thread->options.callers &&
+           weir_comm_idle(thread->options.comm) && !weir_comm_receiving(thread->options.comm);
+}
+
+/* True: the bell rang. */
+static bool sleep_until_woken(weir_comm_thread_t *thread, long nanoseconds) {
+    /* poll passes over descriptors below 0. */
+    struct pollfd fds[3] = {
+        {.fd = thread->wake_fd, .events = POLLIN},
+        {.fd = thread->options.control_fd, .events = POLLIN},
+        {.fd = thread->bell != NULL ? weir_doorbell_fd(thread->bell) : -1, .events = POLLIN}};
     struct timespec timeout = {.tv_sec = 0, .tv_nsec = nanoseconds};
     uint64_t count;
     atomic_store(&thread->sleeping, true);
     atomic_thread_fence(memory_order_seq_cst);
     /* Whoever posts from here on sees `sleeping` and writes to wake_fd. */
     if (weir_ring_empty(&thread->posts)) {
-        (void)ppoll(fds, thread->options.control_fd >= 0 ? 2 : 1, &timeout, NULL);
+        (void)ppoll(fds, sizeof fds / sizeof fds[0], &timeout, NULL);
     }
     atomic_store(&thread->sleeping, false);
     if ((fds[0].revents & POLLIN) != 0) {
         ssize_t size = read(thread->wake_fd, &count, sizeof count);
         (void)size; /* non-blocking; only the wake-up matters */
     }
+    bool rang = (fds[2].revents & POLLIN) != 0;
+    if (rang) {
+        weir_doorbell_listen(thread->bell);
+    }
+    return rang;
 }
 
 static void *run_comm(void *argument) {
@@ -154,6 +190,7 @@ static void *run_comm(void *argument) {
         moved = receive_frames(thread, &held, &holding, &err) || moved;
         if (moved) {
             last_traffic = weir_clock_seconds();
+            ring_destinations(thread);
         }
         if (thread->options.poll_control != NULL &&
             thread->options.poll_control(thread->options.control)) {
@@ -171,11 +208,14 @@ static void *run_comm(void *argument) {
         } else if (++idle_turns >= SPINS) {
             double now = weir_clock_seconds();
             last_traffic = weir_comm_idle(thread->options.comm) ? last_traffic : now;
-            long longest = now - last_traffic < CALM_AFTER    ? BUSY_SLEEP_NS
-                           : now - last_traffic < QUIET_AFTER ? CALM_SLEEP_NS
-                                                              : QUIET_SLEEP_NS;
-            sleep_until_woken(thread, sleep_ns);
-            sleep_ns = 2 * sleep_ns < longest ? 2 * sleep_ns : longest;
+            bool relies = can_rely_on_bell(thread);
+            long longest = relies || now - last_traffic > QUIET_AFTER ? QUIET_SLEEP_NS
+                           : now - last_traffic > CALM_AFTER          ? CALM_SLEEP_NS
+                                                                      : BUSY_SLEEP_NS;
+            bool rang = sleep_until_woken(thread, sleep_ns < longest ? sleep_ns : longest);
+            sleep_ns = rang ? SHORTEST_SLEEP_NS : (relies ? 4 : 2) * sleep_ns;
+            sleep_ns = sleep_ns < longest ? sleep_ns : longest;
+            idle_turns = rang ? 0 : idle_turns;
         }
     }
     if (holding) {
@@ -214,6 +254,9 @@ static void release_thread(weir_comm_thread_t *thread) {
     }
     weir_ring_fini(&thread->posts);
     weir_ring_fini(&thread->received);
+    weir_doorbell_destroy(thread->bell);
+    free(thread->unrung);
+    free(thread->destinations);
     if (thread->wake_fd >= 0) {
         (void)close(thread->wake_fd);
     }
@@ -221,6 +264,21 @@ static void release_thread(weir_comm_thread_t *thread) {
     (void)pthread_mutex_destroy(&thread->mutex);
     free(thread->kept);
     free(thread);
+}
+
+/* Without a bell it looks more often. */
+static void hang_up_bell(weir_comm_thread_t *thread) {
+    const weir_comm_t *comm = thread->options.comm;
+    weir_error_t error = {0};
+    if (thread->options.callers == 0) {
+        return;
+    }
+    thread->unrung = calloc(comm->size, sizeof *thread->unrung);
+    thread->destinations = calloc(comm->size, sizeof *thread->destinations);
+    if (thread->unrung == NULL || thread->destinations == NULL ||
+        weir_doorbell_create(comm->job, comm->rank, comm->size, &thread->bell, &error) != WEIR_OK) {
+        weir_log(WEIR_LOG_INFO, "comm_thread", "no doorbell|reason=\"%s\"", error.message);
+    }
 }
 
 weir_err_t weir_comm_thread_start(const weir_comm_thread_options_t *options,
@@ -237,6 +295,7 @@ weir_err_t weir_comm_thread_start(const weir_comm_thread_options_t *options,
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&created->cond, &monotonic);
     (void)pthread_condattr_destroy(&monotonic);
+    hang_up_bell(created);
     created->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     weir_err_t err = WEIR_OK;
     if (created->wake_fd < 0) {

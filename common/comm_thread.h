@@ -1,8 +1,9 @@
 /* The comm thread: the one thread of a process that owns its transport and its control socket.
  *
  * Compute and apply threads hand it frames to send and take received frames from it, through
- * bounded rings; they never call MPI or ZeroMQ. It spins briefly, then backs off to short sleeps,
- * so that ranks that share cores do not starve each other; a post wakes it at once. */
+ * bounded rings; they never call MPI or ZeroMQ. It sleeps whenever it can, so
+ * that ranks that share cores do not starve each other; a post wakes it at once, and so does the
+ * doorbell of a rank of the same host that has sent something (docs/design/0005). */
 #ifndef WEIR_COMMON_COMM_THREAD_H
 #define WEIR_COMMON_COMM_THREAD_H
 
@@ -22,6 +23,9 @@ typedef struct {
     /* A descriptor that becomes readable when the control socket may have something (ZMQ_FD), to be
      * woken from a long sleep by; -1: none. */
     int control_fd;
+    /* Ranks that send frames to this one, for doorbells (common/doorbell.h); 0: no bell. The job of
+     * the transport is set. */
+    uint32_t callers;
 } weir_comm_thread_options_t;
 
 /* MPI was initialised by the caller's thread with MPI_THREAD_SERIALIZED; from start to stop only

@@ -161,7 +161,8 @@ static weir_err_t connect_rank(weir_job_t *job, weir_error_t *error) {
         weir_comm_thread_options_t thread = {.comm = job->faulty != NULL ? job->faulty : job->comm,
                                              .poll_control = weir_control_client_poll,
                                              .control = job->control,
-                                             .control_fd = weir_control_client_fd(job->control)};
+                                             .control_fd = weir_control_client_fd(job->control),
+                                             .callers = job->ps + job->workers - 1};
         err = weir_comm_thread_start(&thread, &job->comm_thread, error);
     }
     return err;

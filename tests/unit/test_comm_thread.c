@@ -1,10 +1,12 @@
 /* The transport inside one process and the comm thread on top of it; over MPI: tests/mpi. */
 #include "common/clock.h"
 #include "common/comm_thread.h"
+#include "common/doorbell.h"
 #include "common/ring.h"
 #include "tests/suite.h"
 
 #include <math.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -44,12 +46,18 @@ typedef struct {
     weir_comm_thread_t *threads[2];
 } pair_t;
 
-static void start_pair(pair_t *pair) {
+static void start_pair_with(pair_t *pair, uint32_t callers) {
     ck_assert_int_eq(weir_comm_loop_create(2, pair->comms, NULL), WEIR_OK);
     for (int i = 0; i < 2; i++) {
-        weir_comm_thread_options_t options = {.comm = pair->comms[i], .control_fd = -1};
+        weir_comm_thread_options_t options = {
+            .comm = pair->comms[i], .control_fd = -1, .callers = callers};
+        pair->comms[i]->job = (uint64_t)getpid(); /* tests run side by side */
         ck_assert_int_eq(weir_comm_thread_start(&options, &pair->threads[i], NULL), WEIR_OK);
     }
+}
+
+static void start_pair(pair_t *pair) {
+    start_pair_with(pair, 0);
 }
 
 static void stop_pair(pair_t *pair) {
@@ -177,7 +185,7 @@ START_TEST(frames_go_round_through_two_comm_threads) {
     pair_t pair;
     pthread_t other;
     void *finished = NULL;
-    start_pair(&pair);
+    start_pair_with(&pair, (uint32_t)_i); /* without bells, with them */
     ck_assert_int_eq(pthread_create(&other, NULL, answer, pair.threads[1]), 0);
     for (uint64_t step = 0; step < MANY; step++) {
         ck_assert_int_eq(weir_comm_thread_post(pair.threads[0], 1,
@@ -198,6 +206,32 @@ START_TEST(frames_go_round_through_two_comm_threads) {
     (void)pthread_join(other, &finished);
     ck_assert_ptr_nonnull(finished);
     stop_pair(&pair);
+}
+END_TEST
+
+START_TEST(a_post_rings_where_its_frame_goes) {
+    pair_t pair;
+    weir_doorbell_t *bell = NULL;
+    ck_assert_int_eq(weir_comm_loop_create(2, pair.comms, NULL), WEIR_OK);
+    pair.comms[0]->job = (uint64_t)getpid();
+    ck_assert_int_eq(weir_doorbell_create((uint64_t)getpid(), 1, 2, &bell, NULL), WEIR_OK);
+    weir_comm_thread_options_t options = {.comm = pair.comms[0], .control_fd = -1, .callers = 1};
+    ck_assert_int_eq(weir_comm_thread_start(&options, &pair.threads[0], NULL), WEIR_OK);
+    weir_doorbell_listen(bell); /* the greeting */
+    ck_assert_uint_eq(weir_doorbell_heard(bell), 1);
+    for (uint64_t step = 0; step < 20; step++) {
+        struct pollfd fd = {.fd = weir_doorbell_fd(bell), .events = POLLIN};
+        ck_assert_int_eq(poll(&fd, 1, 0), 0);
+        ck_assert_int_eq(weir_comm_thread_post(pair.threads[0], 1,
+                                               make_frame(WEIR_FRAME_PULL_REQ, step, 8), NULL),
+                         WEIR_OK);
+        ck_assert_int_eq(poll(&fd, 1, 30000), 1);
+        weir_doorbell_listen(bell);
+    }
+    ck_assert_int_eq(weir_comm_thread_stop(pair.threads[0], 5.0, NULL), WEIR_OK);
+    weir_doorbell_destroy(bell);
+    weir_comm_destroy(pair.comms[0]);
+    weir_comm_destroy(pair.comms[1]);
 }
 END_TEST
 
@@ -375,7 +409,8 @@ static Suite *comm_thread_suite(void) {
     tcase_add_test(tcase, a_frame_that_cannot_be_sent_is_refused);
     tcase_add_test(tcase, a_frame_of_another_job_is_refused);
     tcase_add_test(tcase, a_ring_hands_everything_over_in_order);
-    tcase_add_test(tcase, frames_go_round_through_two_comm_threads);
+    tcase_add_loop_test(tcase, frames_go_round_through_two_comm_threads, 0, 2);
+    tcase_add_test(tcase, a_post_rings_where_its_frame_goes);
     tcase_add_test(tcase, frames_of_other_types_are_kept_in_order);
     tcase_add_test(tcase, more_frames_than_the_ring_holds_wait_for_their_taker);
     tcase_add_test(tcase, take_returns_at_its_deadline_with_nothing);
