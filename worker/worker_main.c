@@ -14,7 +14,11 @@ typedef struct {
     weir_ps_client_t *client;
     weir_exchange_t *exchange;
     weir_trainer_t *trainer;
+    const char *reason; /* why training is over; static */
 } process_t;
+
+/* Seconds between two times that worker 0 says so: the first may be lost with a connection. */
+#define SAY_AGAIN 5.0
 
 static weir_err_t set_up(process_t *process, weir_error_t *error) {
     weir_job_t *job = &process->job;
@@ -72,7 +76,6 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
 
 static weir_err_t work(process_t *process, weir_error_t *error) {
     const weir_job_options_t *options = &process->job.options;
-    const char *reason = "evaluated";
     char path[WEIR_PATH_MAX];
     weir_err_t err;
     if (options->eval_only) {
@@ -81,10 +84,7 @@ static weir_err_t work(process_t *process, weir_error_t *error) {
             err = weir_trainer_evaluate_only(process->trainer, path, error);
         }
     } else {
-        err = weir_trainer_run(process->trainer, &reason, error);
-    }
-    if (err == WEIR_OK && process->job.index == 0) {
-        err = weir_control_client_finish(process->job.control, reason, error);
+        err = weir_trainer_run(process->trainer, &process->reason, error);
     }
     return err;
 }
@@ -92,9 +92,18 @@ static weir_err_t work(process_t *process, weir_error_t *error) {
 /* The coordinator ends the job; nobody leaves before. */
 static weir_err_t wait_until_done(process_t *process, weir_error_t *error) {
     double timeout = process->job.config.cluster.timeout;
-    double deadline = weir_clock_seconds() + timeout;
+    double deadline = weir_clock_seconds() + timeout, said = 0.0;
     while (!weir_control_client_done(process->job.control)) {
-        if (weir_clock_seconds() > deadline) {
+        double now = weir_clock_seconds();
+        if (process->job.index == 0 && now - said > SAY_AGAIN) {
+            said = now;
+            weir_err_t err =
+                weir_control_client_finish(process->job.control, process->reason, error);
+            if (err != WEIR_OK) {
+                return err;
+            }
+        }
+        if (now > deadline) {
             return weir_errorf(error, WEIR_ERR_TIMEOUT,
                                "the coordinator did not end the job within %.0f s", timeout);
         }
@@ -104,7 +113,7 @@ static weir_err_t wait_until_done(process_t *process, weir_error_t *error) {
 }
 
 int main(int argc, char **argv) {
-    process_t process = {.dataset = NULL};
+    process_t process = {.reason = "evaluated"};
     weir_error_t error = {0};
     weir_job_enter(WEIR_ROLE_WORKER, argc, argv, &process.job);
     weir_err_t err = set_up(&process, &error);
