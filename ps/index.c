@@ -46,10 +46,6 @@ void weir_index_fini(weir_index_t *index) {
     *index = (weir_index_t){.directory = NULL};
 }
 
-static bool covers(const weir_index_t *index, uint64_t hash) {
-    return (hash - index->first_hash) >> index->shift < index->places;
-}
-
 bool weir_index_reserve(weir_index_t *index, weir_key_t key) {
     uint64_t hash = weir_hash64(key);
     WEIR_ASSERT(covers(index, hash));

@@ -32,8 +32,8 @@ enum {
 };
 
 struct weir_index_group {
-    uint8_t tags[GROUP_ENTRIES]; /* 0: empty */
-    uint16_t passed;             /* by kind: keys that went past this group */
+    _Alignas(64) uint8_t tags[GROUP_ENTRIES]; /* 0: empty */
+    uint16_t passed;                          /* by kind: keys that went past this group */
     uint64_t keys0[4];
     uint32_t rows0[4];
     uint64_t keys1[5];
@@ -118,6 +118,11 @@ static inline uint32_t full_entries(const weir_index_group_t *group) {
 static inline uint32_t place_of(const weir_index_t *index, uint64_t hash) {
     uint64_t place = (hash - index->first_hash) >> index->shift;
     return place < index->places ? (uint32_t)place : index->places - 1;
+}
+
+/* Whether the key belongs here. */
+static inline bool covers(const weir_index_t *index, uint64_t hash) {
+    return (hash - index->first_hash) >> index->shift < index->places;
 }
 
 /* The first group to probe. */
