@@ -27,7 +27,7 @@ weir_err_t weir_coordinator_create(const weir_coordinator_options_t *options,
         bool worker = rank > options->ps;
         created->ranks[rank].role = rank == 0 ? "coordinator" : worker ? "worker" : "ps";
         created->ranks[rank].index = rank == 0 ? 0 : worker ? rank - 1 - options->ps : rank - 1;
-        created->ranks[rank].heard = now;
+        created->ranks[rank].heard = created->ranks[rank].moved = now;
     }
     *coordinator = created;
     return WEIR_OK;
@@ -168,15 +168,24 @@ static void on_join(weir_coordinator_t *coordinator, uint32_t number,
 }
 
 static void on_heartbeat(weir_coordinator_t *coordinator, uint32_t number,
-                         const Weir__Control__Heartbeat *heartbeat) {
+                         const Weir__Control__Heartbeat *heartbeat, double now) {
     weir_member_t *rank = &coordinator->ranks[number];
     if (heartbeat->rank != number || (unsigned)heartbeat->phase > WEIR_PHASE_DONE) {
         weir_coordinator_refuse(coordinator, "a heartbeat of another rank than its sender");
         return;
     }
+    if (rank->step != heartbeat->step || rank->phase != (weir_phase_t)heartbeat->phase ||
+        rank->wait.progress != heartbeat->progress) {
+        rank->moved = now;
+    }
     rank->step = heartbeat->step;
     rank->epoch = heartbeat->epoch;
     rank->phase = (weir_phase_t)heartbeat->phase;
+    rank->wait =
+        (weir_wait_t){.kind = heartbeat->wait < WEIR_WAIT_KINDS ? (weir_wait_kind_t)heartbeat->wait
+                                                                : WEIR_WAIT_NOTHING,
+                      .rank = heartbeat->wait_rank,
+                      .progress = heartbeat->progress};
     if (heartbeat->tokens_per_second > 0.0) { /* between reports: keep the last */
         rank->loss = heartbeat->loss;
         rank->tokens_per_second = heartbeat->tokens_per_second;
@@ -200,7 +209,7 @@ static void receive_from_rank(weir_coordinator_t *coordinator, uint32_t number,
         on_join(coordinator, number, envelope->join);
         return;
     case WEIR__CONTROL__ENVELOPE__BODY_HEARTBEAT:
-        on_heartbeat(coordinator, number, envelope->heartbeat);
+        on_heartbeat(coordinator, number, envelope->heartbeat, now);
         return;
     case WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_DONE:
         weir_coordinator_take_report(coordinator, number, envelope->checkpoint_done);
@@ -297,4 +306,5 @@ void weir_coordinator_tick(weir_coordinator_t *coordinator, double now) {
     for (uint32_t number = 1; number < coordinator->rank_count; number++) {
         look_for_silence(coordinator, number, now);
     }
+    weir_coordinator_tick_hang(coordinator, now);
 }

@@ -43,6 +43,7 @@ typedef struct {
     double silence_seconds;    /* a rank silent for longer is named in the log */
     double checkpoint_seconds; /* a checkpoint that takes longer has failed */
     double leave_seconds;      /* how long the end waits for ranks that do not answer */
+    double hang_seconds;       /* without progress until the job is given up; 0: never */
     uint64_t step;             /* of the checkpoint that the job started from */
 } weir_coordinator_options_t;
 
@@ -67,6 +68,12 @@ void weir_coordinator_ask_stop(weir_coordinator_t *coordinator);
 /* Worker 0 said that training is over, and why ("finished", "stopped", ...); all ranks have been
  * told and have answered, or had `leave_seconds` to. */
 bool weir_coordinator_is_done(const weir_coordinator_t *coordinator, const char **reason);
+
+/* No rank made progress for hang_seconds: *culprit says who is at the end of the chain of those
+ * that wait for each other, and who waits for it. True from then on. What counts as progress: a
+ * step, a phase, a wait that ended. A checkpoint under way has a deadline of its own; a coordinator
+ * that hears nobody blames itself. */
+bool weir_coordinator_is_hung(const weir_coordinator_t *coordinator, const char **culprit);
 
 typedef struct {
     uint64_t step;             /* the furthest any worker reported */

@@ -22,6 +22,8 @@ typedef struct {
     uint64_t pid, step, epoch, rows, bytes;
     weir_phase_t phase;
     double loss, tokens_per_second, heard;
+    weir_wait_t wait; /* what it waits for, and of whom */
+    double moved;     /* when its step, phase or progress last changed */
 } weir_member_t;
 
 /* A checkpoint under way. */
@@ -51,6 +53,10 @@ struct weir_coordinator {
     double finished_at;
     char reason[64];
     uint64_t last_checkpoint, refused;
+    double calm_since; /* nothing can be stuck that was not stuck then */
+    bool cut_off;      /* said so in the log */
+    bool hung;
+    char culprit[512];
 };
 
 /* Rank of worker 0. */
@@ -58,6 +64,14 @@ uint32_t weir_coordinator_lead(const weir_coordinator_t *coordinator);
 
 /* Count a message that is not understood or not its sender's to say; the first is logged. */
 void weir_coordinator_refuse(weir_coordinator_t *coordinator, const char *why);
+
+/* ---- coordinator_hang.c ---- */
+
+/* Look for a job that stands still. */
+void weir_coordinator_tick_hang(weir_coordinator_t *coordinator, double now);
+/* What a rank waits for: "rows from ps 1"; empty: nothing. */
+void weir_coordinator_describe_wait(const weir_coordinator_t *coordinator,
+                                    const weir_member_t *member, char *text, size_t capacity);
 
 /* ---- coordinator_send.c ---- */
 

@@ -218,7 +218,8 @@ static void look_for_halt(process_t *process) {
     }
 }
 
-static void run(process_t *process, const char **reason) {
+static weir_err_t run(process_t *process, const char **reason, weir_error_t *error) {
+    const char *culprit;
     double last_tick = 0.0;
     while (!weir_coordinator_is_done(process->coordinator, reason)) {
         weir_control_socket_wait(process->socket, 0.2);
@@ -233,7 +234,14 @@ static void run(process_t *process, const char **reason) {
             weir_coordinator_tick(process->coordinator, now);
             last_tick = now;
         }
+        if (weir_coordinator_is_hung(process->coordinator, &culprit)) {
+            weir_err_t err = weir_errorf(error, WEIR_ERR_TIMEOUT, "%s", culprit);
+            weir_error_hint(error, "that process, or its host, is at fault; cluster.hang_timeout "
+                                   "sets the limit");
+            return err;
+        }
     }
+    return WEIR_OK;
 }
 
 static weir_err_t open_beat(process_t *process, weir_error_t *error) {
@@ -258,6 +266,7 @@ static weir_err_t create_coordinator(process_t *process, weir_error_t *error) {
                                           /* before worker 0 gives up, so that it learns why */
                                           .checkpoint_seconds = 0.9 * config->cluster.timeout,
                                           .leave_seconds = 10.0,
+                                          .hang_seconds = weir_config_hang_seconds(config),
                                           .step = process->start_step};
     weir_coordinator_operations_t operations = {.send = send_message,
                                                 .begin = begin_checkpoint,
@@ -314,8 +323,8 @@ int main(int argc, char **argv) {
         err = create_coordinator(&process, &error);
     }
     if (err == WEIR_OK) {
-        run(&process, &reason);
-        if (!process.job.options.eval_only) {
+        err = run(&process, &reason, &error);
+        if (err == WEIR_OK && !process.job.options.eval_only) {
             err = write_outcome(&process, reason, &error);
             remove_in_run(&process, "control.json");
             remove_in_run(&process, "beat");

@@ -54,13 +54,19 @@ void weir_coordinator_send_stop(weir_coordinator_t *coordinator, uint32_t rank, 
     weir_coordinator_send_rank(coordinator, rank, &envelope);
 }
 
-/* `role` and `host` of the rows point into the members. */
-static void fill_row(weir_member_t *member, uint32_t rank, double now, char role[16],
+/* Texts of a row, which points to them. */
+typedef struct {
+    char role[16], waits[96];
+} texts_t;
+
+/* `host` of the row points into the member. */
+static void fill_row(weir_member_t *member, uint32_t rank, double now, texts_t *texts,
                      Weir__Control__RankStatus *row) {
     weir__control__rank_status__init(row);
-    (void)snprintf(role, 16, "%s", member->role);
+    (void)snprintf(texts->role, sizeof texts->role, "%s", member->role);
     row->rank = rank;
-    row->role = role;
+    row->role = texts->role;
+    row->waits = texts->waits;
     row->index = member->index;
     row->host = member->host;
     row->pid = member->pid;
@@ -80,13 +86,15 @@ void weir_coordinator_send_status(weir_coordinator_t *coordinator, const weir_id
     weir_envelope_t envelope = WEIR__CONTROL__ENVELOPE__INIT;
     Weir__Control__RankStatus *rows = calloc(count, sizeof *rows);
     Weir__Control__RankStatus **pointers = calloc(count, sizeof *pointers);
-    char(*roles)[16] = calloc(count, sizeof *roles);
-    if (rows == NULL || pointers == NULL || roles == NULL) {
+    texts_t *texts = calloc(count, sizeof *texts);
+    if (rows == NULL || pointers == NULL || texts == NULL) {
         weir_coordinator_reply(coordinator, to, false, "the coordinator is out of memory");
         goto out;
     }
     for (uint32_t i = 0; i < count; i++) {
-        fill_row(&coordinator->ranks[i + 1], i + 1, now, roles[i], &rows[i]);
+        weir_coordinator_describe_wait(coordinator, &coordinator->ranks[i + 1], texts[i].waits,
+                                       sizeof texts[i].waits);
+        fill_row(&coordinator->ranks[i + 1], i + 1, now, &texts[i], &rows[i]);
         pointers[i] = &rows[i];
     }
     status.job = coordinator->options.job;
@@ -106,5 +114,5 @@ void weir_coordinator_send_status(weir_coordinator_t *coordinator, const weir_id
 out:
     free(rows);
     free(pointers);
-    free(roles);
+    free(texts);
 }

@@ -24,6 +24,7 @@ struct weir_control_client {
     uint32_t rank, index;
     char role[16], host[64];
     double heartbeat_seconds;
+    weir_waiting_t *waiting;
 
     /* Threads: comm, between start and stop of the comm thread. */
     void *context, *socket;
@@ -134,6 +135,10 @@ static void queue_heartbeat(weir_control_client_t *client) {
     client->answer_done = false;
     heartbeat.loss = client->state.loss;
     heartbeat.tokens_per_second = client->state.tokens_per_second;
+    weir_wait_t wait = weir_waiting_read(client->waiting);
+    heartbeat.wait = (uint32_t)wait.kind;
+    heartbeat.wait_rank = wait.rank;
+    heartbeat.progress = wait.progress;
     heartbeat.rows = client->state.rows;
     heartbeat.bytes = client->state.bytes;
     (void)pthread_mutex_unlock(&client->mutex);
@@ -272,6 +277,7 @@ weir_err_t weir_control_client_create(const weir_control_client_options_t *optio
     created->rank = options->rank;
     created->index = options->index;
     created->heartbeat_seconds = options->heartbeat_seconds;
+    created->waiting = options->waiting;
     (void)snprintf(created->role, sizeof created->role, "%s", options->role);
     (void)gethostname(created->host, sizeof created->host - 1);
     (void)pthread_mutex_init(&created->mutex, NULL);
@@ -315,6 +321,12 @@ void weir_control_client_destroy(weir_control_client_t *client) {
 void weir_control_client_publish(weir_control_client_t *client, const weir_rank_state_t *state) {
     (void)pthread_mutex_lock(&client->mutex);
     client->state = *state;
+    (void)pthread_mutex_unlock(&client->mutex);
+}
+
+void weir_control_client_publish_step(weir_control_client_t *client, uint64_t step) {
+    (void)pthread_mutex_lock(&client->mutex);
+    client->state.step = step;
     (void)pthread_mutex_unlock(&client->mutex);
 }
 

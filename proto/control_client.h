@@ -7,6 +7,7 @@
 
 #include "common/checkpoint.h"
 #include "common/error.h"
+#include "common/waiting.h"
 #include "proto/curve.h"
 
 #include <stdbool.h>
@@ -34,6 +35,8 @@ typedef struct {
     const char *server_key; /* of the coordinator, Z85; NULL or empty: not encrypted */
     weir_curve_keys_t keys; /* of this rank */
     double heartbeat_seconds;
+    weir_waiting_t *waiting; /* of the main thread, told in heartbeats; outlives the client; NULL:
+                                nothing to tell */
 } weir_control_client_options_t;
 
 WEIR_MUST_USE weir_err_t weir_control_client_create(const weir_control_client_options_t *options,
@@ -55,6 +58,9 @@ typedef struct {
 } weir_rank_state_t;
 /* What the next heartbeats say. Threads: any. */
 void weir_control_client_publish(weir_control_client_t *client, const weir_rank_state_t *state);
+
+/* Only the step. Threads: any. */
+void weir_control_client_publish_step(weir_control_client_t *client, uint64_t step);
 
 /* A checkpoint or a stop was asked for by the coordinator (edge: cleared by the call). Workers
  * agree among themselves at which step they follow. Threads: any. */

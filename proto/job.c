@@ -151,7 +151,8 @@ static weir_err_t connect_rank(weir_job_t *job, weir_error_t *error) {
                                             .index = job->index,
                                             .server_key = job->coordinator_key,
                                             .keys = job->keys,
-                                            .heartbeat_seconds = job->config.cluster.heartbeat};
+                                            .heartbeat_seconds = job->config.cluster.heartbeat,
+                                            .waiting = &job->waiting};
     job->comm->patience = 0.5 * job->config.cluster.timeout;
     weir_err_t err = weir_control_client_create(&client, &job->control, error);
     if (err == WEIR_OK) {

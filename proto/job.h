@@ -51,6 +51,7 @@ typedef struct {
     weir_comm_t *faulty; /* between the comm thread and `comm`, where faults were asked for */
     weir_comm_thread_t *comm_thread; /* NULL in the coordinator */
     weir_control_client_t *control;  /* NULL in the coordinator */
+    weir_waiting_t waiting;          /* of the main thread; heartbeats tell it */
 } weir_job_t;
 
 /* Parse the command line of a role (argp: --help and --version end the process here, without MPI),

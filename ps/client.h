@@ -18,6 +18,7 @@
 #include "common/comm_thread.h"
 #include "common/error.h"
 #include "common/hash.h"
+#include "common/waiting.h"
 #include "ps/row.h"
 
 #include <stddef.h>
@@ -35,6 +36,7 @@ typedef struct {
     double timeout;                  /* seconds a wait for the next answer may last */
     const size_t *cache_rows; /* by table: rows whose copies are kept, 0: none; or NULL: none of any
                                  table. Copied */
+    weir_waiting_t *waiting;  /* told whom a pull or a peek waits for; NULL: nobody asks */
 } weir_ps_client_options_t;
 
 WEIR_MUST_USE weir_err_t weir_ps_client_create(const weir_ps_client_options_t *options,

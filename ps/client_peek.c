@@ -87,12 +87,18 @@ static void place_piece(weir_ps_client_t *client, const request_t *request, uint
     client->peek.arrived[server] += count;
 }
 
-static weir_err_t report_silent_peek(const weir_ps_client_t *client, weir_error_t *error) {
-    char what[96];
+/* The first server that has not answered all that was sent; there is one. */
+static uint32_t first_silent(const weir_ps_client_t *client) {
     uint32_t silent = 0;
     while (client->peek.arrived[silent] == client->peek.sent[silent]) {
         silent++;
     }
+    return silent;
+}
+
+static weir_err_t report_silent_peek(const weir_ps_client_t *client, weir_error_t *error) {
+    char what[96];
+    uint32_t silent = first_silent(client);
     (void)snprintf(what, sizeof what, "an answer to the peek after step %llu",
                    (unsigned long long)client->pushed_step);
     return weir_ps_client_report_silence(client, silent, what, error);
@@ -102,8 +108,11 @@ static weir_err_t take_piece(weir_ps_client_t *client, request_t *request, weir_
     weir_frame_t frame;
     bool received;
     uint32_t server;
+    weir_waiting_begin(client->options.waiting, WEIR_WAIT_PEEK,
+                       client->options.first_ps_rank + first_silent(client));
     weir_err_t err =
         weir_ps_client_take(client, WEIR_FRAME_PEEK_REP, &frame, &received, &server, error);
+    weir_waiting_end(client->options.waiting);
     if (err != WEIR_OK) {
         return err;
     }

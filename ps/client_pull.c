@@ -135,13 +135,19 @@ weir_err_t weir_ps_client_pull_begin(weir_ps_client_t *client, uint64_t step,
 
 /* ---- finish ---- */
 
-static weir_err_t report_silent_pull(const weir_ps_client_t *client,
-                                     const weir_ps_client_pull_t *pull, weir_error_t *error) {
-    char what[96];
+/* The first server that has not answered all of the pull; there is one. */
+static uint32_t first_silent(const weir_ps_client_pull_t *pull) {
     uint32_t silent = 0;
     while (pull->answers[silent].done) {
         silent++;
     }
+    return silent;
+}
+
+static weir_err_t report_silent_pull(const weir_ps_client_t *client,
+                                     const weir_ps_client_pull_t *pull, weir_error_t *error) {
+    char what[96];
+    uint32_t silent = first_silent(pull);
     (void)snprintf(what, sizeof what, "%s to the pull of step %llu",
                    pull->answers[silent].has_first ? "the rest of its answer" : "an answer",
                    (unsigned long long)pull->step);
@@ -155,8 +161,11 @@ static weir_err_t take_answer(weir_ps_client_t *client, weir_ps_client_pull_t *p
     bool received;
     uint32_t server;
     uint64_t number;
+    weir_waiting_begin(client->options.waiting, WEIR_WAIT_PULL,
+                       client->options.first_ps_rank + first_silent(pull));
     weir_err_t err =
         weir_ps_client_take(client, WEIR_FRAME_PULL_REP, &frame, &received, &server, error);
+    weir_waiting_end(client->options.waiting);
     if (err == WEIR_OK && !received) {
         return report_silent_pull(client, pull, error);
     }

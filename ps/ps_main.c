@@ -201,9 +201,14 @@ static weir_err_t serve(process_t *process, weir_error_t *error) {
     while (err == WEIR_OK && !weir_control_client_done(job->control)) {
         weir_frame_t frame;
         bool received = false;
+        uint32_t missing;
+        if (weir_server_waits_for(process->server, &missing)) {
+            weir_waiting_begin(&job->waiting, WEIR_WAIT_PUSH, job->first_worker_rank + missing);
+        }
         /* Control messages wake us. */
         err = weir_comm_thread_take(job->comm_thread, TYPES, 0.25, &frame, &received, error);
         if (err == WEIR_OK && received) {
+            weir_waiting_end(&job->waiting);
             err = handle(process, frame, error);
         }
         if (err == WEIR_OK) {

@@ -156,6 +156,21 @@ uint64_t weir_server_step(const weir_server_t *server) {
     return step;
 }
 
+bool weir_server_waits_for(const weir_server_t *server, uint32_t *worker) {
+    const weir_server_group_t *group = &server->groups[0];
+    const weir_server_step_t *step = &group->steps[(group->step + 1) % server->window];
+    if (server->group_count > 1 || step->pulled == 0) {
+        return false;
+    }
+    for (uint32_t w = 0; w < group->workers; w++) {
+        if (!step->parts[w].pushed) {
+            *worker = group->first + w;
+            return true;
+        }
+    }
+    return false;
+}
+
 weir_server_counters_t weir_server_counters(const weir_server_t *server) {
     return server->counters;
 }

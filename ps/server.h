@@ -59,6 +59,11 @@ WEIR_MUST_USE weir_err_t weir_server_handle(weir_server_t *server, weir_frame_t 
  * the state of this step (asp: or beyond it). */
 uint64_t weir_server_step(const weir_server_t *server);
 
+/* True when a step has been pulled and its pushes are not all in: *worker is the first that the
+ * server waits for. Never in asp, where no worker waits for another. Call: local. Threads: apply.
+ */
+bool weir_server_waits_for(const weir_server_t *server, uint32_t *worker);
+
 typedef struct {
     uint64_t keys_pulled, keys_peeked;
     uint64_t rows_early;    /* answered before the step before theirs was applied */

@@ -190,14 +190,14 @@ static void print_status(const Weir__Control__Status *status) {
     } else {
         (void)printf("none\n");
     }
-    (void)printf("%4s  %-8s  %5s  %-20s  %8s  %10s  %-13s  %8s  %10s\n", "rank", "role", "index",
-                 "host", "pid", "step", "phase", "heard", "rows");
+    (void)printf("%4s  %-8s  %5s  %-20s  %8s  %10s  %-13s  %8s  %10s  %s\n", "rank", "role",
+                 "index", "host", "pid", "step", "phase", "heard", "rows", "waits for");
     for (size_t i = 0; i < status->n_ranks; i++) {
         const Weir__Control__RankStatus *rank = status->ranks[i];
-        (void)printf("%4u  %-8s  %5u  %-20s  %8llu  %10llu  %-13s  %6.1f s  %10llu\n", rank->rank,
-                     rank->role, rank->index, rank->host, (unsigned long long)rank->pid,
+        (void)printf("%4u  %-8s  %5u  %-20s  %8llu  %10llu  %-13s  %6.1f s  %10llu  %s\n",
+                     rank->rank, rank->role, rank->index, rank->host, (unsigned long long)rank->pid,
                      (unsigned long long)rank->step, weir_phase_name((weir_phase_t)rank->phase),
-                     rank->age_seconds, (unsigned long long)rank->rows);
+                     rank->age_seconds, (unsigned long long)rank->rows, rank->waits);
     }
 }
 
@@ -207,12 +207,12 @@ static json_t *status_to_json(const Weir__Control__Status *status) {
         const Weir__Control__RankStatus *rank = status->ranks[i];
         (void)json_array_append_new(
             ranks,
-            json_pack("{s:i, s:s, s:i, s:s, s:I, s:I, s:s, s:f, s:I, s:I}", "rank", (int)rank->rank,
-                      "role", rank->role, "index", (int)rank->index, "host", rank->host, "pid",
-                      (json_int_t)rank->pid, "step", (json_int_t)rank->step, "phase",
-                      weir_phase_name((weir_phase_t)rank->phase), "heard_seconds_ago",
+            json_pack("{s:i, s:s, s:i, s:s, s:I, s:I, s:s, s:f, s:I, s:I, s:s}", "rank",
+                      (int)rank->rank, "role", rank->role, "index", (int)rank->index, "host",
+                      rank->host, "pid", (json_int_t)rank->pid, "step", (json_int_t)rank->step,
+                      "phase", weir_phase_name((weir_phase_t)rank->phase), "heard_seconds_ago",
                       rank->age_seconds, "rows", (json_int_t)rank->rows, "bytes",
-                      (json_int_t)rank->bytes));
+                      (json_int_t)rank->bytes, "waits_for", rank->waits));
     }
     return json_pack("{s:s, s:I, s:I, s:s, s:f, s:f, s:f, s:I, s:o}", "version", status->version,
                      "step", (json_int_t)status->step, "epoch", (json_int_t)status->epoch, "phase",

@@ -187,6 +187,11 @@ weir_err_t weir_exchange_receive(weir_exchange_t *exchange, weir_frame_type_t ty
     }
     double start = weir_clock_seconds(), deadline = start + exchange->options.timeout;
     int64_t begun = weir_trace_begin();
+    weir_waiting_begin(exchange->options.waiting,
+                       type == WEIR_FRAME_REDUCE   ? WEIR_WAIT_REDUCE
+                       : type == WEIR_FRAME_GATHER ? WEIR_WAIT_GATHER
+                                                   : WEIR_WAIT_BARRIER,
+                       source);
     for (;;) {
         weir_frame_t frame;
         bool received = false;
@@ -211,6 +216,7 @@ weir_err_t weir_exchange_receive(weir_exchange_t *exchange, weir_frame_type_t ty
         if (has_name(&frame.header, type, step, sequence, source)) {
             exchange->seconds_waited += weir_clock_seconds() - start;
             weir_trace_end(begun, name_wait(type), step, source);
+            weir_waiting_end(exchange->options.waiting);
             return open_frame(frame, size, payload, error);
         }
         err = keep_early(exchange, frame, error);

@@ -9,6 +9,7 @@
 #include "common/comm_thread.h"
 #include "common/error.h"
 #include "common/frame.h"
+#include "common/waiting.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,6 +22,7 @@ typedef struct {
     weir_rank_t first_worker_rank;   /* workers are the ranks first .. first + workers - 1 */
     uint32_t worker, workers;        /* this worker of W */
     double timeout;                  /* seconds a wait may last */
+    weir_waiting_t *waiting;         /* told whom a wait is for; NULL: nobody asks */
 } weir_exchange_options_t;
 
 WEIR_MUST_USE weir_err_t weir_exchange_create(const weir_exchange_options_t *options,

@@ -200,6 +200,9 @@ weir_err_t weir_trainer_run(weir_trainer_t *trainer, const char **reason, weir_e
     while (err == WEIR_OK && ended == NULL) {
         bool boundary = false;
         err = weir_trainer_step(trainer, &boundary, error);
+        if (err == WEIR_OK) {
+            weir_control_client_publish_step(trainer->options.control, trainer->state.step);
+        }
         if (err == WEIR_OK && trainer->log != NULL) {
             weir_run_log_progress(trainer->log, trainer->state.step);
         }

@@ -38,7 +38,8 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
                                            .table_count = table_count,
                                            .ahead = weir_trainer_ahead(&job->config),
                                            .cache_rows = cache_rows,
-                                           .timeout = timeout};
+                                           .timeout = timeout,
+                                           .waiting = &job->waiting};
         err = weir_ps_client_create(&client, &process->client, error);
     }
     if (err == WEIR_OK) {
@@ -46,7 +47,8 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
                                             .first_worker_rank = job->first_worker_rank,
                                             .worker = job->index,
                                             .workers = job->workers,
-                                            .timeout = timeout};
+                                            .timeout = timeout,
+                                            .waiting = &job->waiting};
         err = weir_exchange_create(&exchange, &process->exchange, error);
     }
     if (err == WEIR_OK) {

@@ -2,6 +2,7 @@
 # A job under --max-restarts loses a process of each role at moments of chance, and its newest checkpoint is
 # damaged: it ends with the bits of the run that never failed, says which steps it did again, and gives up
 # where starting again does not help.
+set -eu # also where there is no such file
 . "$WEIR_SOURCE/tests/e2e/lib.sh"
 make_data
 make_config
