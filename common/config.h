@@ -163,6 +163,7 @@ typedef struct {
         int64_t consistency;      /* weir_consistency_t */
         int64_t staleness;        /* ssp: steps that a pull may miss; else 0 */
         int64_t pull_ahead;       /* pulls sent before their turn */
+        int64_t threads;          /* of a worker; 0: as many as it may use processors */
         int64_t activation_mib;   /* of a worker's activations; 0: no limit */
         int64_t trace_steps;      /* whose timeline is recorded; 0: none */
     } train;

@@ -21,6 +21,7 @@ static const char *const rank_environment[][2] = {
     {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
     {"OPENBLAS_NUM_THREADS", "1"},
     {"OMP_NUM_THREADS", "1"},
+    {"GOMP_SPINCOUNT", "20000"}, /* some 20 us: a thread without a task must leave its core */
 };
 enum { RANK_ENVIRONMENT = sizeof rank_environment / sizeof rank_environment[0] };
 

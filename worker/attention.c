@@ -1,6 +1,7 @@
 #include "worker/attention.h"
 
 #include "worker/attention_task.h"
+#include "worker/parallel.h"
 #include "worker/time_bucket.h"
 #include "worker/workspace.h"
 
@@ -11,19 +12,28 @@ enum { DEFAULT_BUCKET_MEMORY = 64 << 20 };
 /* Larger configurations are mistakes; below these no size overflows. */
 static const size_t longest = (size_t)1 << 31, widest = (size_t)1 << 16;
 
+/* Users and heads are cut into about so many chunks of equal work, whatever the number of threads:
+ * each chunk has its own sums of the biases' gradients. */
+enum { CHUNKS = 32 };
+
 struct weir_attention {
     weir_attention_config_t config;
     const weir_kernels_t *kernels;
     const weir_sequence_batch_t *batch; /* not owned; NULL until prepare */
     weir_bucket_cells_t cells;
     weir_workspace_t workspace; /* holds everything below, laid out for one batch */
+    uint32_t threads;           /* each has one of the next three, *_size elements */
     weir_real_t *task;          /* of the longest user */
-    weir_real_t *position;      /* panel + padded N + panel: [panel + i - j] */
-    weir_real_t *d_position;    /* likewise: of one user and head */
-    weir_real_t *time;          /* ATTENTION_TIME_TABLE */
-    weir_real_t *d_time;        /* 129 x lanes: of one user and head */
-    double *position_sums;      /* N: by i - j */
-    double *time_sums;          /* 129 */
+    size_t task_size, d_position_size, d_time_size;
+    weir_real_t *position;   /* panel + padded N + panel: [panel + i - j] */
+    weir_real_t *d_position; /* likewise: of one user and head */
+    weir_real_t *time;       /* ATTENTION_TIME_TABLE */
+    weir_real_t *d_time;     /* 129 x lanes: of one user and head */
+    size_t chunk_count,
+        chunks[CHUNKS + 2];   /* where each begins: pairs of user and head, in order */
+    size_t longest;           /* user of the batch */
+    double *position_sums;    /* chunks x longest: by i - j */
+    double *time_sums;        /* chunks x 129 */
     size_t *bucket_places;    /* B: where a user's prepared buckets begin; SIZE_MAX: not prepared */
     uint8_t *highest_buckets; /* B */
     uint8_t *buckets;
@@ -105,24 +115,56 @@ static size_t place_buckets(const weir_attention_t *attention, const weir_sequen
     return used;
 }
 
-static void lay_out(weir_attention_t *attention, const weir_sequence_batch_t *batch, size_t length,
+/* A multiple of a cache line, whatever the number type. */
+static size_t round_up(size_t elements) {
+    return (elements + 15) / 16 * 16;
+}
+
+static void lay_out(weir_attention_t *attention, const weir_sequence_batch_t *batch,
                     size_t bucket_bytes) {
     const weir_attention_config_t *config = &attention->config;
     size_t panel = attention->kernels->attention_panel, lanes = panel / 2;
     size_t positions = 2 * panel + weir_attention_padded(config->attention_length, panel);
+    size_t real = sizeof(weir_real_t), threads = attention->threads;
     weir_workspace_t *space = &attention->workspace;
-    size_t task = weir_attention_workspace(length, config->dqk, config->dv, lanes);
-    attention->task = weir_workspace_take(space, task, sizeof(weir_real_t));
-    attention->position = weir_workspace_take(space, positions, sizeof(weir_real_t));
-    attention->d_position = weir_workspace_take(space, positions, sizeof(weir_real_t));
-    attention->time = weir_workspace_take(space, ATTENTION_TIME_TABLE, sizeof(weir_real_t));
-    attention->d_time =
-        weir_workspace_take(space, WEIR_HSTU_TIME_BUCKETS * lanes, sizeof(weir_real_t));
-    attention->position_sums = weir_workspace_take(space, config->attention_length, sizeof(double));
-    attention->time_sums = weir_workspace_take(space, WEIR_HSTU_TIME_BUCKETS, sizeof(double));
+    attention->task_size =
+        round_up(weir_attention_workspace(attention->longest, config->dqk, config->dv, lanes));
+    attention->d_position_size = round_up(positions);
+    attention->d_time_size = round_up(WEIR_HSTU_TIME_BUCKETS * lanes);
+    attention->task = weir_workspace_take(space, threads, attention->task_size * real);
+    attention->d_position = weir_workspace_take(space, threads, attention->d_position_size * real);
+    attention->d_time = weir_workspace_take(space, threads, attention->d_time_size * real);
+    attention->position = weir_workspace_take(space, positions, real);
+    attention->time = weir_workspace_take(space, ATTENTION_TIME_TABLE, real);
+    attention->position_sums =
+        weir_workspace_take(space, attention->chunk_count, attention->longest * sizeof(double));
+    attention->time_sums =
+        weir_workspace_take(space, attention->chunk_count, WEIR_HSTU_TIME_BUCKETS * sizeof(double));
     attention->bucket_places = weir_workspace_take(space, batch->users, sizeof(size_t));
     attention->highest_buckets = weir_workspace_take(space, batch->users, sizeof(uint8_t));
     attention->buckets = weir_workspace_take(space, bucket_bytes, sizeof(uint8_t));
+}
+
+/* Work of a user and head: its pairs, and what goes with each event. */
+static double cost_of(size_t length) {
+    return (double)length * ((double)length + 64.0);
+}
+
+static void cut_chunks(weir_attention_t *attention, const weir_sequence_batch_t *batch) {
+    size_t heads = attention->config.heads, count = 0;
+    double total = 0.0, sum = 0.0;
+    for (size_t user = 0; user < batch->users; user++) {
+        total += (double)heads * cost_of(user_length(batch, user));
+    }
+    attention->chunks[0] = 0;
+    for (size_t pair = 0; pair < batch->users * heads; pair++) {
+        sum += cost_of(user_length(batch, pair / heads));
+        if (sum >= total / CHUNKS || pair + 1 == batch->users * heads) {
+            attention->chunks[++count] = pair + 1;
+            sum = 0.0;
+        }
+    }
+    attention->chunk_count = count;
 }
 
 static weir_bucket_source_t bucket_source(const weir_attention_t *attention,
@@ -150,22 +192,32 @@ static uint8_t highest_bucket(const weir_bucket_source_t *source) {
     return (uint8_t)weir_time_bucket_of_distance(weir_time_distance(last, first));
 }
 
-static void fill_buckets(weir_attention_t *attention, const weir_sequence_batch_t *batch) {
+typedef struct {
+    weir_attention_t *attention;
+    const weir_sequence_batch_t *batch;
+} filling_t;
+
+static void fill_user(void *argument, size_t user, uint32_t thread) {
+    const filling_t *filling = argument;
+    const weir_attention_t *attention = filling->attention;
     size_t panel = attention->kernels->attention_panel;
-    (void)place_buckets(attention, batch, attention->bucket_places);
-    for (size_t user = 0; user < batch->users; user++) {
-        weir_bucket_source_t source = bucket_source(attention, batch, user);
-        attention->highest_buckets[user] = highest_bucket(&source);
-        if (source.prepared == NULL) {
-            continue;
-        }
-        uint8_t *out = attention->buckets + attention->bucket_places[user];
-        for (size_t query = 0; query < source.length; query += panel) {
-            size_t end = query + panel < source.length ? query + panel : source.length;
-            weir_buckets_fill(&source, query, 0, end,
-                              out + weir_bucket_offset(query / panel, panel));
-        }
+    weir_bucket_source_t source = bucket_source(attention, filling->batch, user);
+    (void)thread;
+    attention->highest_buckets[user] = highest_bucket(&source);
+    if (source.prepared == NULL) {
+        return;
     }
+    uint8_t *out = attention->buckets + attention->bucket_places[user];
+    for (size_t query = 0; query < source.length; query += panel) {
+        size_t end = query + panel < source.length ? query + panel : source.length;
+        weir_buckets_fill(&source, query, 0, end, out + weir_bucket_offset(query / panel, panel));
+    }
+}
+
+static void fill_buckets(weir_attention_t *attention, const weir_sequence_batch_t *batch) {
+    filling_t filling = {attention, batch};
+    (void)place_buckets(attention, batch, attention->bucket_places);
+    weir_parallel_run(batch->users, fill_user, &filling);
 }
 
 weir_err_t weir_attention_prepare(weir_attention_t *attention, const weir_sequence_batch_t *batch,
@@ -183,13 +235,16 @@ weir_err_t weir_attention_prepare(weir_attention_t *attention, const weir_sequen
     }
     if (attention->kernels->attention_panel > 0) {
         size_t bytes = attention->config.time_bias ? place_buckets(attention, batch, NULL) : 0;
+        attention->longest = length;
+        attention->threads = weir_parallel_threads();
+        cut_chunks(attention, batch);
         weir_workspace_begin(&attention->workspace);
-        lay_out(attention, batch, length, bytes);
+        lay_out(attention, batch, bytes);
         weir_err_t err = weir_workspace_reserve(&attention->workspace, "attention", error);
         if (err != WEIR_OK) {
             return err;
         }
-        lay_out(attention, batch, length, bytes);
+        lay_out(attention, batch, bytes);
         if (attention->config.time_bias) {
             fill_buckets(attention, batch);
         }
@@ -218,11 +273,12 @@ static void turn_biases(weir_attention_t *attention, const weir_attention_input_
     }
 }
 
-/* One user and head, all but the outputs. */
+/* One user and head, all but the outputs, on the memory of a thread. */
 static weir_attention_task_t make_task(const weir_attention_t *attention,
-                                       const weir_attention_input_t *input, size_t user,
-                                       size_t head) {
+                                       const weir_attention_input_t *input, size_t pair,
+                                       uint32_t thread) {
     const weir_attention_config_t *config = &attention->config;
+    size_t user = pair / config->heads, head = pair % config->heads;
     size_t values = config->heads * config->dv, keys = config->heads * config->dqk;
     size_t width = 2 * (values + keys), panel = attention->kernels->attention_panel;
     const weir_real_t *z = input->z + attention->batch->offsets[user] * width;
@@ -237,32 +293,51 @@ static weir_attention_task_t make_task(const weir_attention_t *attention,
         .k = z + 2 * values + keys + head * config->dqk,
         .scale = (weir_real_t)(1.0 / (double)config->attention_length),
         .position = attention->position + panel,
-        .d_position = attention->d_position + panel,
-        .workspace = attention->task,
+        .d_position = attention->d_position + thread * attention->d_position_size + panel,
+        .workspace = attention->task + thread * attention->task_size,
     };
     if (config->time_bias) {
         task.time = attention->time;
-        task.d_time = attention->d_time;
+        task.d_time = attention->d_time + thread * attention->d_time_size;
         task.buckets = bucket_source(attention, attention->batch, user);
         task.highest_bucket = attention->highest_buckets[user];
     }
     return task;
 }
 
+/* One call of forward or backward. */
+typedef struct {
+    const weir_attention_t *attention;
+    const weir_attention_input_t *input;
+    weir_real_t *y;
+    const weir_real_t *d_y;
+    const weir_attention_gradient_t *gradient;
+} call_t;
+
+static size_t first_token(const weir_attention_t *attention, size_t pair) {
+    return attention->batch->offsets[pair / attention->config.heads];
+}
+
+static void run_chunk_forward(void *argument, size_t chunk, uint32_t thread) {
+    const call_t *call = argument;
+    const weir_attention_t *attention = call->attention;
+    for (size_t pair = attention->chunks[chunk]; pair < attention->chunks[chunk + 1]; pair++) {
+        weir_attention_task_t task = make_task(attention, call->input, pair, thread);
+        size_t head = pair % attention->config.heads;
+        task.y = call->y + first_token(attention, pair) * task.y_width + head * task.dv;
+        attention->kernels->attention_forward(&task);
+    }
+}
+
 void weir_attention_forward(weir_attention_t *attention, const weir_attention_input_t *input,
                             weir_real_t *y) {
+    call_t call = {.attention = attention, .input = input, .y = y};
     if (attention->kernels->attention_panel == 0) {
         weir_attention_forward_naive(&attention->config, attention->batch, input, y);
         return;
     }
     turn_biases(attention, input);
-    for (size_t user = 0; user < attention->batch->users; user++) {
-        for (size_t head = 0; head < attention->config.heads; head++) {
-            weir_attention_task_t task = make_task(attention, input, user, head);
-            task.y = y + attention->batch->offsets[user] * task.y_width + head * task.dv;
-            attention->kernels->attention_forward(&task);
-        }
-    }
+    weir_parallel_run(attention->chunk_count, run_chunk_forward, &call);
 }
 
 /* Clear what one user and head adds its bias gradients to. */
@@ -270,25 +345,62 @@ static void clear_partial_sums(const weir_attention_t *attention,
                                const weir_attention_task_t *task) {
     size_t panel = attention->kernels->attention_panel;
     size_t positions = 2 * panel + weir_attention_padded(task->length, panel);
-    memset(attention->d_position, 0, positions * sizeof *attention->d_position);
+    memset(task->d_position - panel, 0, positions * sizeof *task->d_position);
     if (task->time != NULL) {
-        memset(attention->d_time, 0,
-               (task->highest_bucket + 1u) * (panel / 2) * sizeof *attention->d_time);
+        memset(task->d_time, 0, (task->highest_bucket + 1u) * (panel / 2) * sizeof *task->d_time);
     }
 }
 
-/* And add it to the sums of the batch, in float64. */
-static void add_partial_sums(const weir_attention_t *attention, const weir_attention_task_t *task) {
+/* And add it to the sums of its chunk, in float64. */
+static void add_partial_sums(const weir_attention_t *attention, const weir_attention_task_t *task,
+                             size_t chunk) {
     size_t lanes = attention->kernels->attention_panel / 2;
+    double *positions = attention->position_sums + chunk * attention->longest;
+    double *times = attention->time_sums + chunk * WEIR_HSTU_TIME_BUCKETS;
     for (size_t back = 0; back < task->length; back++) {
-        attention->position_sums[back] += (double)task->d_position[back];
+        positions[back] += (double)task->d_position[back];
     }
     for (size_t bucket = 0; task->time != NULL && bucket <= task->highest_bucket; bucket++) {
         double sum = 0.0;
         for (size_t lane = 0; lane < lanes; lane++) {
-            sum += (double)attention->d_time[bucket * lanes + lane];
+            sum += (double)task->d_time[bucket * lanes + lane];
         }
-        attention->time_sums[bucket] += sum;
+        times[bucket] += sum;
+    }
+}
+
+static void run_chunk_backward(void *argument, size_t chunk, uint32_t thread) {
+    const call_t *call = argument;
+    const weir_attention_t *attention = call->attention;
+    const weir_real_t *z = call->input->z;
+    memset(attention->position_sums + chunk * attention->longest, 0,
+           attention->longest * sizeof *attention->position_sums);
+    memset(attention->time_sums + chunk * WEIR_HSTU_TIME_BUCKETS, 0,
+           WEIR_HSTU_TIME_BUCKETS * sizeof *attention->time_sums);
+    for (size_t pair = attention->chunks[chunk]; pair < attention->chunks[chunk + 1]; pair++) {
+        weir_attention_task_t task = make_task(attention, call->input, pair, thread);
+        size_t head = pair % attention->config.heads;
+        task.d_y = call->d_y + first_token(attention, pair) * task.y_width + head * task.dv;
+        task.d_v = call->gradient->d_z + (task.v - z);
+        task.d_q = call->gradient->d_z + (task.q - z);
+        task.d_k = call->gradient->d_z + (task.k - z);
+        clear_partial_sums(attention, &task);
+        attention->kernels->attention_backward(&task);
+        add_partial_sums(attention, &task, chunk);
+    }
+}
+
+/* Sums of all chunks into those of the first, in order. */
+static void add_chunks(const weir_attention_t *attention) {
+    for (size_t chunk = 1; chunk < attention->chunk_count; chunk++) {
+        const double *positions = attention->position_sums + chunk * attention->longest;
+        const double *times = attention->time_sums + chunk * WEIR_HSTU_TIME_BUCKETS;
+        for (size_t back = 0; back < attention->longest; back++) {
+            attention->position_sums[back] += positions[back];
+        }
+        for (size_t bucket = 0; bucket < WEIR_HSTU_TIME_BUCKETS; bucket++) {
+            attention->time_sums[bucket] += times[bucket];
+        }
     }
 }
 
@@ -297,7 +409,8 @@ static void write_bias_gradients(const weir_attention_t *attention,
     size_t n = attention->config.attention_length;
     if (gradient->d_position_bias != NULL) {
         memset(gradient->d_position_bias, 0, (2 * n - 1) * sizeof *gradient->d_position_bias);
-        for (size_t back = 0; attention->config.position_bias && back < n; back++) {
+        for (size_t back = 0; attention->config.position_bias && back < attention->longest;
+             back++) {
             gradient->d_position_bias[n - 1 - back] = (weir_real_t)attention->position_sums[back];
         }
     }
@@ -310,27 +423,13 @@ static void write_bias_gradients(const weir_attention_t *attention,
 
 void weir_attention_backward(weir_attention_t *attention, const weir_attention_input_t *input,
                              const weir_real_t *d_y, const weir_attention_gradient_t *gradient) {
-    const weir_attention_config_t *config = &attention->config;
+    call_t call = {.attention = attention, .input = input, .d_y = d_y, .gradient = gradient};
     if (attention->kernels->attention_panel == 0) {
-        weir_attention_backward_naive(config, attention->batch, input, d_y, gradient);
+        weir_attention_backward_naive(&attention->config, attention->batch, input, d_y, gradient);
         return;
     }
     turn_biases(attention, input);
-    memset(attention->position_sums, 0,
-           config->attention_length * sizeof *attention->position_sums);
-    memset(attention->time_sums, 0, WEIR_HSTU_TIME_BUCKETS * sizeof *attention->time_sums);
-    for (size_t user = 0; user < attention->batch->users; user++) {
-        for (size_t head = 0; head < config->heads; head++) {
-            weir_attention_task_t task = make_task(attention, input, user, head);
-            size_t first = attention->batch->offsets[user];
-            task.d_y = d_y + first * task.y_width + head * task.dv;
-            task.d_v = gradient->d_z + (task.v - input->z);
-            task.d_q = gradient->d_z + (task.q - input->z);
-            task.d_k = gradient->d_z + (task.k - input->z);
-            clear_partial_sums(attention, &task);
-            attention->kernels->attention_backward(&task);
-            add_partial_sums(attention, &task);
-        }
-    }
+    weir_parallel_run(attention->chunk_count, run_chunk_backward, &call);
+    add_chunks(attention);
     write_bias_gradients(attention, gradient);
 }

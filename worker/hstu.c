@@ -2,6 +2,7 @@
 
 #include "worker/blas.h"
 #include "worker/hstu_internal.h"
+#include "worker/parallel.h"
 
 #include <stdlib.h>
 
@@ -119,11 +120,55 @@ weir_hstu_activations_t weir_hstu_activations(const weir_hstu_t *hstu) {
 }
 
 void weir_hstu_drop(const weir_hstu_t *hstu, uint32_t site, double probability, size_t width,
-                    weir_real_t *values) {
+                    size_t first, size_t end, weir_real_t *values) {
     if (hstu->mode.train && probability > 0.0) {
         weir_dropout_t dropout =
             weir_dropout_at(hstu->mode.seed, hstu->mode.step, site, probability);
-        hstu->kernels->dropout(&dropout, hstu->batch.global_tokens, values, hstu->batch.tokens,
-                               width, values);
+        weir_real_t *rows = values + first * width;
+        hstu->kernels->dropout(&dropout, hstu->batch.global_tokens + first, rows, end - first,
+                               width, rows);
     }
+}
+
+/* ---- rows, in blocks ---- */
+
+enum { BLOCK_ROWS = 512 };
+
+typedef struct {
+    weir_hstu_t *hstu;
+    weir_hstu_rows_t work;
+    void *argument;
+} row_blocks_t;
+
+static void run_block(void *argument, size_t task, uint32_t thread) {
+    const row_blocks_t *blocks = argument;
+    size_t first = task * BLOCK_ROWS, tokens = blocks->hstu->batch.tokens;
+    (void)thread;
+    blocks->work(blocks->hstu, blocks->argument, first,
+                 tokens - first < BLOCK_ROWS ? tokens : first + BLOCK_ROWS);
+}
+
+void weir_hstu_run_rows(weir_hstu_t *hstu, weir_hstu_rows_t work, void *argument) {
+    row_blocks_t blocks = {hstu, work, argument};
+    weir_parallel_run((hstu->batch.tokens + BLOCK_ROWS - 1) / BLOCK_ROWS, run_block, &blocks);
+}
+
+/* ---- sums over rows, in panels of columns ---- */
+
+enum { PANELS = 8, PANEL_UNIT = 32 };
+
+static void run_panel(void *argument, size_t task, uint32_t thread) {
+    const weir_hstu_sum_t *sum = argument;
+    size_t first = task * sum->panel;
+    size_t columns = sum->columns - first < sum->panel ? sum->columns - first : sum->panel;
+    (void)thread;
+    weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, sum->rows, columns, sum->tokens, 1,
+                   sum->left, sum->rows, sum->right + first, sum->columns, sum->add ? 1 : 0,
+                   sum->to + first, sum->columns);
+}
+
+void weir_hstu_run_sum(weir_hstu_sum_t *sum) {
+    size_t panel = (sum->columns + PANELS - 1) / PANELS;
+    sum->panel = (panel + PANEL_UNIT - 1) / PANEL_UNIT * PANEL_UNIT;
+    weir_parallel_run((sum->columns + sum->panel - 1) / sum->panel, run_panel, sum);
 }

@@ -14,9 +14,10 @@
 enum { SUM_BLOCK = 64 };
 
 /* Through e = x / max(|x|, floor); below the floor the divisor is a constant. */
-static void start_stream(weir_hstu_t *hstu, const weir_real_t *d_encoded) {
+static void start_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t end) {
+    const weir_real_t *d_encoded = *(const weir_real_t *const *)argument;
     size_t dim = hstu->config.embedding_dim;
-    for (size_t t = 0; t < hstu->batch.tokens; t++) {
+    for (size_t t = first; t < end; t++) {
         const weir_real_t *e = hstu->stream + t * dim, *d_e = d_encoded + t * dim;
         weir_real_t *d_x = hstu->d_stream + t * dim, along = 0;
         if (hstu->norms[t] > (weir_real_t)WEIR_HSTU_NORM_FLOOR) {
@@ -45,12 +46,30 @@ static void add_columns(const weir_real_t *values, size_t tokens, size_t width, 
     }
 }
 
-/* Through u * layer_norm(y): d_gated becomes the gradient of layer_norm(y), the columns of u in
- * d_activated are set. */
-static void split_gate(const weir_hstu_t *hstu, const weir_hstu_layer_t *layer) {
-    size_t width = hstu->config.heads * hstu->config.dv;
-    size_t projected = weir_hstu_projection_width(&hstu->config);
-    for (size_t t = 0; t < hstu->batch.tokens; t++) {
+/* One layer under way. */
+typedef struct {
+    const weir_real_t *parameters;
+    size_t index;
+} branch_t;
+
+/* From d_stream through the output projection and u * layer_norm(y): d_gated becomes the gradient
+ * of y, the columns of u in d_activated are set. z is computed again. */
+static void split_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t end) {
+    const branch_t *branch = argument;
+    const weir_hstu_config_t *config = &hstu->config;
+    const weir_hstu_layer_t *layer = &hstu->layers[branch->index];
+    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, branch->index);
+    size_t dim = config->embedding_dim, width = config->heads * config->dv, rows = end - first;
+    size_t projected = weir_hstu_projection_width(config);
+    weir_real_t *d_gated = hstu->d_gated + first * width;
+    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, rows, width, dim, 1,
+                   hstu->d_stream + first * dim, dim, branch->parameters + at.output_weight, dim, 0,
+                   d_gated, width);
+    weir_hstu_drop(hstu, WEIR_HSTU_SITE_LAYER + 2 * (uint32_t)branch->index, config->layer_dropout,
+                   width, first, end, hstu->d_gated);
+    hstu->kernels->silu_forward(layer->projected + first * projected,
+                                hstu->activated + first * projected, rows * projected);
+    for (size_t t = first; t < end; t++) {
         const weir_real_t *u = hstu->activated + t * projected;
         const weir_real_t *y = layer->attended + t * width;
         weir_real_t *d_u = hstu->d_activated + t * projected, *d_g = hstu->d_gated + t * width;
@@ -59,6 +78,26 @@ static void split_gate(const weir_hstu_t *hstu, const weir_hstu_layer_t *layer) 
             d_g[c] *= u[c];
         }
     }
+    hstu->kernels->layer_norm_backward(layer->attended + first * width,
+                                       layer->attended_inverses + first, d_gated, rows, width,
+                                       false, d_gated);
+}
+
+/* From the gradient of z to that of x, which d_stream adds. */
+static void project_rows_back(weir_hstu_t *hstu, void *argument, size_t first, size_t end) {
+    const branch_t *branch = argument;
+    const weir_hstu_layer_t *layer = &hstu->layers[branch->index];
+    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(&hstu->config, branch->index);
+    size_t dim = hstu->config.embedding_dim, rows = end - first;
+    size_t projected = weir_hstu_projection_width(&hstu->config);
+    weir_real_t *d_activated = hstu->d_activated + first * projected;
+    weir_real_t *d_normalised = hstu->d_normalised + first * dim;
+    hstu->kernels->silu_backward(layer->projected + first * projected, d_activated, d_activated,
+                                 rows * projected);
+    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, rows, dim, projected, 1, d_activated,
+                   projected, branch->parameters + at.uvqk, projected, 0, d_normalised, dim);
+    hstu->kernels->layer_norm_backward(layer->normalised + first * dim, layer->inverses + first,
+                                       d_normalised, rows, dim, true, hstu->d_stream + first * dim);
 }
 
 /* Of a layer's attention, from the gradient of y in d_gated to that of z; those of the biases are
@@ -86,52 +125,39 @@ static void differentiate_attention(weir_hstu_t *hstu, const weir_real_t *parame
     }
 }
 
-/* From the residual branch's gradient, d_stream, to that of z. */
-static void differentiate_branch(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index,
-                                 bool add, weir_real_t *d_parameters) {
+static void differentiate_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index,
+                                bool add, weir_real_t *d_parameters) {
     const weir_hstu_config_t *config = &hstu->config;
-    weir_hstu_layer_t *layer = &hstu->layers[index];
+    const weir_hstu_layer_t *layer = &hstu->layers[index];
     weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, index);
     size_t tokens = hstu->batch.tokens, dim = config->embedding_dim;
-    size_t width = config->heads * config->dv, projected = weir_hstu_projection_width(config);
+    branch_t branch = {parameters, index};
+    if (layer->input != NULL) {
+        weir_hstu_recompute_layer(hstu, parameters, index);
+    }
     if (!add) {
         memset(d_parameters + at.output_bias, 0, dim * sizeof *d_parameters);
     }
     add_columns(hstu->d_stream, tokens, dim, hstu->d_normalised, d_parameters + at.output_bias);
-    weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, width, dim, tokens, 1, layer->gated,
-                   width, hstu->d_stream, dim, add ? 1 : 0, d_parameters + at.output_weight, dim);
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, tokens, width, dim, 1, hstu->d_stream,
-                   dim, parameters + at.output_weight, dim, 0, hstu->d_gated, width);
-    weir_hstu_drop(hstu, WEIR_HSTU_SITE_LAYER + 2 * (uint32_t)index, config->layer_dropout, width,
-                   hstu->d_gated);
-    hstu->kernels->silu_forward(layer->projected, hstu->activated, tokens * projected);
-    split_gate(hstu, layer);
-    hstu->kernels->layer_norm_backward(layer->attended, layer->attended_inverses, hstu->d_gated,
-                                       tokens, width, false, hstu->d_gated);
+    weir_hstu_sum_t output = {.tokens = tokens,
+                              .rows = config->heads * config->dv,
+                              .columns = dim,
+                              .left = layer->gated,
+                              .right = hstu->d_stream,
+                              .add = add,
+                              .to = d_parameters + at.output_weight};
+    weir_hstu_run_sum(&output);
+    weir_hstu_run_rows(hstu, split_rows, &branch);
     differentiate_attention(hstu, parameters, index, add, d_parameters);
-}
-
-static void differentiate_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index,
-                                bool add, weir_real_t *d_parameters) {
-    const weir_hstu_config_t *config = &hstu->config;
-    weir_hstu_layer_t *layer = &hstu->layers[index];
-    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, index);
-    size_t tokens = hstu->batch.tokens, dim = config->embedding_dim;
-    size_t projected = weir_hstu_projection_width(config);
-    if (layer->input != NULL) {
-        weir_hstu_recompute_layer(hstu, parameters, index);
-    }
-    differentiate_branch(hstu, parameters, index, add, d_parameters);
-    hstu->kernels->silu_backward(layer->projected, hstu->d_activated, hstu->d_activated,
-                                 tokens * projected);
-    weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, dim, projected, tokens, 1,
-                   layer->normalised, dim, hstu->d_activated, projected, add ? 1 : 0,
-                   d_parameters + at.uvqk, projected);
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, tokens, dim, projected, 1,
-                   hstu->d_activated, projected, parameters + at.uvqk, projected, 0,
-                   hstu->d_normalised, dim);
-    hstu->kernels->layer_norm_backward(layer->normalised, layer->inverses, hstu->d_normalised,
-                                       tokens, dim, true, hstu->d_stream);
+    weir_hstu_run_rows(hstu, project_rows_back, &branch);
+    weir_hstu_sum_t projection = {.tokens = tokens,
+                                  .rows = dim,
+                                  .columns = weir_hstu_projection_width(config),
+                                  .left = layer->normalised,
+                                  .right = hstu->d_activated,
+                                  .add = add,
+                                  .to = d_parameters + at.uvqk};
+    weir_hstu_run_sum(&projection);
 }
 
 /* Through Dropout(sqrt(D) * E + U + P): d_stream becomes the gradient of the sum. Positions are
@@ -140,7 +166,8 @@ static void finish_stream(weir_hstu_t *hstu, weir_real_t *d_items, weir_real_t *
     const weir_sequence_batch_t *batch = &hstu->batch;
     size_t dim = hstu->config.embedding_dim;
     const weir_real_t scale = (weir_real_t)sqrt((double)dim);
-    weir_hstu_drop(hstu, WEIR_HSTU_SITE_INPUT, hstu->config.input_dropout, dim, hstu->d_stream);
+    weir_hstu_drop(hstu, WEIR_HSTU_SITE_INPUT, hstu->config.input_dropout, dim, 0, batch->tokens,
+                   hstu->d_stream);
     for (size_t u = 0; u < batch->users; u++) {
         size_t begin = batch->offsets[u] * dim, end = batch->offsets[u + 1] * dim;
         for (size_t i = begin; i < end; i++) {
@@ -201,7 +228,8 @@ static weir_err_t differentiate_group(weir_hstu_t *hstu, const backward_t *backw
             return err;
         }
     }
-    start_stream(hstu, backward->d_encoded + place);
+    const weir_real_t *d_encoded = backward->d_encoded + place;
+    weir_hstu_run_rows(hstu, start_rows, &d_encoded);
     for (size_t layer = config->blocks; layer-- > 0;) {
         weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, layer);
         differentiate_layer(hstu, backward->parameters, layer, add, backward->d_parameters);

@@ -37,7 +37,7 @@ static weir_err_t check_batch(const weir_hstu_config_t *config, const weir_seque
     return WEIR_OK;
 }
 
-/* stream = Dropout(sqrt(D) * E + U + P) */
+/* stream = Dropout(sqrt(D) * E + U + P), of the users' rows. */
 static void embed(weir_hstu_t *hstu, const weir_real_t *parameters, const weir_real_t *items) {
     const weir_sequence_batch_t *batch = &hstu->batch;
     size_t dim = hstu->config.embedding_dim;
@@ -56,14 +56,47 @@ static void embed(weir_hstu_t *hstu, const weir_real_t *parameters, const weir_r
             }
         }
     }
-    weir_hstu_drop(hstu, WEIR_HSTU_SITE_INPUT, hstu->config.input_dropout, dim, hstu->stream);
 }
 
-/* gated = u * layer_norm(y), where u is the first H dv columns of z. */
-static void gate(const weir_hstu_t *hstu, weir_hstu_layer_t *layer) {
+static void drop_input(weir_hstu_t *hstu, void *argument, size_t first, size_t end) {
+    (void)argument;
+    weir_hstu_drop(hstu, WEIR_HSTU_SITE_INPUT, hstu->config.input_dropout,
+                   hstu->config.embedding_dim, first, end, hstu->stream);
+}
+
+/* One layer under way. */
+typedef struct {
+    const weir_real_t *parameters;
+    size_t index;
+    const weir_real_t *x; /* T x D: its input */
+} branch_t;
+
+/* From x to z. */
+static void project_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t end) {
+    const branch_t *branch = argument;
+    weir_hstu_layer_t *layer = &hstu->layers[branch->index];
+    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(&hstu->config, branch->index);
+    size_t dim = hstu->config.embedding_dim, rows = end - first;
+    size_t projected = weir_hstu_projection_width(&hstu->config);
+    weir_real_t *normalised = layer->normalised + first * dim;
+    weir_real_t *before = layer->projected + first * projected;
+    hstu->kernels->layer_norm_forward(branch->x + first * dim, rows, dim, normalised,
+                                      layer->inverses + first);
+    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, rows, projected, dim, 1, normalised, dim,
+                   branch->parameters + at.uvqk, projected, 0, before, projected);
+    hstu->kernels->silu_forward(before, hstu->activated + first * projected, rows * projected);
+}
+
+/* gated = Dropout(u * layer_norm(y)), where u is the first H dv columns of z. */
+static void gate_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t end) {
+    const branch_t *branch = argument;
+    weir_hstu_layer_t *layer = &hstu->layers[branch->index];
     size_t width = hstu->config.heads * hstu->config.dv;
     size_t projected = weir_hstu_projection_width(&hstu->config);
-    for (size_t t = 0; t < hstu->batch.tokens; t++) {
+    weir_real_t *attended = layer->attended + first * width;
+    hstu->kernels->layer_norm_forward(attended, end - first, width, attended,
+                                      layer->attended_inverses + first);
+    for (size_t t = first; t < end; t++) {
         const weir_real_t *u = hstu->activated + t * projected;
         const weir_real_t *y = layer->attended + t * width;
         weir_real_t *g = layer->gated + t * width;
@@ -71,66 +104,63 @@ static void gate(const weir_hstu_t *hstu, weir_hstu_layer_t *layer) {
             g[c] = u[c] * y[c];
         }
     }
+    weir_hstu_drop(hstu, WEIR_HSTU_SITE_LAYER + 2 * (uint32_t)branch->index,
+                   hstu->config.layer_dropout, width, first, end, layer->gated);
 }
 
 /* stream += gated O + b */
-static void add_output(const weir_hstu_t *hstu, const weir_hstu_layer_t *layer,
-                       const weir_real_t *weight, const weir_real_t *bias) {
+static void add_output(weir_hstu_t *hstu, const branch_t *branch, size_t first, size_t end) {
+    const weir_hstu_layer_t *layer = &hstu->layers[branch->index];
+    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(&hstu->config, branch->index);
     size_t dim = hstu->config.embedding_dim, width = hstu->config.heads * hstu->config.dv;
-    size_t tokens = hstu->batch.tokens;
-    for (size_t t = 0; t < tokens; t++) {
+    const weir_real_t *bias = branch->parameters + at.output_bias;
+    for (size_t t = first; t < end; t++) {
         weir_real_t *x = hstu->stream + t * dim;
         for (size_t d = 0; d < dim; d++) {
             x[d] += bias[d];
         }
     }
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, tokens, dim, width, 1, layer->gated, width,
-                   weight, dim, 1, hstu->stream, dim);
+    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, end - first, dim, width, 1,
+                   layer->gated + first * width, width, branch->parameters + at.output_weight, dim,
+                   1, hstu->stream + first * dim, dim);
 }
 
-/* From x to `gated`, all that backward reads. */
-static void run_branch(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index,
-                       const weir_real_t *x) {
-    const weir_hstu_config_t *config = &hstu->config;
-    const weir_kernels_t *kernels = hstu->kernels;
-    weir_hstu_layer_t *layer = &hstu->layers[index];
-    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(config, index);
-    size_t tokens = hstu->batch.tokens, dim = config->embedding_dim;
-    size_t width = config->heads * config->dv, projected = weir_hstu_projection_width(config);
-    kernels->layer_norm_forward(x, tokens, dim, layer->normalised, layer->inverses);
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, tokens, projected, dim, 1, layer->normalised,
-                   dim, parameters + at.uvqk, projected, 0, layer->projected, projected);
-    kernels->silu_forward(layer->projected, hstu->activated, tokens * projected);
+static void finish_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t end) {
+    gate_rows(hstu, argument, first, end);
+    add_output(hstu, argument, first, end);
+}
+
+/* From x to `gated`, all that backward reads, and with `output` to the next layer's x. */
+static void run_branch(weir_hstu_t *hstu, branch_t *branch, bool output) {
+    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(&hstu->config, branch->index);
+    weir_hstu_run_rows(hstu, project_rows, branch);
     const weir_attention_input_t input = {.z = hstu->activated,
-                                          .position_bias = parameters + at.position_bias,
-                                          .time_bias = parameters + at.time_bias};
-    weir_attention_forward(hstu->attention, &input, layer->attended);
-    kernels->layer_norm_forward(layer->attended, tokens, width, layer->attended,
-                                layer->attended_inverses);
-    gate(hstu, layer);
-    weir_hstu_drop(hstu, WEIR_HSTU_SITE_LAYER + 2 * (uint32_t)index, config->layer_dropout, width,
-                   layer->gated);
+                                          .position_bias = branch->parameters + at.position_bias,
+                                          .time_bias = branch->parameters + at.time_bias};
+    weir_attention_forward(hstu->attention, &input, hstu->layers[branch->index].attended);
+    weir_hstu_run_rows(hstu, output ? finish_rows : gate_rows, branch);
 }
 
 static void run_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index) {
     const weir_hstu_layer_t *layer = &hstu->layers[index];
-    weir_hstu_layer_offsets_t at = weir_hstu_layer_offsets(&hstu->config, index);
+    branch_t branch = {parameters, index, hstu->stream};
     if (layer->input != NULL) {
         size_t count = hstu->batch.tokens * hstu->config.embedding_dim;
         memcpy(layer->input, hstu->stream, count * sizeof *layer->input);
     }
-    run_branch(hstu, parameters, index, hstu->stream);
-    add_output(hstu, layer, parameters + at.output_weight, parameters + at.output_bias);
+    run_branch(hstu, &branch, true);
 }
 
 void weir_hstu_recompute_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index) {
-    run_branch(hstu, parameters, index, hstu->layers[index].input);
+    branch_t branch = {parameters, index, hstu->layers[index].input};
+    run_branch(hstu, &branch, false);
 }
 
 /* stream /= max(|stream|, floor) */
-static void normalise_output(weir_hstu_t *hstu) {
+static void normalise_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t end) {
     size_t dim = hstu->config.embedding_dim;
-    for (size_t t = 0; t < hstu->batch.tokens; t++) {
+    (void)argument;
+    for (size_t t = first; t < end; t++) {
         weir_real_t *x = hstu->stream + t * dim;
         hstu->norms[t] = (weir_real_t)fmax(sqrt((double)weir_dot(x, x, dim)), WEIR_HSTU_NORM_FLOOR);
         for (size_t d = 0; d < dim; d++) {
@@ -155,9 +185,7 @@ static void select_group(weir_hstu_t *hstu, const weir_hstu_group_t *group) {
     hstu->batch.offsets = hstu->group_offsets;
     hstu->batch.times += first;
     hstu->batch.next_times += first;
-    if (whole->global_tokens != NULL) {
-        hstu->batch.global_tokens += first;
-    }
+    hstu->batch.global_tokens += first;
     if (whole->user_rows != NULL) {
         hstu->batch.user_rows += group->first * hstu->config.embedding_dim;
     }
@@ -179,10 +207,11 @@ weir_err_t weir_hstu_encode_group(weir_hstu_t *hstu, const weir_real_t *paramete
     size_t attention = weir_attention_bytes(hstu->attention);
     hstu->attention_bytes = attention > hstu->attention_bytes ? attention : hstu->attention_bytes;
     embed(hstu, parameters, hstu->items + hstu->whole.offsets[group->first] * dim);
+    weir_hstu_run_rows(hstu, drop_input, NULL);
     for (size_t layer = 0; layer < hstu->config.blocks; layer++) {
         run_layer(hstu, parameters, layer);
     }
-    normalise_output(hstu);
+    weir_hstu_run_rows(hstu, normalise_rows, NULL);
     hstu->encoded_group = number;
     return WEIR_OK;
 }
@@ -196,6 +225,8 @@ static void lay_out_batch(weir_hstu_t *hstu, const weir_sequence_batch_t *batch)
     hstu->group_offsets = weir_workspace_take(workspace, batch->users + 1, sizeof(size_t));
     hstu->d_users = weir_workspace_take(workspace, batch->users, row);
     hstu->d_biases = weir_workspace_take(workspace, biases, sizeof(weir_real_t));
+    hstu->numbers = weir_workspace_take(workspace, batch->global_tokens == NULL ? batch->tokens : 0,
+                                        sizeof *hstu->numbers);
 }
 
 /* Room for the batch and its groups; the workspace is as large as the largest group needs. */
@@ -233,7 +264,14 @@ weir_err_t weir_hstu_forward(weir_hstu_t *hstu, const weir_real_t *parameters,
     }
     hstu->forward_done = false;
     err = plan_batch(hstu, batch, error);
-    hstu->whole = hstu->batch = *batch;
+    hstu->whole = *batch;
+    if (err == WEIR_OK && batch->global_tokens == NULL) {
+        for (size_t t = 0; t < batch->tokens; t++) {
+            hstu->numbers[t] = (uint32_t)t;
+        }
+        hstu->whole.global_tokens = hstu->numbers;
+    }
+    hstu->batch = hstu->whole;
     hstu->items = items;
     hstu->mode = mode;
     for (size_t g = 0; g < hstu->group_count && err == WEIR_OK; g++) {

@@ -47,11 +47,12 @@ struct weir_hstu {
     weir_real_t *d_normalised; /* T x D */
     weir_real_t *d_gated;      /* T x H dv, then the gradient of y */
 
-    weir_workspace_t batch_workspace; /* holds the next four */
+    weir_workspace_t batch_workspace; /* holds the next five */
     weir_hstu_group_t *groups;        /* group_count, room for B */
     size_t *group_offsets;            /* B + 1: of the group under way, from 0 */
     weir_real_t *d_users;             /* B x D: gradient of user_rows; nothing without them */
     weir_real_t *d_biases;            /* 2 N - 1 and 129: of the group and layer under way */
+    uint32_t *numbers;                /* T: of the rows, for a batch without global_tokens */
     size_t group_count;
     size_t encoded_group;    /* whose activations are there; SIZE_MAX: none's */
     size_t activation_bytes; /* of the largest group */
@@ -80,8 +81,25 @@ WEIR_MUST_USE weir_err_t weir_hstu_encode_group(weir_hstu_t *hstu, const weir_re
 /* Run a recomputed layer again, from its input to `gated`. */
 void weir_hstu_recompute_layer(weir_hstu_t *hstu, const weir_real_t *parameters, size_t index);
 
-/* Dropout in place on T x width, or its backward; nothing when off. */
+/* Dropout in place on rows [first, end) of T x width, or its backward; nothing when off. */
 void weir_hstu_drop(const weir_hstu_t *hstu, uint32_t site, double probability, size_t width,
-                    weir_real_t *values);
+                    size_t first, size_t end, weir_real_t *values);
+
+/* Work on rows [first, end) that touches no others. */
+typedef void (*weir_hstu_rows_t)(weir_hstu_t *hstu, void *argument, size_t first, size_t end);
+
+/* Over all rows of the group, in blocks of a fixed number, by all threads. */
+void weir_hstu_run_rows(weir_hstu_t *hstu, weir_hstu_rows_t work, void *argument);
+
+/* to (rows x columns) = left^T right, or added to: sums over T, in panels of columns, whose width
+ * depends on `columns` alone, by all threads. */
+typedef struct {
+    size_t tokens, rows, columns;
+    const weir_real_t *left, *right; /* T x rows, T x columns */
+    bool add;
+    weir_real_t *to;
+    size_t panel; /* set by run */
+} weir_hstu_sum_t;
+void weir_hstu_run_sum(weir_hstu_sum_t *sum);
 
 #endif

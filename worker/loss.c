@@ -2,6 +2,7 @@
 #include "worker/blas.h"
 #include "worker/dot.h"
 #include "worker/loss_internal.h"
+#include "worker/parallel.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -80,11 +81,27 @@ void weir_loss_lay_out(weir_loss_t *loss, const weir_loss_batch_t *batch, size_t
     loss->logits = weir_workspace_take(workspace, logits, sizeof(weir_real_t));
 }
 
-void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const weir_real_t *rows) {
+enum { BLOCK_ROWS = 512 };
+
+/* begin or end, of a block of rows. */
+typedef struct {
+    const weir_loss_t *loss;
+    const weir_loss_batch_t *batch;
+    const weir_real_t *rows;
+    weir_real_t *d_rows;
+} row_pass_t;
+
+static void begin_block(void *argument, size_t task, uint32_t thread) {
+    const row_pass_t *pass = argument;
+    const weir_loss_t *loss = pass->loss;
+    const weir_loss_batch_t *batch = pass->batch;
     size_t dim = batch->dim, width = weir_loss_width(batch), stride = weir_loss_stride(loss, width);
-    memset(loss->d_normalised, 0, batch->rows * stride * sizeof(weir_real_t));
-    for (size_t row = 0; row < batch->rows; row++) {
-        const weir_real_t *from = rows + row * width;
+    size_t first = task * BLOCK_ROWS;
+    size_t end = batch->rows - first < BLOCK_ROWS ? batch->rows : first + BLOCK_ROWS;
+    (void)thread;
+    memset(loss->d_normalised + first * stride, 0, (end - first) * stride * sizeof(weir_real_t));
+    for (size_t row = first; row < end; row++) {
+        const weir_real_t *from = pass->rows + row * width;
         weir_real_t *to = loss->normalised + row * stride;
         double norm = sqrt((double)weir_dot(from, from, dim));
         double inverse = 1.0 / fmax(norm, WEIR_LOSS_NORM_FLOOR);
@@ -99,13 +116,19 @@ void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const we
     }
 }
 
-void weir_loss_end(const weir_loss_t *loss, const weir_loss_batch_t *batch, weir_real_t *d_rows) {
+static void end_block(void *argument, size_t task, uint32_t thread) {
+    const row_pass_t *pass = argument;
+    const weir_loss_t *loss = pass->loss;
+    const weir_loss_batch_t *batch = pass->batch;
     size_t dim = batch->dim, width = weir_loss_width(batch), stride = weir_loss_stride(loss, width);
+    size_t first = task * BLOCK_ROWS;
+    size_t end = batch->rows - first < BLOCK_ROWS ? batch->rows : first + BLOCK_ROWS;
     const weir_real_t floor_inverse = (weir_real_t)(1.0 / WEIR_LOSS_NORM_FLOOR);
-    for (size_t row = 0; row < batch->rows; row++) {
+    (void)thread;
+    for (size_t row = first; row < end; row++) {
         const weir_real_t *n = loss->normalised + row * stride;
         const weir_real_t *d_n = loss->d_normalised + row * stride;
-        weir_real_t *d_row = d_rows + row * width, inverse = loss->inverse[row], along = 0;
+        weir_real_t *d_row = pass->d_rows + row * width, inverse = loss->inverse[row], along = 0;
         if (inverse < floor_inverse) { /* at the floor the divisor is a constant */
             along = weir_dot(n, d_n, dim);
         }
@@ -116,4 +139,18 @@ void weir_loss_end(const weir_loss_t *loss, const weir_loss_batch_t *batch, weir
             d_row[dim] = d_n[dim] * (weir_real_t)batch->temperature;
         }
     }
+}
+
+static size_t row_blocks(const weir_loss_batch_t *batch) {
+    return (batch->rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
+}
+
+void weir_loss_begin(weir_loss_t *loss, const weir_loss_batch_t *batch, const weir_real_t *rows) {
+    row_pass_t pass = {.loss = loss, .batch = batch, .rows = rows};
+    weir_parallel_run(row_blocks(batch), begin_block, &pass);
+}
+
+void weir_loss_end(const weir_loss_t *loss, const weir_loss_batch_t *batch, weir_real_t *d_rows) {
+    row_pass_t pass = {.loss = loss, .batch = batch, .d_rows = d_rows};
+    weir_parallel_run(row_blocks(batch), end_block, &pass);
 }

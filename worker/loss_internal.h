@@ -21,9 +21,13 @@ struct weir_loss {
     weir_real_t *normalised;   /* U x stride */
     weir_real_t *d_normalised; /* U x stride */
     weir_real_t *inverse;      /* U: 1 / max(|row|, floor) */
-    weir_real_t *logits;       /* per-token: R; shared: a strip of tokens x a tile of negatives */
-    weir_real_t *encoded;      /* per-token: stride; e of one token, zero-padded */
-    weir_real_t *d_encoded;    /* per-token: stride */
+    weir_real_t *logits;       /* shared: a strip of tokens x a tile of negatives */
+    /* Only per token; the first three for each thread. */
+    weir_real_t *encoded;   /* stride: e of one token, zero-padded */
+    weir_real_t *d_encoded; /* stride */
+    uint32_t *picked;       /* R + 2: rows of a thread's range */
+    double *token_losses;   /* T */
+    weir_real_t *weights; /* T x (R + 1, rounded up): of the rows of each token; several threads */
     /* Only in tiles. */
     weir_real_t *gathered;   /* R x width: normalised rows of the negatives */
     weir_real_t *d_gathered; /* R x width */

@@ -1,5 +1,7 @@
 #include "worker/rank.h"
 
+#include "worker/parallel.h"
+
 #include "worker/kernels.h"
 #include "worker/rank_level.h"
 
@@ -146,19 +148,24 @@ typedef struct {
     const size_t *excluded_offsets;
     const int64_t *excluded;
     size_t users, dim;
-    size_t *cursors;   /* per user: the first excluded item of the tiles to come */
-    weir_real_t *tile; /* D x TILE */
+    size_t *cursors; /* per user: the first excluded item of the tiles to come */
+    const weir_real_t *rows;
+    int64_t first_item;
+    size_t count;
+    weir_real_t *tiles; /* D x TILE, for each thread */
+    size_t tile_size;   /* numbers from one to the next */
     uint64_t *counts;
 } ranking_t;
 
-/* All users against the tile, whose first candidate is `item`. */
-static void rank_tile(const ranking_t *ranking, int64_t item, size_t width) {
-    for (size_t first = 0; first < ranking->users; first += GROUP) {
+/* Users [begin, end) against the tile, whose first candidate is `item`. */
+static void rank_tile(const ranking_t *ranking, const weir_real_t *tile, int64_t item, size_t width,
+                      size_t begin, size_t end) {
+    for (size_t first = begin; first < end; first += GROUP) {
         const weir_real_t *group[GROUP];
         weir_real_t all[GROUP * TILE] = {0};
         point_group(ranking->encoded, first, ranking->users, ranking->dim, 0, group);
-        ranking->kernels->score_tile(group, ranking->tile, ranking->dim, all);
-        for (size_t g = 0; g < GROUP && first + g < ranking->users; g++) {
+        ranking->kernels->score_tile(group, tile, ranking->dim, all);
+        for (size_t g = 0; g < GROUP && first + g < end; g++) {
             size_t user = first + g;
             const weir_real_t *scores = all + g * TILE;
             weir_real_t target = ranking->target_scores[user];
@@ -168,6 +175,22 @@ static void rank_tile(const ranking_t *ranking, int64_t item, size_t width) {
                                ranking->excluded, ranking->excluded_offsets[user + 1],
                                &ranking->cursors[user]);
         }
+    }
+}
+
+/* Users of a task: so many that the transposition of the tiles does not count, and a multiple of
+ * GROUP. */
+enum { TASK_USERS = 64 * GROUP };
+
+static void rank_users(void *argument, size_t task, uint32_t thread) {
+    const ranking_t *ranking = argument;
+    weir_real_t *tile = ranking->tiles + thread * ranking->tile_size;
+    size_t begin = task * TASK_USERS;
+    size_t end = ranking->users - begin < TASK_USERS ? ranking->users : begin + TASK_USERS;
+    for (size_t first = 0; first < ranking->count; first += TILE) {
+        size_t width = ranking->count - first < TILE ? ranking->count - first : TILE;
+        transpose_tile(ranking->rows, first, width, ranking->dim, 0, ranking->dim, tile);
+        rank_tile(ranking, tile, ranking->first_item + (int64_t)first, width, begin, end);
     }
 }
 
@@ -196,10 +219,14 @@ weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, size_t dim,
                          .excluded = excluded,
                          .users = users,
                          .dim = dim,
+                         .rows = rows,
+                         .first_item = first_item,
+                         .count = count,
+                         .tile_size = dim * TILE,
                          .counts = counts};
     ranking.cursors = calloc(users + 1, sizeof *ranking.cursors);
-    ranking.tile = aligned_alloc(ALIGNMENT, tile_bytes + ALIGNMENT);
-    if (ranking.cursors == NULL || ranking.tile == NULL) {
+    ranking.tiles = aligned_alloc(ALIGNMENT, weir_parallel_threads() * tile_bytes + ALIGNMENT);
+    if (ranking.cursors == NULL || ranking.tiles == NULL) {
         err = weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for ranking %zu users", users);
         goto out;
     }
@@ -207,13 +234,9 @@ weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, size_t dim,
         ranking.cursors[u] =
             find_first(excluded, excluded_offsets[u], excluded_offsets[u + 1], first_item);
     }
-    for (size_t first = 0; first < count; first += TILE) {
-        size_t width = count - first < TILE ? count - first : TILE;
-        transpose_tile(rows, first, width, dim, 0, dim, ranking.tile);
-        rank_tile(&ranking, first_item + (int64_t)first, width);
-    }
+    weir_parallel_run((users + TASK_USERS - 1) / TASK_USERS, rank_users, &ranking);
 out:
     free(ranking.cursors);
-    free(ranking.tile);
+    free(ranking.tiles);
     return err;
 }
