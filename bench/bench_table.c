@@ -3,6 +3,8 @@
  *
  *   bench_table [ROWS]        rows of the table; default 2,000,000
  *
+ * Last, how long births of a batch of keys make a pull, with and without memory made ready.
+ *
  * Each answer is verified first, then timed: median of the repeats, one JSON line. Single-core
  * rates are per second of the thread's own CPU time, so that neighbours on a shared machine cost
  * less noise; rows through client and server are per second on the clock. Each prints its fraction
@@ -228,6 +230,58 @@ static void bench_rows(uint32_t table_rows, uint32_t dim) {
     weir_arena_unmap(values, (size_t)BATCH * (dim + 1) * sizeof *values);
 }
 
+/* ---- births ---- */
+
+enum {
+    FIRST_STEPS = 50 /* in the first slab, which is committed as rows are born */,
+    BIRTH_STEPS = 400
+};
+
+/* The median and the longest pull of BATCH new keys, whose memory is made ready between steps if
+ * `prepares`; and the longest piece of that. */
+static void bear_steps(bool prepares, double seconds[BIRTH_STEPS], double *longest_piece) {
+    weir_table_t *table = create_table(WEIR_OPTIMIZER_ADAMW, DIM);
+    weir_key_t keys[BATCH];
+    weir_row_handle_t handles[BATCH];
+    *longest_piece = 0.0;
+    for (uint32_t step = 0; step < FIRST_STEPS + BIRTH_STEPS; step++) {
+        for (uint32_t i = 0; i < BATCH; i++) {
+            keys[i] = key_of(step * BATCH + i);
+        }
+        double begin = core_seconds();
+        check(weir_table_pull(table, keys, BATCH, step + 1, handles, NULL, &error) == WEIR_OK,
+              "pull:");
+        seconds[step < FIRST_STEPS ? 0 : step - FIRST_STEPS] = core_seconds() - begin;
+        check(weir_table_stats(table).rows == (uint64_t)(step + 1) * BATCH, "births are missing");
+        check(weir_table_end_step(table, step + 1, step + 2, &error) == WEIR_OK, "end:");
+        bool more = prepares;
+        while (more) {
+            begin = core_seconds();
+            more = weir_table_prepare(table);
+            double piece = core_seconds() - begin;
+            *longest_piece = piece > *longest_piece ? piece : *longest_piece;
+        }
+    }
+    weir_table_destroy(table);
+}
+
+static void bench_births(void) {
+    double seconds[BIRTH_STEPS], longest_piece;
+    for (int prepares = 0; prepares < 2; prepares++) {
+        bear_steps(prepares != 0, seconds, &longest_piece);
+        qsort(seconds, BIRTH_STEPS, sizeof *seconds, compare_seconds);
+        double middle = seconds[BIRTH_STEPS / 2], longest = seconds[BIRTH_STEPS - 1];
+        (void)printf(
+            "{\"bench\": \"table_births\", \"version\": \"%s\", \"dim\": %d, \"batch\": %d, "
+            "\"prepared\": %s, \"median_ms\": %.3f, \"hundredth_ms\": %.3f, "
+            "\"longest_ms\": %.3f, \"longest_over_median\": %.2f, "
+            "\"longest_piece_ms\": %.3f}\n",
+            WEIR_VERSION, DIM, BATCH, prepares != 0 ? "true" : "false", 1e3 * middle,
+            1e3 * seconds[BIRTH_STEPS * 99 / 100], 1e3 * longest, longest / middle,
+            1e3 * longest_piece);
+    }
+}
+
 /* ---- through client and server, in threads ---- */
 
 typedef struct {
@@ -355,6 +409,7 @@ int main(int argc, char **argv) {
     for (uint32_t dim = 32; dim <= MAX_DIM; dim *= 2) {
         bench_rows((uint32_t)rows, dim);
     }
+    bench_births();
     bench_protocol();
     return EXIT_SUCCESS;
 }

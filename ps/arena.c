@@ -7,7 +7,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { HUGE_PAGE = 2 << 20, REGION_SIZE = 64 << 20 };
+enum { HUGE_PAGE = 2 << 20, REGION_SIZE = 64 << 20, AHEAD = 2 * HUGE_PAGE };
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; others say EINVAL */
+#endif
 
 typedef struct {
     size_t offset, size; /* bytes */
@@ -19,8 +23,10 @@ struct weir_arena_region {
     size_t size;
     extent_t *free; /* ascending by offset, no two adjacent */
     size_t free_count, free_capacity;
-    size_t blocks; /* handed out */
-    size_t most;   /* no free extent is larger */
+    size_t blocks;  /* handed out */
+    size_t most;    /* no free extent is larger */
+    size_t touched; /* the highest end of a block so far */
+    size_t ready;   /* bytes from the start that have been committed ahead, or are touched */
 };
 
 void *weir_arena_map(size_t size) {
@@ -112,6 +118,8 @@ static void *cut_block(weir_arena_region_t *region, size_t size) {
             memmove(extent, extent + 1, (region->free_count - i) * sizeof *extent);
         }
         region->blocks++;
+        size_t end = (size_t)((char *)block - region->start) + size;
+        region->touched = end > region->touched ? end : region->touched;
         return block;
     }
     region->most = size - 1;
@@ -227,4 +235,31 @@ size_t weir_arena_own_bytes(const weir_arena_t *arena) {
         bytes += sizeof *region + region->free_capacity * sizeof *region->free;
     }
     return bytes;
+}
+
+void weir_arena_commit(void *start, size_t size) {
+    char *page = (char *)start - (uintptr_t)start % 4096;
+    size_t length = (size_t)((char *)start + size - page);
+    (void)madvise(page, (length + 4095) / 4096 * 4096, MADV_POPULATE_WRITE);
+}
+
+bool weir_arena_prepare(weir_arena_t *arena) {
+    weir_arena_region_t *last = arena->regions;
+    if (arena->in_use < REGION_SIZE / 2) {
+        return false;
+    }
+    while (last->next != NULL) {
+        last = last->next;
+    }
+    size_t front = last->touched > last->ready ? last->touched : last->ready;
+    if (front >= last->touched + AHEAD) {
+        return false;
+    }
+    if (front >= last->size) {
+        return last->blocks > 0 && add_region(arena, REGION_SIZE) != NULL;
+    }
+    size_t end = (front / HUGE_PAGE + 1) * HUGE_PAGE;
+    last->ready = end < last->size ? end : last->size;
+    weir_arena_commit(last->start + front, last->ready - front);
+    return true;
 }

@@ -194,8 +194,18 @@ static weir_err_t handle(process_t *process, weir_frame_t frame, weir_error_t *e
     return err;
 }
 
+/* Nothing has come: memory of rows to come, a piece of it. False: there is nothing to do. */
+static bool prepare(process_t *process) {
+    bool more = false;
+    for (uint32_t k = 0; k < process->table_count && !more; k++) {
+        more = weir_table_prepare(process->tables[k]);
+    }
+    return more;
+}
+
 static weir_err_t serve(process_t *process, weir_error_t *error) {
     weir_job_t *job = &process->job;
+    bool idle = false; /* there was nothing to do either */
     weir_err_t err = WEIR_OK;
     publish(process, WEIR_PHASE_TRAINING);
     while (err == WEIR_OK && !weir_control_client_done(job->control)) {
@@ -206,11 +216,13 @@ static weir_err_t serve(process_t *process, weir_error_t *error) {
             weir_waiting_begin(&job->waiting, WEIR_WAIT_PUSH, job->first_worker_rank + missing);
         }
         /* Control messages wake us. */
-        err = weir_comm_thread_take(job->comm_thread, TYPES, 0.25, &frame, &received, error);
+        err = weir_comm_thread_take(job->comm_thread, TYPES, idle ? 0.25 : 0.0, &frame, &received,
+                                    error);
         if (err == WEIR_OK && received) {
             weir_waiting_end(&job->waiting);
             err = handle(process, frame, error);
         }
+        idle = !received && !prepare(process);
         if (err == WEIR_OK) {
             err = save_when_due(process, error);
         }

@@ -8,7 +8,7 @@
 /* Slabs are mapped whole and committed as rows are born, so a small table costs little and a slab
  * can be large: a server with a terabyte of rows has some 20,000 mappings, under the kernel's limit
  * of 65,530. */
-enum { SLAB_BYTES = 64 << 20 };
+enum { SLAB_BYTES = 64 << 20, PIECE_BYTES = 2 << 20 };
 
 /* Whole cache lines, or halves of one, where that wastes an eighth at most. */
 static size_t choose_stride(size_t bytes) {
@@ -79,6 +79,31 @@ bool weir_row_store_reserve(weir_row_store_t *store) {
     return store->places >> store->slab_bits < store->slab_count || add_slab(store);
 }
 
+bool weir_row_store_prepare(weir_row_store_t *store, uint64_t ahead) {
+    uint64_t slab_rows = (uint64_t)1 << store->slab_bits;
+    uint64_t piece = PIECE_BYTES / (store->value_stride + store->rest_stride) + 1;
+    uint64_t from = store->ready > store->places ? store->ready : store->places;
+    if (store->places < slab_rows || store->vacant != WEIR_ROW_NONE ||
+        from >= store->places + ahead || from >= store->place_limit) {
+        return false;
+    }
+    if (from >> store->slab_bits == store->slab_count && !add_slab(store)) {
+        return false;
+    }
+    uint64_t place = from & (slab_rows - 1);
+    uint64_t rows = slab_rows - place < piece ? slab_rows - place : piece;
+    char *slab = store->slabs[from >> store->slab_bits];
+    weir_arena_commit(slab + place * store->value_stride, rows * store->value_stride);
+    weir_arena_commit(slab + (store->value_stride << store->slab_bits) + place * store->rest_stride,
+                      rows * store->rest_stride);
+    if (place == 0) {
+        size_t records = (store->value_stride + store->rest_stride) << store->slab_bits;
+        weir_arena_commit(slab + records, store->slab_size - records); /* flags, owners */
+    }
+    store->ready = from + rows;
+    return true;
+}
+
 weir_row_handle_t weir_row_store_acquire(weir_row_store_t *store) {
     weir_row_handle_t handle = store->vacant;
     if (handle == WEIR_ROW_NONE) {
@@ -116,6 +141,7 @@ size_t weir_row_store_row_bytes(const weir_row_store_t *store) {
 }
 
 uint64_t weir_row_store_bytes(const weir_row_store_t *store) {
-    return store->places * weir_row_store_row_bytes(store) + store->places / 8 +
+    uint64_t places = store->ready > store->places ? store->ready : store->places;
+    return places * weir_row_store_row_bytes(store) + places / 8 +
            store->slab_capacity * sizeof *store->slabs;
 }

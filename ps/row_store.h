@@ -44,6 +44,7 @@ typedef struct {
     size_t slab_count, slab_capacity;
     uint64_t places;          /* handles 0 .. places - 1 have been in use */
     uint64_t rows;            /* in use now */
+    uint64_t ready;           /* places before it have memory; or fewer than `places` */
     weir_row_handle_t vacant; /* last released, whose value begins with the one before; or NONE */
     uint64_t place_limit;     /* no more places than this; for tests of what happens then */
 } weir_row_store_t;
@@ -56,11 +57,16 @@ void weir_row_store_fini(weir_row_store_t *store);
 /* Make sure that the next acquire cannot fail; false: out of memory or of 32-bit handles. */
 bool weir_row_store_reserve(weir_row_store_t *store);
 
+/* Commit about a huge page of the memory of places that come next, `ahead` of them at most (and one
+ * piece); of a store of less than a slab nothing. False: there is nothing to do. Call: local; as
+ * weir_arena_prepare. */
+bool weir_row_store_prepare(weir_row_store_t *store, uint64_t ahead);
+
 /* A place, after reserve; its record holds anything, its metadata, flag and owner are zero. */
 weir_row_handle_t weir_row_store_acquire(weir_row_store_t *store);
 void weir_row_store_release(weir_row_store_t *store, weir_row_handle_t handle);
 
-/* Bytes of the places that have been in use, with everything that belongs to them. */
+/* Bytes of the places that have been in use or made ready, with everything that belongs to them. */
 uint64_t weir_row_store_bytes(const weir_row_store_t *store);
 /* Bytes that one more row takes. */
 size_t weir_row_store_row_bytes(const weir_row_store_t *store);

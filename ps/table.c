@@ -419,6 +419,13 @@ bool weir_table_is_settled(const weir_table_t *table, weir_key_t key, weir_row_h
     return table->row_budget == 0 || !table->due[weir_index_cell_of(&table->index, key)];
 }
 
+bool weir_table_prepare(weir_table_t *table) {
+    uint64_t born = table->stats.born - table->born_before, ahead = 2 * table->births;
+    ahead = ahead > born ? ahead - born : 0;
+    return ahead > 0 &&
+           (weir_row_store_prepare(&table->store, ahead) || weir_arena_prepare(&table->arena));
+}
+
 static void clear_owner(const weir_row_store_t *store, weir_row_handle_t handle) {
     if (store->owners != 0) {
         *weir_row_store_owner(store, handle) = (weir_row_owner_t){.worker = 0};

@@ -135,6 +135,11 @@ weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *key
 WEIR_MUST_USE weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step,
                                              uint64_t oldest_in_use, weir_error_t *error);
 
+/* Make a little of the memory ready that the next births will need, twice as many as in the last
+ * step: for when there is nothing else to do. False: nothing is left to do. Call: local; about 0.1
+ * ms, where a hypervisor has to find the memory several. */
+bool weir_table_prepare(weir_table_t *table);
+
 /* ---- copies that workers keep (ps/table_copy.c) ---- */
 
 /* The worker whose update was the row's last, if it was alone. Without owners, or for

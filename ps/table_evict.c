@@ -356,6 +356,8 @@ weir_err_t weir_table_end_step(weir_table_t *table, uint64_t step, uint64_t olde
         weir_table_mark_due(table); /* at once: nobody can tell */
     }
     table->oldest_in_use = oldest_in_use;
+    table->births = table->stats.born - table->born_before;
+    table->born_before = table->stats.born;
     if (table->cold != NULL && table->options.ttl != 0) {
         err = weir_table_sweep_cold(table, step, error);
     }

@@ -27,12 +27,13 @@ struct weir_table {
     weir_arena_t arena; /* of the index */
     weir_index_t index;
     weir_row_store_t store;
-    weir_admission_t *admission; /* NULL: every key is admitted */
-    weir_cold_store_t *cold;     /* NULL: evicted rows are forgotten */
-    float *scratch;              /* 2 dim floats */
-    size_t ahead;                /* rows that are prefetched ahead of a gather */
-    uint64_t oldest_in_use;      /* rows last used then or later are; the largest: no pull yet */
-    weir_table_stats_t stats;    /* the counts of what happened */
+    weir_admission_t *admission;  /* NULL: every key is admitted */
+    weir_cold_store_t *cold;      /* NULL: evicted rows are forgotten */
+    float *scratch;               /* 2 dim floats */
+    size_t ahead;                 /* rows that are prefetched ahead of a gather */
+    uint64_t born_before, births; /* rows born until the last step ended, and in that step */
+    uint64_t oldest_in_use;       /* rows last used then or later are; the largest: no pull yet */
+    weir_table_stats_t stats;     /* the counts of what happened */
 
     /* Cells, ps/table_evict.c. */
     uint64_t row_budget;    /* of all servers together; 0: no limit */

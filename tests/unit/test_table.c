@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { DIM = 3, MANY = 4096 };
 
@@ -301,6 +302,68 @@ START_TEST(sequential_and_strided_keys_spread_evenly_over_slots) {
 }
 END_TEST
 
+/* ---- memory made ready ---- */
+
+/* Pages of [start, start + size) that the kernel has not committed. */
+static size_t absent_pages(const char *start, size_t size) {
+    static unsigned char present[1 << 16];
+    const char *page = start - (uintptr_t)start % 4096;
+    size_t count = ((size_t)(start + size - page) + 4095) / 4096, absent = 0;
+    ck_assert_uint_le(count, sizeof present);
+    ck_assert_int_eq(mincore((void *)(uintptr_t)page, count * 4096, present), 0);
+    for (size_t i = 0; i < count; i++) {
+        absent += (present[i] & 1) == 0;
+    }
+    return absent;
+}
+
+/* Steps that bear some 5 MB of rows each, into the second slab; the memory of the rows of the next
+ * step is there when it comes, and nothing else is other than without. */
+START_TEST(memory_of_the_next_births_is_there_before_they_come) {
+    enum { WIDE = 1024, BORN = 600, STEPS = 20 };
+    weir_table_options_t options = table_case(WEIR_OPTIMIZER_SGD, WIDE, 0.5, 11);
+    weir_table_t *tables[2] = {table_case_create(&options), table_case_create(&options)};
+    const weir_row_store_t *store = &tables[0]->store;
+    weir_key_t keys[BORN];
+    weir_row_handle_t handles[BORN];
+    static float values[2][BORN * WIDE];
+    ck_assert(!weir_table_prepare(tables[0]));
+    for (uint64_t step = 1; step <= STEPS; step++) {
+        uint64_t first = store->places;
+        for (size_t i = 0; i < BORN; i++) {
+            keys[i] = step * BORN + i;
+        }
+        if (first >> store->slab_bits > 0) { /* the first slab is committed as rows are born */
+            size_t slab_rows = (size_t)1 << store->slab_bits, place = first % slab_rows;
+            size_t rows = slab_rows - place < BORN ? slab_rows - place : BORN;
+            const char *slab = store->slabs[first / slab_rows];
+            ck_assert_uint_ge(store->ready, first + BORN);
+            ck_assert_uint_eq(
+                absent_pages(slab + place * store->value_stride, rows * store->value_stride), 0);
+            ck_assert_uint_eq(absent_pages(slab + (store->value_stride << store->slab_bits) +
+                                               place * store->rest_stride,
+                                           rows * store->rest_stride),
+                              0);
+        }
+        for (size_t t = 0; t < 2; t++) {
+            pull(tables[t], keys, BORN, step, handles, values[t]);
+            end_step(tables[t], step);
+        }
+        ck_assert_mem_eq(values[0], values[1], sizeof values[0]);
+        size_t pieces = 0;
+        while (weir_table_prepare(tables[0])) {
+            pieces++;
+        }
+        ck_assert_uint_le(pieces, 2 * BORN * (WIDE * sizeof(float) + 8) / (2 << 20) + 4);
+    }
+    ck_assert_uint_ge(store->slab_count, 2);
+    ck_assert_uint_le(store->ready, store->places + 2 * BORN + 600);
+    ck_assert_uint_gt(weir_table_stats(tables[0]).bytes, weir_table_stats(tables[1]).bytes);
+    weir_table_destroy(tables[0]);
+    weir_table_destroy(tables[1]);
+}
+END_TEST
+
 static Suite *table_suite(void) {
     Suite *suite = suite_create("table");
     TCase *tests = tcase_create("table");
@@ -315,6 +378,7 @@ static Suite *table_suite(void) {
     tcase_add_test(tests, a_count_of_updates_does_not_wrap);
     tcase_add_test(tests, a_key_without_a_row_does_not_shift_the_gradients_behind_it);
     tcase_add_test(tests, a_row_without_a_place_is_an_error_and_the_pull_can_be_made_again);
+    tcase_add_test(tests, memory_of_the_next_births_is_there_before_they_come);
     tcase_add_test(tests, sequential_and_strided_keys_spread_evenly_over_slots);
     suite_add_tcase(suite, tests);
     return suite;
