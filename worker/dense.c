@@ -23,6 +23,8 @@ struct weir_dense {
     uint32_t worker, workers;
     uint64_t step;
     float *parameters, *gradients; /* elements */
+    float *next;                   /* elements: the parameters after this step, as far as known;
+                                      backward reads those before it to its end */
     float *m, *v;                  /* elements; only this worker's slices are used */
     float *sum;                    /* BUCKET_ELEMENTS: the slice being reduced */
     size_t *missing;               /* per bucket: elements not ready yet */
@@ -63,12 +65,14 @@ weir_err_t weir_dense_create(size_t elements, const weir_dense_options_t *option
     created->workers = weir_exchange_workers(exchange);
     created->parameters = calloc(elements, sizeof(float));
     created->gradients = calloc(elements, sizeof(float));
+    created->next = calloc(elements, sizeof(float));
     created->m = calloc(elements, sizeof(float));
     created->v = calloc(elements, sizeof(float));
     created->sum = calloc(BUCKET_ELEMENTS, sizeof(float));
     created->missing = calloc(created->buckets + 1, sizeof(size_t));
-    if (created->parameters == NULL || created->gradients == NULL || created->m == NULL ||
-        created->v == NULL || created->sum == NULL || created->missing == NULL) {
+    if (created->parameters == NULL || created->gradients == NULL || created->next == NULL ||
+        created->m == NULL || created->v == NULL || created->sum == NULL ||
+        created->missing == NULL) {
         goto out_of_memory;
     }
     weir_err_t err = weir_kernels_select(&created->kernels, error);
@@ -88,6 +92,7 @@ void weir_dense_destroy(weir_dense_t *dense) {
     if (dense != NULL) {
         free(dense->parameters);
         free(dense->gradients);
+        free(dense->next);
         free(dense->m);
         free(dense->v);
         free(dense->sum);
@@ -134,24 +139,6 @@ static weir_err_t scatter_bucket(weir_dense_t *dense, size_t bucket, weir_error_
     return WEIR_OK;
 }
 
-void weir_dense_ready(void *argument, size_t begin, size_t end) {
-    weir_dense_t *dense = argument;
-    WEIR_ASSERT(begin <= end && end <= dense->elements);
-    while (begin < end) {
-        size_t bucket = begin / BUCKET_ELEMENTS;
-        size_t bucket_end = bucket_begin(bucket) + bucket_size(dense, bucket);
-        size_t stop = end < bucket_end ? end : bucket_end;
-        WEIR_ASSERT(dense->missing[bucket] >= stop - begin);
-        dense->missing[bucket] -= stop - begin;
-        if (dense->missing[bucket] == 0 && dense->send_err == WEIR_OK) {
-            int64_t begun = weir_trace_begin();
-            dense->send_err = scatter_bucket(dense, bucket, &dense->send_error);
-            weir_trace_end(begun, "send bucket", dense->step, WEIR_TRACE_NOBODY);
-        }
-        begin = stop;
-    }
-}
-
 /* Add the slices of all workers, in worker order, into dense->sum. */
 static weir_err_t reduce_slice(weir_dense_t *dense, size_t bucket, weir_error_t *error) {
     size_t size = slice_size(dense, bucket, dense->worker);
@@ -182,8 +169,10 @@ static void update_slice(weir_dense_t *dense, size_t bucket) {
     const weir_dense_options_t *options = &dense->options;
     weir_adamw_t adamw = weir_adamw_at(dense->step, options->learning_rate, options->beta1,
                                        options->beta2, options->epsilon, options->weight_decay);
-    dense->kernels->adamw(&adamw, dense->sum, dense->parameters + begin, dense->m + begin,
-                          dense->v + begin, slice_size(dense, bucket, dense->worker));
+    size_t size = slice_size(dense, bucket, dense->worker);
+    memcpy(dense->next + begin, dense->parameters + begin, size * sizeof(float));
+    dense->kernels->adamw(&adamw, dense->sum, dense->next + begin, dense->m + begin,
+                          dense->v + begin, size);
 }
 
 /* Give the updated slice of one bucket to all others. */
@@ -193,10 +182,9 @@ static weir_err_t send_updated(weir_dense_t *dense, size_t bucket, weir_error_t 
         if (other == dense->worker) {
             continue;
         }
-        weir_err_t err =
-            weir_exchange_send(dense->exchange, WEIR_FRAME_GATHER, dense->step, (uint32_t)bucket,
-                               other, dense->parameters + slice_begin(dense, bucket, dense->worker),
-                               size * sizeof(float), error);
+        weir_err_t err = weir_exchange_send(
+            dense->exchange, WEIR_FRAME_GATHER, dense->step, (uint32_t)bucket, other,
+            dense->next + slice_begin(dense, bucket, dense->worker), size * sizeof(float), error);
         if (err != WEIR_OK) {
             return err;
         }
@@ -251,6 +239,38 @@ static bool has_slices(const weir_dense_t *dense, size_t bucket) {
     return true;
 }
 
+/* Update and give away the buckets that are ready here and whose slices have come. */
+static weir_err_t update_what_came(weir_dense_t *dense, weir_error_t *error) {
+    weir_err_t err = weir_exchange_look(dense->exchange, error);
+    /* Backward finishes the last layers first: they are reduced in that order. */
+    while (err == WEIR_OK && dense->left > 0 && dense->missing[dense->left - 1] == 0 &&
+           has_slices(dense, dense->left - 1)) {
+        err = update_bucket(dense, error);
+    }
+    return err;
+}
+
+void weir_dense_ready(void *argument, size_t begin, size_t end) {
+    weir_dense_t *dense = argument;
+    WEIR_ASSERT(begin <= end && end <= dense->elements);
+    while (begin < end) {
+        size_t bucket = begin / BUCKET_ELEMENTS;
+        size_t bucket_end = bucket_begin(bucket) + bucket_size(dense, bucket);
+        size_t stop = end < bucket_end ? end : bucket_end;
+        WEIR_ASSERT(dense->missing[bucket] >= stop - begin);
+        dense->missing[bucket] -= stop - begin;
+        if (dense->missing[bucket] == 0 && dense->send_err == WEIR_OK) {
+            int64_t begun = weir_trace_begin();
+            dense->send_err = scatter_bucket(dense, bucket, &dense->send_error);
+            weir_trace_end(begun, "send bucket", dense->step, WEIR_TRACE_NOBODY);
+        }
+        begin = stop;
+    }
+    if (dense->send_err == WEIR_OK) {
+        dense->send_err = update_what_came(dense, &dense->send_error);
+    }
+}
+
 static weir_err_t report_send(const weir_dense_t *dense, weir_error_t *error) {
     if (dense->send_err != WEIR_OK && error != NULL) {
         *error = dense->send_error;
@@ -260,14 +280,7 @@ static weir_err_t report_send(const weir_dense_t *dense, weir_error_t *error) {
 
 weir_err_t weir_dense_advance(weir_dense_t *dense, weir_error_t *error) {
     weir_err_t err = report_send(dense, error);
-    if (err == WEIR_OK) {
-        err = weir_exchange_look(dense->exchange, error);
-    }
-    /* Backward finishes the last layers first: they are reduced in that order. */
-    while (err == WEIR_OK && dense->left > 0 && has_slices(dense, dense->left - 1)) {
-        err = update_bucket(dense, error);
-    }
-    return err;
+    return err == WEIR_OK ? update_what_came(dense, error) : err;
 }
 
 weir_err_t weir_dense_finish(weir_dense_t *dense, weir_error_t *error) {
@@ -276,8 +289,12 @@ weir_err_t weir_dense_finish(weir_dense_t *dense, weir_error_t *error) {
         err = update_bucket(dense, error);
     }
     for (size_t bucket = dense->buckets; bucket-- > 0 && err == WEIR_OK;) {
-        err =
-            receive_slices(dense, dense->step, (uint32_t)bucket, bucket, dense->parameters, error);
+        err = receive_slices(dense, dense->step, (uint32_t)bucket, bucket, dense->next, error);
+    }
+    if (err == WEIR_OK) {
+        float *before = dense->parameters;
+        dense->parameters = dense->next;
+        dense->next = before;
     }
     return err;
 }
