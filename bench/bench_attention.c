@@ -1,5 +1,5 @@
 /* How fast is HSTU attention, forward and backward, against the best matrix product of this
- * machine?
+ * machine, whichever of OpenBLAS's sets of kernels gives it?
  *
  *   bench_attention [SECONDS [CASE]]    about how long to measure each direction of each case (all,
  * or the one of this number, from 0)
@@ -25,9 +25,18 @@ typedef struct {
 } case_t;
 
 static const case_t cases[] = {
-    {"ml-1m hstu", 64, 0, 1, 50, 50, true},           {"ml-1m hstu-large", 64, 0, 2, 25, 25, true},
-    {"ml-1m hstu, no bias", 64, 0, 1, 50, 50, false}, {"1,024 tokens", 2, 1024, 2, 64, 64, true},
-    {"4,096 tokens", 1, 4096, 2, 64, 64, true},       {"8,192 tokens", 1, 8192, 1, 64, 64, true},
+    {"ml-1m hstu", 64, 0, 1, 50, 50, true},
+    {"ml-1m hstu-large", 64, 0, 2, 25, 25, true},
+    {"ml-1m hstu, no bias", 64, 0, 1, 50, 50, false},
+    {"ml-1m hstu, full", 32, 200, 1, 50, 50, true},
+    {"1,024 x 8 x 64", 1, 1024, 8, 64, 64, true},
+    {"2,048 x 8 x 64", 1, 2048, 8, 64, 64, true},
+    {"4,096 x 8 x 64", 1, 4096, 8, 64, 64, true},
+    {"8,192 x 8 x 64", 1, 8192, 8, 64, 64, true},
+    {"1,024 x 4 x 128", 1, 1024, 4, 128, 128, true},
+    {"2,048 x 4 x 128", 1, 2048, 4, 128, 128, true},
+    {"4,096 x 4 x 128", 1, 4096, 4, 128, 128, true},
+    {"8,192 x 4 x 128", 1, 8192, 4, 128, 128, true},
 };
 
 typedef struct {
@@ -200,12 +209,16 @@ int main(int argc, char **argv) {
     char machine[WEIR_MEASURE_MACHINE];
     const weir_kernels_t *kernels = NULL;
     weir_error_t error = {0};
+    if (argc > 1 && strcmp(argv[1], WEIR_MEASURE_PEAK) == 0) {
+        weir_measure_print_peak();
+        return EXIT_SUCCESS;
+    }
     double budget = argc > 1 ? strtod(argv[1], NULL) : 0.5;
     if (weir_kernels_select(&kernels, &error) != WEIR_OK) {
         stop(&error);
     }
     weir_measure_machine(machine);
-    double peak = weir_measure_gemm_peak();
+    double peak = weir_measure_best_peak(argv[0]);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (argc > 2 && strtoul(argv[2], NULL, 10) != i) {
             continue;

@@ -1,4 +1,5 @@
-/* What fraction of OpenBLAS's own best do the projections of HSTU reach at their shapes?
+/* What fraction of OpenBLAS's own best, over all of its sets of kernels, do the projections of HSTU
+ * reach at their shapes?
  *
  *   bench_gemm
  *
@@ -11,6 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct {
     const char *name;
@@ -50,11 +52,15 @@ static void verify(void) {
     free(c);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], WEIR_MEASURE_PEAK) == 0) {
+        weir_measure_print_peak();
+        return EXIT_SUCCESS;
+    }
     char machine[WEIR_MEASURE_MACHINE];
     weir_measure_machine(machine);
     verify();
-    double peak = weir_measure_gemm_peak();
+    double peak = weir_measure_best_peak(argv[0]);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         const shape_t *s = &shapes[i];
         double rate = weir_measure_gemm(s->m, s->n, s->k, 0.3);

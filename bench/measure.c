@@ -91,6 +91,31 @@ double weir_measure_gemm_peak(void) {
     return peak;
 }
 
+void weir_measure_print_peak(void) {
+    (void)printf("%.1f\n", weir_measure_gemm_peak());
+}
+
+double weir_measure_best_peak(const char *program) {
+    static const char *const cores[] = {"Haswell", "Zen", "SkylakeX", "Cooperlake"};
+    double best = weir_measure_gemm_peak();
+    for (size_t i = 0; i < sizeof cores / sizeof cores[0]; i++) {
+        char command[4200];
+        double peak = 0.0;
+        (void)snprintf(command, sizeof command, "OPENBLAS_CORETYPE=%s '%s' %s 2>/dev/null",
+                       cores[i], program, WEIR_MEASURE_PEAK);
+        FILE *answer = popen(command, "r");
+        if (answer == NULL) {
+            continue;
+        }
+        if (fscanf(answer, "%lf", &peak) != 1) {
+            peak = 0.0; /* kernels that this processor does not have */
+        }
+        (void)pclose(answer);
+        best = peak > best ? peak : best;
+    }
+    return best;
+}
+
 void weir_measure_machine(char name[WEIR_MEASURE_MACHINE]) {
     char line[256];
     (void)snprintf(name, WEIR_MEASURE_MACHINE, "unknown");

@@ -25,6 +25,13 @@ double weir_measure_gemm(size_t m, size_t n, size_t k, double budget);
 /* The best of square products of 256 to 1,024. */
 double weir_measure_gemm_peak(void);
 
+/* The best of weir_measure_gemm_peak over OpenBLAS's sets of kernels, whichever this process runs
+ * on: `program` is started again for each, OPENBLAS_CORETYPE naming it, with WEIR_MEASURE_PEAK as
+ * its argument, upon which its main answers with weir_measure_print_peak. */
+#define WEIR_MEASURE_PEAK "--peak"
+double weir_measure_best_peak(const char *program);
+void weir_measure_print_peak(void);
+
 /* The processor's name, without characters that JSON would need escaped. */
 void weir_measure_machine(char name[WEIR_MEASURE_MACHINE]);
 
