@@ -13,20 +13,19 @@
 
 typedef enum { TIME_OFF, TIME_BELOW_64, TIME_ALL } time_mode_t;
 
-/* Memory of a task; [keys] in blocks of ATTENTION_KEYS, [group] one per panel of a group. */
+/* Memory of a task; [group]: one per panel of a group. The scale of A is left to what A is
+ * multiplied with: v forward, d_y backward. */
 typedef struct {
-    weir_real_t *k_columns; /* [blocks][dqk][ATTENTION_KEYS] */
-    weir_real_t *v_columns; /* [blocks][dv][ATTENTION_KEYS]; backward */
-    weir_real_t *k_rows;    /* [keys][dqk]; backward */
-    weir_real_t *v_rows;    /* [keys][dv]; forward */
+    weir_real_t *k_rows;    /* [keys][dqk] */
+    weir_real_t *v_rows;    /* [keys][dv]; forward: times the scale */
     weir_real_t *d_k;       /* [keys][dqk padded]; backward */
     weir_real_t *d_v;       /* [keys][dv padded]; backward */
     weir_real_t *q_columns; /* [group][dqk][panel] */
     weir_real_t *q_rows;    /* [group][panel][dqk padded]; backward */
     weir_real_t *d_q;       /* [group][dqk][panel]; backward */
-    weir_real_t *y;         /* [group][dv][panel]: y forward, d_y backward */
-    weir_real_t *d_y_rows;  /* [group][panel][dv padded]; backward */
-    weir_real_t *scores;    /* tile: S, then A */
+    weir_real_t *y;         /* [group][dv][panel]: y forward, scaled d_y backward */
+    weir_real_t *d_y_rows;  /* [group][panel][dv padded], scaled; backward */
+    weir_real_t *scores;    /* tile: S, then A N */
     weir_real_t *d_scores;  /* tile: dA, then dS; backward */
     uint8_t *buckets;       /* tile, where they are not prepared */
     size_t dqk_padded, dv_padded;
@@ -55,8 +54,6 @@ static pieces_t lay_out(const weir_attention_task_t *task) {
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
     pieces_t pieces = {.dqk_padded = weir_attention_padded(task->dqk, LANES),
                        .dv_padded = weir_attention_padded(task->dv, LANES)};
-    pieces.k_columns = take(&space, keys * task->dqk);
-    pieces.v_columns = take(&space, keys * task->dv);
     pieces.k_rows = take(&space, keys * task->dqk);
     pieces.v_rows = take(&space, keys * task->dv);
     pieces.d_k = take(&space, keys * pieces.dqk_padded);
@@ -74,16 +71,6 @@ static pieces_t lay_out(const weir_attention_task_t *task) {
 
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
-}
-
-/* Transposed blocks of ATTENTION_KEYS tokens. */
-static void pack_columns(const weir_attention_task_t *task, const weir_real_t *from, size_t width,
-                         weir_real_t *to) {
-    for (size_t key = 0; key < task->length; key += ATTENTION_KEYS) {
-        size_t count = smaller(ATTENTION_KEYS, task->length - key);
-        transpose(from + key * task->z_width, task->z_width, count, width, to + key * width,
-                  ATTENTION_KEYS, true);
-    }
 }
 
 /* Transposed queries of a panel; both vectors of it are written. */
@@ -126,26 +113,25 @@ static tile_t make_tile(const weir_attention_task_t *task, const pieces_t *piece
     return tile;
 }
 
-/* out (rows x panel) = a block of columns [depth][ATTENTION_KEYS] times panel columns
- * [depth][panel]. */
-static void multiply_scores(const tile_t *tile, size_t depth, const weir_real_t *key_columns,
+/* out (rows x panel) = key rows [rows][depth] times panel columns [depth][panel]. */
+static void multiply_scores(const tile_t *tile, size_t depth, const weir_real_t *key_rows,
                             const weir_real_t *query_columns, weir_real_t *out) {
-    multiply_columns(tile->whole, tile->vectors, depth, key_columns, ATTENTION_KEYS, query_columns,
-                     ATTENTION_PANEL, out, ATTENTION_PANEL, false);
-    multiply_columns(tile->rows - tile->whole, 1, depth, key_columns + tile->whole, ATTENTION_KEYS,
-                     query_columns + LANES, ATTENTION_PANEL,
-                     out + tile->whole * ATTENTION_PANEL + LANES, ATTENTION_PANEL, false);
+    multiply_whole_rows(tile->whole, tile->vectors, depth, key_rows, depth, query_columns,
+                        ATTENTION_PANEL, out, ATTENTION_PANEL);
+    multiply_whole_rows(tile->rows - tile->whole, 1, depth, key_rows + tile->whole * depth, depth,
+                        query_columns + LANES, ATTENTION_PANEL,
+                        out + tile->whole * ATTENTION_PANEL + LANES, ATTENTION_PANEL);
 }
 
 /* out [width][panel] += key rows [rows][width], transposed, times the tile. */
 static void multiply_queries(const tile_t *tile, size_t width, const weir_real_t *key_rows,
                              const weir_real_t *values, weir_real_t *out) {
     multiply_columns(width, tile->vectors, tile->whole, key_rows, width, values, ATTENTION_PANEL,
-                     out, ATTENTION_PANEL, true);
+                     out, ATTENTION_PANEL);
     if (tile->rows > tile->whole) {
         multiply_columns(width, 1, tile->rows - tile->whole, key_rows + tile->whole * width, width,
                          values + tile->whole * ATTENTION_PANEL + LANES, ATTENTION_PANEL,
-                         out + LANES, ATTENTION_PANEL, true);
+                         out + LANES, ATTENTION_PANEL);
     }
 }
 
@@ -261,9 +247,13 @@ WEIR_INLINE void weigh_tile(const weir_attention_task_t *task, const tile_t *til
     time_table_t time = load_time_table(task->time, mode);
     for (size_t r = 0; r < tile->rows; r++) {
         size_t key = tile->key + r;
-        for (size_t v = r < tile->whole ? 0 : 1; v < tile->vectors; v++) {
+        WEIR_UNROLL
+        for (size_t v = 0; v < 2; v++) {
+            if (v >= tile->vectors || (v == 0 && r >= tile->whole)) {
+                continue;
+            }
             vec_t s = biased_score(task, tile, &time, mode, scores, r, v);
-            vec_t a = s * sigmoid(s) * task->scale;
+            vec_t a = s * sigmoid(s);
             if (key > tile->query) {
                 a = mask_future(a, key, tile->query + v * LANES);
             }
@@ -272,8 +262,8 @@ WEIR_INLINE void weigh_tile(const weir_attention_task_t *task, const tile_t *til
     }
 }
 
-/* scores: S to A; d_scores: dA to dS; bias gradients added. Rows run backwards, so that the running
- * sums of the diagonals move down one lane a row and leave at lane 0. */
+/* scores: S to A N; d_scores: dA / N to dS; bias gradients added. Rows run backwards, so that the
+ * running sums of the diagonals move down one lane a row and leave at lane 0. */
 WEIR_INLINE void differentiate_tile(const weir_attention_task_t *task, const tile_t *tile,
                                     time_mode_t mode, weir_real_t *scores, weir_real_t *d_scores) {
     time_table_t time = load_time_table(task->time, mode);
@@ -287,8 +277,8 @@ WEIR_INLINE void differentiate_tile(const weir_attention_task_t *task, const til
             }
             vec_t s = biased_score(task, tile, &time, mode, scores, r, v);
             vec_t p = sigmoid(s);
-            vec_t a = s * p * task->scale;
-            vec_t slope = p * ((weir_real_t)1 + s * ((weir_real_t)1 - p)) * task->scale;
+            vec_t a = s * p;
+            vec_t slope = p + a * ((weir_real_t)1 - p);
             weir_real_t *d = d_scores + r * ATTENTION_PANEL + v * LANES;
             vec_t d_s = load(d) * slope;
             if (key > tile->query) {
@@ -335,8 +325,9 @@ static void differentiate(const weir_attention_task_t *task, const tile_t *tile,
 void LEVEL_FUNCTION(weir_attention_forward_, WEIR_LEVEL)(const weir_attention_task_t *task) {
     pieces_t pieces = lay_out(task);
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
-    pack_columns(task, task->k, task->dqk, pieces.k_columns);
-    copy_rows(task->v, task->z_width, task->length, task->dv, pieces.v_rows, task->dv);
+    copy_rows(task->k, task->z_width, task->length, task->dqk, 1, pieces.k_rows, task->dqk, false);
+    copy_rows(task->v, task->z_width, task->length, task->dv, task->scale, pieces.v_rows, task->dv,
+              false);
     for (size_t begin = 0; begin < task->length; begin += group) {
         size_t end = smaller(task->length, begin + group);
         memset(pieces.y, 0, group * task->dv * sizeof *pieces.y);
@@ -351,7 +342,7 @@ void LEVEL_FUNCTION(weir_attention_forward_, WEIR_LEVEL)(const weir_attention_ta
                 if (tile.rows == 0) {
                     continue;
                 }
-                multiply_scores(&tile, task->dqk, pieces.k_columns + key * task->dqk,
+                multiply_scores(&tile, task->dqk, pieces.k_rows + key * task->dqk,
                                 pieces.q_columns + (query - begin) * task->dqk, pieces.scores);
                 weigh(task, &tile, pieces.scores);
                 multiply_queries(&tile, task->dv, pieces.v_rows + key * task->dv, pieces.scores,
@@ -371,25 +362,25 @@ static void pack_group(const weir_attention_task_t *task, const pieces_t *pieces
                        size_t end) {
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
     memset(pieces->d_q, 0, group * task->dqk * sizeof *pieces->d_q);
+    copy_rows(task->q + begin * task->z_width, task->z_width, end - begin, task->dqk, 1,
+              pieces->q_rows, pieces->dqk_padded, true);
+    copy_rows(task->d_y + begin * task->y_width, task->y_width, end - begin, task->dv, task->scale,
+              pieces->d_y_rows, pieces->dv_padded, true);
     for (size_t query = begin; query < end; query += ATTENTION_PANEL) {
         size_t count = smaller(ATTENTION_PANEL, end - query), at = query - begin;
         pack_panel(task->q + query * task->z_width, task->z_width, count, task->dqk,
                    pieces->q_columns + at * task->dqk);
-        pack_panel(task->d_y + query * task->y_width, task->y_width, count, task->dv,
+        pack_panel(pieces->d_y_rows + at * pieces->dv_padded, pieces->dv_padded, count, task->dv,
                    pieces->y + at * task->dv);
     }
-    copy_rows(task->q + begin * task->z_width, task->z_width, end - begin, task->dqk,
-              pieces->q_rows, pieces->dqk_padded);
-    copy_rows(task->d_y + begin * task->y_width, task->y_width, end - begin, task->dv,
-              pieces->d_y_rows, pieces->dv_padded);
 }
 
 /* All that the pairs of one tile add to the gradients. */
 static void backward_tile(const weir_attention_task_t *task, const pieces_t *pieces,
                           const tile_t *tile, size_t at) {
-    multiply_scores(tile, task->dqk, pieces->k_columns + tile->key * task->dqk,
+    multiply_scores(tile, task->dqk, pieces->k_rows + tile->key * task->dqk,
                     pieces->q_columns + at * task->dqk, pieces->scores);
-    multiply_scores(tile, task->dv, pieces->v_columns + tile->key * task->dv,
+    multiply_scores(tile, task->dv, pieces->v_rows + tile->key * task->dv,
                     pieces->y + at * task->dv, pieces->d_scores);
     differentiate(task, tile, pieces->scores, pieces->d_scores);
     multiply_keys(tile, pieces->dv_padded, pieces->scores,
@@ -402,19 +393,11 @@ static void backward_tile(const weir_attention_task_t *task, const pieces_t *pie
                      pieces->d_q + at * task->dqk);
 }
 
-static void unpack_rows(const weir_real_t *from, size_t from_row, size_t rows, size_t width,
-                        weir_real_t *to, size_t to_row) {
-    for (size_t r = 0; r < rows; r++) {
-        memcpy(to + r * to_row, from + r * from_row, width * sizeof *to);
-    }
-}
-
 void LEVEL_FUNCTION(weir_attention_backward_, WEIR_LEVEL)(const weir_attention_task_t *task) {
     pieces_t pieces = lay_out(task);
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
-    pack_columns(task, task->k, task->dqk, pieces.k_columns);
-    pack_columns(task, task->v, task->dv, pieces.v_columns);
-    copy_rows(task->k, task->z_width, task->length, task->dqk, pieces.k_rows, task->dqk);
+    copy_rows(task->k, task->z_width, task->length, task->dqk, 1, pieces.k_rows, task->dqk, false);
+    copy_rows(task->v, task->z_width, task->length, task->dv, 1, pieces.v_rows, task->dv, false);
     memset(pieces.d_k, 0, task->length * pieces.dqk_padded * sizeof *pieces.d_k);
     memset(pieces.d_v, 0, task->length * pieces.dv_padded * sizeof *pieces.d_v);
     for (size_t begin = 0; begin < task->length; begin += group) {
@@ -434,6 +417,8 @@ void LEVEL_FUNCTION(weir_attention_backward_, WEIR_LEVEL)(const weir_attention_t
                       task->z_width, false);
         }
     }
-    unpack_rows(pieces.d_k, pieces.dqk_padded, task->length, task->dqk, task->d_k, task->z_width);
-    unpack_rows(pieces.d_v, pieces.dv_padded, task->length, task->dv, task->d_v, task->z_width);
+    copy_rows(pieces.d_k, pieces.dqk_padded, task->length, task->dqk, 1, task->d_k, task->z_width,
+              false);
+    copy_rows(pieces.d_v, pieces.dv_padded, task->length, task->dv, 1, task->d_v, task->z_width,
+              false);
 }

@@ -57,7 +57,7 @@ static inline size_t weir_attention_workspace(size_t length, size_t dqk, size_t 
     size_t keys = weir_attention_padded(length, ATTENTION_KEYS);
     size_t dqk_padded = weir_attention_padded(dqk, lanes),
            dv_padded = weir_attention_padded(dv, lanes);
-    size_t per_token = 4 * (dqk_padded + dv_padded);
+    size_t per_token = 2 * (dqk_padded + dv_padded);
     size_t per_query = 3 * (dqk_padded + dv_padded);
     return keys * per_token + ATTENTION_GROUP * panel * per_query + 3 * ATTENTION_KEYS * panel +
            64 * lanes;

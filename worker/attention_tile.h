@@ -28,7 +28,12 @@ WEIR_INLINE void multiply_block(size_t rows, size_t vectors, size_t depth, const
             sum[r][v] = add ? load(c + r * c_row + v * LANES) : (vec_t){0};
         }
     }
-    for (size_t d = 0; d < depth; d++, a += a_step, b += b_row) {
+    const weir_real_t *third[(BLOCK_ROWS + 2) / 3]; /* of every third row: so few fit registers */
+    WEIR_UNROLL
+    for (size_t r = 0; r < rows; r += 3) {
+        third[r / 3] = a + r * a_row;
+    }
+    for (size_t d = 0; d < depth; d++, b += b_row) {
         vec_t column[2];
         WEIR_UNROLL
         for (size_t v = 0; v < vectors; v++) {
@@ -36,11 +41,15 @@ WEIR_INLINE void multiply_block(size_t rows, size_t vectors, size_t depth, const
         }
         WEIR_UNROLL
         for (size_t r = 0; r < rows; r++) {
-            vec_t factor = splat(a[r * a_row]);
+            vec_t factor = splat(third[r / 3][r % 3 * a_row]);
             WEIR_UNROLL
             for (size_t v = 0; v < vectors; v++) {
                 sum[r][v] += factor * column[v];
             }
+        }
+        WEIR_UNROLL
+        for (size_t r = 0; r < rows; r += 3) {
+            third[r / 3] += a_step;
         }
     }
     WEIR_UNROLL
@@ -57,7 +66,7 @@ WEIR_INLINE void multiply_block(size_t rows, size_t vectors, size_t depth, const
         multiply_block(n, vectors, depth, a, a_row, a_step, b, b_row, c, c_row, add);              \
         break
 
-/* multiply_block of any number of rows up to BLOCK_ROWS; `vectors` and `a_row` are constants. */
+/* multiply_block of any number of rows up to BLOCK_ROWS; `vectors` is a constant. */
 WEIR_INLINE void multiply_rows(size_t rows, size_t vectors, size_t depth, const weir_real_t *a,
                                size_t a_row, size_t a_step, const weir_real_t *b, size_t b_row,
                                weir_real_t *c, size_t c_row, bool add) {
@@ -95,14 +104,25 @@ WEIR_INLINE void multiply_panel(size_t rows, size_t vectors, size_t depth, const
     }
 }
 
-/* A stored with its rows side by side (a_row 1). `vectors`: 1 or 2. */
+/* A stored with its rows side by side (a_row 1), added. `vectors`: 1 or 2. */
 static void multiply_columns(size_t rows, size_t vectors, size_t depth, const weir_real_t *a,
                              size_t a_step, const weir_real_t *b, size_t b_row, weir_real_t *c,
-                             size_t c_row, bool add) {
+                             size_t c_row) {
     if (vectors == 2) {
-        multiply_panel(rows, 2, depth, a, 1, a_step, b, b_row, c, c_row, add);
+        multiply_panel(rows, 2, depth, a, 1, a_step, b, b_row, c, c_row, true);
     } else {
-        multiply_panel(rows, 1, depth, a, 1, a_step, b, b_row, c, c_row, add);
+        multiply_panel(rows, 1, depth, a, 1, a_step, b, b_row, c, c_row, true);
+    }
+}
+
+/* A stored row after row, a_row apart; C overwritten. */
+static void multiply_whole_rows(size_t rows, size_t vectors, size_t depth, const weir_real_t *a,
+                                size_t a_row, const weir_real_t *b, size_t b_row, weir_real_t *c,
+                                size_t c_row) {
+    if (vectors == 2) {
+        multiply_panel(rows, 2, depth, a, a_row, 1, b, b_row, c, c_row, false);
+    } else {
+        multiply_panel(rows, 1, depth, a, a_row, 1, b, b_row, c, c_row, false);
     }
 }
 
@@ -157,11 +177,24 @@ WEIR_INLINE vec_t load_some(const weir_real_t *from, size_t count) {
     return count >= LANES ? load(from) : load_part(from, count);
 }
 
-WEIR_INLINE void store_some(weir_real_t *to, vec_t value, size_t count) {
-    if (count >= LANES) {
-        store(to, value);
-    } else {
-        store_part(to, value, count);
+/* A square's `height` rows of `width` numbers, become columns; `kept` numbers of each written. */
+WEIR_INLINE void transpose_part(const weir_real_t *from, size_t from_row, size_t height,
+                                size_t width, weir_real_t *to, size_t to_row, size_t kept) {
+    vec_t square[WEIR_LANES];
+    WEIR_UNROLL
+    for (size_t i = 0; i < LANES; i++) {
+        square[i] = i < height ? load_some(from + i * from_row, width) : (vec_t){0};
+    }
+    transpose_square(square);
+    WEIR_UNROLL
+    for (size_t i = 0; i < LANES; i++) {
+        if (i < width) {
+            if (kept == LANES) {
+                store(to + i * to_row, square[i]);
+            } else {
+                store_part(to + i * to_row, square[i], kept);
+            }
+        }
     }
 }
 
@@ -173,25 +206,33 @@ static void transpose(const weir_real_t *from, size_t from_row, size_t rows, siz
         size_t height = rows - r < LANES ? rows - r : LANES;
         for (size_t c = 0; c < columns; c += LANES) {
             size_t width = columns - c < LANES ? columns - c : LANES;
-            vec_t square[WEIR_LANES];
-            for (size_t i = 0; i < LANES; i++) {
-                square[i] =
-                    i < height ? load_some(from + (r + i) * from_row + c, width) : (vec_t){0};
-            }
-            transpose_square(square);
-            for (size_t i = 0; i < width; i++) {
-                store_some(to + (c + i) * to_row + r, square[i], pad ? LANES : height);
+            const weir_real_t *part = from + r * from_row + c;
+            weir_real_t *out = to + c * to_row + r;
+            if (height == LANES && width == LANES) {
+                transpose_part(part, from_row, LANES, LANES, out, to_row, LANES);
+            } else if (height == LANES || pad) {
+                transpose_part(part, from_row, height, width, out, to_row, LANES);
+            } else {
+                transpose_part(part, from_row, height, width, out, to_row, height);
             }
         }
     }
 }
 
-/* Rows of `width` numbers, from_row apart, to rows to_row apart, zeros behind them. */
+/* Rows of `width` numbers times `scale`, from_row apart, to rows to_row apart; `pad`: whole vectors
+ * are written, zeros behind the width. */
 static void copy_rows(const weir_real_t *from, size_t from_row, size_t rows, size_t width,
-                      weir_real_t *to, size_t to_row) {
-    for (size_t r = 0; r < rows; r++) {
-        memcpy(to + r * to_row, from + r * from_row, width * sizeof *to);
-        memset(to + r * to_row + width, 0, (to_row - width) * sizeof *to);
+                      weir_real_t scale, weir_real_t *to, size_t to_row, bool pad) {
+    for (size_t r = 0; r < rows; r++, from += from_row, to += to_row) {
+        size_t c = 0;
+        for (; c + LANES <= width; c += LANES) {
+            store(to + c, load(from + c) * scale);
+        }
+        if (c < width && pad) {
+            store(to + c, load_part(from + c, width - c) * scale);
+        } else if (c < width) {
+            store_part(to + c, load_part(from + c, width - c) * scale, width - c);
+        }
     }
 }
 

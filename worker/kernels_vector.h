@@ -199,6 +199,28 @@ WEIR_INLINE vec_t raise_e(vec_t x) {
     return x;
 }
 
+#elif defined(__AVX512F__)
+
+/* x log2 e = n + f, |f| <= 1/2, log2 e in two parts so that f is as exact as x; 2^f by the
+ * polynomial of least relative error (2e-9), 2^n by the instruction for it. The second operand of
+ * min and max is the one they give when either is NaN. */
+WEIR_INLINE vec_t raise_e(vec_t x) {
+    const __m512 log2_e = _mm512_set1_ps(1.44269502162933350f);
+    __m512 bound = _mm512_min_ps(_mm512_set1_ps(88.5f), (__m512)x);
+    bound = _mm512_max_ps(_mm512_set1_ps(-110.0f), bound);
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(bound, log2_e),
+                                    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    vec_t f = (vec_t)_mm512_fmsub_ps(bound, log2_e, n);
+    f = (vec_t)bound * 1.92596299e-8f + f;
+    vec_t p = f * 1.53458118e-4f + 1.33999314e-3f;
+    p = p * f + 9.61848896e-3f;
+    p = p * f + 5.55032878e-2f;
+    p = p * f + 2.40226469e-1f;
+    p = p * f + 6.93147206e-1f;
+    p = p * f + 1.0f;
+    return (vec_t)_mm512_scalef_ps((__m512)p, n);
+}
+
 #else
 
 /* x = n ln 2 + r, |r| <= ln 2 / 2; e^r by the polynomial of Moshier's Cephes library (expf), 2^n by
@@ -225,8 +247,17 @@ WEIR_INLINE vec_t raise_e(vec_t x) {
 
 #endif
 
+#if defined(__AVX512F__) && !defined(WEIR_REAL_F64)
+/* The estimate's 14 bits doubled by one step of Newton's: a third of a division's time. */
+WEIR_INLINE vec_t sigmoid(vec_t x) {
+    vec_t below = 1.0f + raise_e(-x);
+    vec_t inverse = (vec_t)_mm512_rcp14_ps((__m512)below);
+    return inverse + inverse * (1.0f - below * inverse);
+}
+#else
 WEIR_INLINE vec_t sigmoid(vec_t x) {
     return (weir_real_t)1 / ((weir_real_t)1 + raise_e(-x));
 }
+#endif
 
 #endif
