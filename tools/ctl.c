@@ -75,8 +75,8 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
         }
         if (arguments->verb == NULL ||
             (strcmp(arguments->verb, "status") != 0 && strcmp(arguments->verb, "checkpoint") != 0 &&
-             strcmp(arguments->verb, "stop") != 0)) {
-            argp_error(state, "say one of status, checkpoint, stop");
+             strcmp(arguments->verb, "stop") != 0 && strcmp(arguments->verb, "halt") != 0)) {
+            argp_error(state, "say one of status, checkpoint, stop, halt");
         }
         return 0;
     default:
@@ -249,14 +249,38 @@ static weir_err_t show_answer(const envelope_t *answer, bool as_json, weir_error
     return WEIR_OK;
 }
 
+/* RUN/halt, which the coordinator looks for. */
+static weir_err_t halt(const char *run, weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    weir_err_t err = weir_path_join(path, sizeof path, run, "config.yaml", error);
+    if (err == WEIR_OK && !weir_file_exists(path)) {
+        return weir_errorf(error, WEIR_ERR_NOT_FOUND, "%s is not the folder of a run", run);
+    }
+    if (err == WEIR_OK && weir_run_dir_is_free(run)) {
+        return weir_errorf(error, WEIR_ERR_NOT_FOUND, "no job is running in %s", run);
+    }
+    if (err == WEIR_OK) {
+        err = weir_path_join(path, sizeof path, run, "halt", error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_file_replace(path, "", 0, error);
+    }
+    if (err == WEIR_OK) {
+        (void)printf("the job stops at the next step and saves\n");
+    }
+    return err;
+}
+
 int weir_verb_ctl(int argc, char **argv) {
     static const struct argp argp = {
         options,
         parse_option,
-        "status|checkpoint|stop",
+        "status|checkpoint|stop|halt",
         "Talk to a running job.\vstatus: every rank, its step and what it is doing. checkpoint: "
         "save at the "
-        "next step; answers when it is published. stop: save at the next step and end the job.",
+        "next step; answers when it is published. stop: save at the next step and end the job. "
+        "halt: "
+        "the same by a file, RUN/halt, where the job's socket cannot be reached.",
         NULL,
         NULL,
         NULL};
@@ -268,6 +292,12 @@ int weir_verb_ctl(int argc, char **argv) {
     Weir__Control__CheckpointRequest checkpoint = WEIR__CONTROL__CHECKPOINT_REQUEST__INIT;
     Weir__Control__Stop stop = WEIR__CONTROL__STOP__INIT;
     (void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    if (strcmp(arguments.verb, "halt") == 0) {
+        if (halt(arguments.run, &error) != WEIR_OK) {
+            weir_fatal(&error);
+        }
+        return 0;
+    }
     bool saves = strcmp(arguments.verb, "checkpoint") == 0;
     if (arguments.timeout == 0.0) {
         arguments.timeout = saves ? CHECKPOINT_TIMEOUT : ANSWER_TIMEOUT;

@@ -19,6 +19,9 @@ enum { LINE_MAX_BYTES = 4096, LOOK_MS = 50 };
  * end ranks that do not react. */
 #define END_SECONDS 20.0
 
+/* Seconds between two requests to save and stop. */
+#define ASK_SECONDS 1.0
+
 /* Set before the handlers are; read by them. */
 static volatile sig_atomic_t child;
 static volatile sig_atomic_t signals_passed;
@@ -163,9 +166,7 @@ static weir_err_t start(char *const *words, errors_t *errors, const sigset_t *be
 /* What tick wished becomes what a signal would have done. */
 static void follow_wish(weir_launch_wish_t wish, weir_launch_end_t *end, double *ended) {
     double now = weir_clock_seconds();
-    if (wish == WEIR_LAUNCH_STOP && !end->wished) {
-        (void)kill(child, first_signal);
-    } else if (wish == WEIR_LAUNCH_END && *ended == 0.0) {
+    if (wish == WEIR_LAUNCH_END && *ended == 0.0) {
         (void)kill(child, SIGTERM);
         *ended = now;
     }
@@ -175,11 +176,22 @@ static void follow_wish(weir_launch_wish_t wish, weir_launch_end_t *end, double 
     end->wished = end->wished || wish != WEIR_LAUNCH_GO_ON;
 }
 
+/* A request to save and stop is lost when mpirun has no ranks yet to pass it on to: ask again until
+ * the job ends. For ranks that know, it changes nothing. */
+static void ask_again(const weir_launch_end_t *end, double *asked) {
+    double now = weir_clock_seconds();
+    if ((signals_passed == 1 || (signals_passed == 0 && end->wished)) &&
+        now - *asked > ASK_SECONDS) {
+        (void)kill(child, first_signal);
+        *asked = now;
+    }
+}
+
 weir_err_t weir_launch_run(char *const *words, const weir_launch_t *launch, weir_launch_end_t *end,
                            weir_error_t *error) {
     int status = 0;
     pid_t done = 0;
-    double ended = 0.0;
+    double ended = 0.0, asked = 0.0;
     sigset_t passed, before;
     errors_t errors = {.launch = launch, .fd = -1};
     (void)sigemptyset(&passed);
@@ -198,6 +210,9 @@ weir_err_t weir_launch_run(char *const *words, const weir_launch_t *launch, weir
         read_errors(&errors, LOOK_MS);
         if (launch->tick != NULL) {
             follow_wish(launch->tick(launch->argument), end, &ended);
+        }
+        if (launch->saves) {
+            ask_again(end, &asked);
         }
         done = waitpid(child, &status, WNOHANG);
     }

@@ -265,10 +265,17 @@ static weir_err_t run_and_judge(supervisor_t *supervisor, int *status, bool *don
     char outcome[64] = "";
     weir_launch_end_t end;
     weir_run_progress_t before = {0};
+    char path[WEIR_PATH_MAX];
+    *done = true;
+    if (supervisor->restarts.failed_before &&
+        weir_path_join(path, sizeof path, supervisor->launch->run, "halt", NULL) == WEIR_OK &&
+        weir_file_exists(path)) { /* asked of the job that failed before it could follow */
+        *status = weir_exit_status(WEIR_ERR_STOPPED);
+        return WEIR_OK;
+    }
     bool any = weir_run_progress_read(supervisor->launch->run, &before);
     before.start = any ? before.start : 0;
     weir_err_t err = run_once(supervisor, &end, error);
-    *done = true;
     if (err != WEIR_OK) {
         return err;
     }
