@@ -143,6 +143,27 @@ static uint32_t find_stuck(const weir_coordinator_t *coordinator, double now) {
     return stuck > 0 ? stuck : all ? lead : 0;
 }
 
+/* During a start or a checkpoint ranks may well not move for long, but they are heard. Whoever is
+ * not, while one that is heard waits for it, or the checkpoint does, is stuck all the same. 0:
+ * none. */
+static uint32_t find_silent(const weir_coordinator_t *coordinator, double now) {
+    double limit = coordinator->options.hang_seconds;
+    bool saving = coordinator->save.active && now - coordinator->save.started > limit, circle;
+    for (uint32_t rank = 1; rank < coordinator->rank_count; rank++) {
+        const weir_member_t *member = &coordinator->ranks[rank];
+        bool owes = saving && rank <= weir_coordinator_lead(coordinator) && !member->written;
+        if (owes && member->joined && now - member->heard > limit) {
+            return rank;
+        }
+        uint32_t end = end_of(coordinator, rank, now, &circle);
+        if (end != rank && !circle && now - member->moved > limit &&
+            now - coordinator->ranks[end].heard > limit && coordinator->ranks[end].joined) {
+            return rank;
+        }
+    }
+    return 0;
+}
+
 void weir_coordinator_tick_hang(weir_coordinator_t *coordinator, double now) {
     double limit = coordinator->options.hang_seconds;
     bool watched = limit > 0.0 && !coordinator->save.active && !coordinator->hung, heard = false;
@@ -150,8 +171,13 @@ void weir_coordinator_tick_hang(weir_coordinator_t *coordinator, double now) {
         watched = is_at_work(&coordinator->ranks[rank]);
         heard = heard || !is_silent(coordinator, rank, now);
     }
-    if (!watched) { /* a start, a checkpoint: limits of their own */
-        coordinator->calm_since = now;
+    if (!watched) {
+        uint32_t waiting = limit > 0.0 && !coordinator->hung ? find_silent(coordinator, now) : 0;
+        if (waiting > 0) {
+            name_culprit(coordinator, waiting, now);
+            coordinator->hung = true;
+        }
+        coordinator->calm_since = now; /* who is heard has limits of its own */
         return;
     }
     if (now - coordinator->calm_since <= limit) {

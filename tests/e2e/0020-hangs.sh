@@ -40,9 +40,9 @@ pid=
 while read -r role victim; do
   case "$role" in
     coordinator) pattern='restart 1 of 1: rank 0 \(coordinator\) was silent' ;;
-    *) pattern="restart 1 of 1: rank 0 \(coordinator\): $role [01] \(rank [1-4] on [^ ]+, process $victim\) has been silent for [0-9]+ s, since step [0-9]+; .*wait for it; resuming from step [0-9]+; " ;;
+    *) pattern="restart 1 of 1: rank 0 \(coordinator\): $role [01] \(rank [1-4] on [^ ]+, process $victim\) has been silent for [0-9]+ s, since step [0-9]+; (.*waits? for it; )?resuming from step [0-9]+; " ;;
   esac
-  grep -Eq "$pattern" run.log || fail "the $role that was stopped is not named"
+  grep -Eq "$pattern" run.log || fail "the $role that was stopped is not named: $(grep 'msg="restart ' run.log)"
 done <victims
 [ "$(digest run/checkpoints/latest)" = "$(digest reference/checkpoints/latest)" ] || fail "not the bits of the run that never failed"
 echo "ok"

@@ -214,13 +214,7 @@ START_TEST(a_coordinator_that_hears_nobody_blames_nobody) {
 }
 END_TEST
 
-START_TEST(a_start_and_a_checkpoint_have_limits_of_their_own) {
-    const char *culprit;
-    stand_still_for_worker_1();
-    ranks[2].phase = WEIR_PHASE_LOADING;
-    ck_assert(!pass(3.0 * LIMIT, &culprit));
-    ranks[2].phase = WEIR_PHASE_TRAINING;
-    ck_assert(!pass(3.0, &culprit));
+static void begin_save(void) {
     char nothing[] = "";
     Weir__Control__CheckpointRequest request = WEIR__CONTROL__CHECKPOINT_REQUEST__INIT;
     Weir__Control__Envelope envelope = WEIR__CONTROL__ENVELOPE__INIT;
@@ -228,7 +222,53 @@ START_TEST(a_start_and_a_checkpoint_have_limits_of_their_own) {
     request.metrics_json = nothing;
     envelope.body_case = WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_REQUEST;
     envelope.checkpoint_request = &request;
+    ranks[3].phase = WEIR_PHASE_CHECKPOINTING;
     give(3, &envelope);
+}
+
+START_TEST(a_start_and_a_checkpoint_have_limits_of_their_own) {
+    const char *culprit;
+    stand_still_for_worker_1();
+    ranks[2].phase = WEIR_PHASE_LOADING;
+    ck_assert(!pass(3.0 * LIMIT, &culprit));
+    ranks[2].phase = WEIR_PHASE_TRAINING;
+    ck_assert(!pass(3.0, &culprit));
+    begin_save();
+    ck_assert(!pass(3.0 * LIMIT, &culprit));
+}
+END_TEST
+
+START_TEST(who_is_silent_while_a_checkpoint_needs_it_is_named) {
+    const char *culprit;
+    begin_save();
+    wait_for(4, WEIR_WAIT_BARRIER, 3);
+    wait_for(5, WEIR_WAIT_BARRIER, 3);
+    ranks[2].stopped = true;
+    ck_assert(!pass(LIMIT - 2.0, &culprit));
+    ck_assert(pass(5.0, &culprit));
+    ck_assert_msg(strstr(culprit, "ps 1 (rank 2 on h, process 102) has been silent") == culprit,
+                  "%s", culprit);
+}
+END_TEST
+
+START_TEST(who_is_silent_while_others_wait_for_it_after_a_checkpoint_is_named) {
+    const char *culprit;
+    begin_save();
+    wait_for(5, WEIR_WAIT_BARRIER, 3);
+    wait_for(3, WEIR_WAIT_BARRIER, 4);
+    ranks[4].stopped = true;
+    ck_assert(pass(LIMIT + 5.0, &culprit));
+    ck_assert_msg(strstr(culprit, "worker 1 (rank 4 on h, process 104) has been silent") == culprit,
+                  "%s", culprit);
+    ck_assert_ptr_nonnull(strstr(culprit, "; worker 0, worker 2 wait for it"));
+}
+END_TEST
+
+START_TEST(a_worker_whose_messages_are_lost_during_a_checkpoint_hangs_nobody) {
+    const char *culprit;
+    begin_save();
+    wait_for(5, WEIR_WAIT_BARRIER, 3); /* for worker 0, which is heard and writes */
+    ranks[4].stopped = true;
     ck_assert(!pass(3.0 * LIMIT, &culprit));
 }
 END_TEST
@@ -256,6 +296,9 @@ static Suite *suite(void) {
     tcase_add_test(t, a_worker_whose_messages_are_lost_hangs_nobody);
     tcase_add_test(t, a_coordinator_that_hears_nobody_blames_nobody);
     tcase_add_test(t, a_start_and_a_checkpoint_have_limits_of_their_own);
+    tcase_add_test(t, who_is_silent_while_a_checkpoint_needs_it_is_named);
+    tcase_add_test(t, who_is_silent_while_others_wait_for_it_after_a_checkpoint_is_named);
+    tcase_add_test(t, a_worker_whose_messages_are_lost_during_a_checkpoint_hangs_nobody);
     tcase_add_test(t, what_a_rank_cannot_wait_for_is_no_wait);
     suite_add_tcase(s, t);
     return s;
