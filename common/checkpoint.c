@@ -280,11 +280,37 @@ static weir_err_t move_link(const char *parent, const char *link, uint64_t step,
     return status != WEIR_OK ? status : weir_file_replace_link(path, name, error);
 }
 
+/* The base that its files have, which must be there, and what its manifest's checksum is. */
+static weir_err_t find_base(const char *parent, weir_manifest_t *manifest, weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    weir_manifest_t base = {0};
+    for (size_t i = 0; i < manifest->file_count; i++) {
+        uint64_t of_file = manifest->files[i].base;
+        if (of_file != 0 && manifest->base != 0 && of_file != manifest->base) {
+            return weir_errorf(error, WEIR_ERR_INVALID,
+                               "'%s' builds on step %" PRIu64 ", another file on step %" PRIu64,
+                               manifest->files[i].name, of_file, manifest->base);
+        }
+        manifest->base = of_file != 0 ? of_file : manifest->base;
+    }
+    if (manifest->base == 0) {
+        return WEIR_OK;
+    }
+    weir_err_t status = step_path(parent, manifest->base, "", path, error);
+    if (status == WEIR_OK) {
+        status = weir_manifest_read_one(path, false, &base, error);
+    }
+    manifest->base_self = base.self;
+    weir_manifest_fini(&base);
+    return status;
+}
+
 weir_err_t weir_checkpoint_publish(const char *run, const weir_manifest_t *manifest, bool best,
                                    weir_error_t *error) {
     char parent[WEIR_PATH_MAX], temporary[WEIR_PATH_MAX], path[WEIR_PATH_MAX];
     char *text = NULL;
     size_t size = 0;
+    weir_manifest_t made = *manifest; /* and its base */
     weir_err_t status = checkpoints_path(run, parent, error);
     if (status == WEIR_OK) {
         status = step_path(parent, manifest->step, temporary_suffix, temporary, error);
@@ -296,7 +322,10 @@ weir_err_t weir_checkpoint_publish(const char *run, const weir_manifest_t *manif
         status = weir_manifest_check_files(temporary, manifest, false, error);
     }
     if (status == WEIR_OK) {
-        status = weir_manifest_format(manifest, &text, &size, error);
+        status = find_base(parent, &made, error);
+    }
+    if (status == WEIR_OK) {
+        status = weir_manifest_format(&made, &text, &size, error);
     }
     if (status == WEIR_OK) {
         status = weir_file_replace(path, text, size, error); /* syncs the folder too */
@@ -307,11 +336,11 @@ weir_err_t weir_checkpoint_publish(const char *run, const weir_manifest_t *manif
     if (status == WEIR_OK) {
         status = weir_file_sync_directory(parent, error);
     }
-    if (status == WEIR_OK) {
-        status = move_link(parent, "latest", manifest->step, error);
-    }
     if (status == WEIR_OK && best) {
         status = move_link(parent, "best", manifest->step, error);
+    }
+    if (status == WEIR_OK) {
+        status = move_link(parent, "latest", manifest->step, error);
     }
     free(text);
     return status;
@@ -354,9 +383,59 @@ static weir_err_t remove_step(const char *parent, uint64_t step, weir_error_t *e
     return status != WEIR_OK ? status : weir_file_remove_directory(temporary, error);
 }
 
+/* Mark the steps of the chain of `steps[i]`, which stays. One that cannot be read marks nothing
+ * more: nothing can be built of it. */
+static weir_err_t mark_chain(const char *parent, const uint64_t *steps, size_t count, size_t i,
+                             bool *stays, weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    stays[i] = true;
+    for (;;) {
+        weir_manifest_t manifest = {0};
+        weir_err_t status = step_path(parent, steps[i], "", path, error);
+        if (status != WEIR_OK) {
+            return status;
+        }
+        status = weir_manifest_read_one(path, false, &manifest, error);
+        if (status == WEIR_ERR_IO || status == WEIR_ERR_MEMORY) {
+            return status; /* nothing is removed on a guess */
+        }
+        if (status != WEIR_OK) {
+            return WEIR_OK;
+        }
+        uint64_t base = manifest.base;
+        weir_manifest_fini(&manifest);
+        const uint64_t *found =
+            base == 0 ? NULL : bsearch(&base, steps, count, sizeof *steps, compare_steps);
+        if (found == NULL || stays[found - steps]) {
+            return WEIR_OK;
+        }
+        i = (size_t)(found - steps);
+        stays[i] = true;
+    }
+}
+
+/* Mark what stays with the chains of what is wanted, then remove the others. */
+static weir_err_t remove_unneeded(const char *parent, const uint64_t *steps, size_t count,
+                                  const bool *wanted, bool *stays, weir_error_t *error) {
+    weir_err_t status = WEIR_OK;
+    for (size_t i = 0; i < count && status == WEIR_OK; i++) {
+        if (wanted[i]) {
+            status = mark_chain(parent, steps, count, i, stays, error);
+        }
+    }
+    /* What builds on another goes first: no name is left without its base. */
+    for (size_t i = count; i > 0 && status == WEIR_OK; i--) {
+        if (!stays[i - 1]) {
+            status = remove_step(parent, steps[i - 1], error);
+        }
+    }
+    return status;
+}
+
 weir_err_t weir_checkpoint_prune(const char *run, size_t keep, weir_error_t *error) {
     char parent[WEIR_PATH_MAX];
     uint64_t *steps = NULL, latest = 0, best = 0;
+    bool *wanted = NULL, *stays = NULL;
     size_t count = 0;
     bool has_latest = false, has_best = false;
     weir_err_t status = checkpoints_path(run, parent, error);
@@ -369,13 +448,24 @@ weir_err_t weir_checkpoint_prune(const char *run, size_t keep, weir_error_t *err
     if (status == WEIR_OK) {
         status = read_link(parent, "best", &has_best, &best, error);
     }
+    if (status == WEIR_OK) {
+        wanted = calloc(count + 1, sizeof *wanted);
+        stays = calloc(count + 1, sizeof *stays);
+        status = wanted == NULL || stays == NULL
+                     ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to list '%s'", parent)
+                     : WEIR_OK;
+    }
     /* The newest stays in any case: it is what resolve falls back to. */
     size_t kept = keep == 0 ? 1 : keep;
-    for (size_t i = 0; status == WEIR_OK && i + kept < count; i++) {
-        if (!(has_latest && steps[i] == latest) && !(has_best && steps[i] == best)) {
-            status = remove_step(parent, steps[i], error);
-        }
+    for (size_t i = 0; status == WEIR_OK && i < count; i++) {
+        wanted[i] = i + kept >= count || (has_latest && steps[i] == latest) ||
+                    (has_best && steps[i] == best);
     }
+    if (status == WEIR_OK) {
+        status = remove_unneeded(parent, steps, count, wanted, stays, error);
+    }
+    free(wanted);
+    free(stays);
     free(steps);
     return status;
 }

@@ -24,14 +24,20 @@ enum { WEIR_CHECKPOINT_NAME_MAX = 128 };
 typedef struct {
     char name[WEIR_CHECKPOINT_NAME_MAX]; /* letters, digits, '.', '_', '-'; no leading '.' */
     uint64_t size;                       /* bytes */
-    uint64_t checksum;                   /* XXH3-64 of the whole file */
+    uint64_t checksum;                   /* XXH3-64 of the whole file, or, with */
+    bool blocks;   /* that, of its header and the checksums of its blocks (common/tensor_blocks.h)
+                    */
+    uint64_t base; /* of a file being published: the step that it builds on; 0: none */
 } weir_checkpoint_file_t;
 
 typedef struct {
-    uint64_t step;  /* optimiser steps done */
-    uint64_t epoch; /* epochs done */
-    uint64_t job;   /* run identity that wrote it */
-    uint32_t ps;    /* servers that wrote it */
+    uint64_t step;      /* optimiser steps done */
+    uint64_t epoch;     /* epochs done */
+    uint64_t job;       /* run identity that wrote it */
+    uint64_t base;      /* step of the checkpoint that it builds on; 0: none, it is *full* */
+    uint64_t base_self; /* checksum of that one's manifest; publish finds it out */
+    uint64_t self;      /* checksum of this manifest's text, as parsed */
+    uint32_t ps;        /* servers that wrote it */
     uint32_t workers;
     double created;     /* seconds since 1970 */
     char version[32];   /* of weir */
@@ -58,11 +64,43 @@ WEIR_MUST_USE weir_err_t weir_checkpoint_resolve(const char *where, char *folder
 WEIR_MUST_USE weir_err_t weir_checkpoint_list(const char *run, uint64_t **steps, size_t *count,
                                               weir_error_t *error);
 
-/* Read and check FOLDER/manifest.json: every file is there with its size (`verify`: and checksum).
+/* Read and check FOLDER/manifest.json: every file is there with its size (`verify`: and checksum),
+ * and so for each checkpoint of its *chain*: the one that it builds on, and so on to a full one.
  * Errors: NOT_FOUND without a manifest, CORRUPT, VERSION or UNSUPPORTED when a later weir wrote it.
  * Ownership: caller calls fini. Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_manifest_read(const char *folder, bool verify,
                                             weir_manifest_t *manifest, weir_error_t *error);
+/* As weir_manifest_read, of this folder alone. */
+WEIR_MUST_USE weir_err_t weir_manifest_read_one(const char *folder, bool verify,
+                                                weir_manifest_t *manifest, weir_error_t *error);
+/* The chain of a checkpoint in FOLDER, whose manifest was read: the manifests of those below it,
+ * the next first, and their number; `count` 0 of a full one. Each is checked as above, and that it
+ * is the one that was built upon. Ownership: caller calls weir_checkpoint_chain_free. */
+WEIR_MUST_USE weir_err_t weir_checkpoint_chain_read(const char *folder, bool verify,
+                                                    const weir_manifest_t *top,
+                                                    weir_manifest_t **below, size_t *count,
+                                                    weir_error_t *error);
+void weir_checkpoint_chain_free(weir_manifest_t *below, size_t count);
+/* The folder of `step`, beside FOLDER. */
+WEIR_MUST_USE weir_err_t weir_checkpoint_beside(const char *folder, uint64_t step, char *beside,
+                                                size_t capacity, weir_error_t *error);
+
+/* A checkpoint that is not as it was written. */
+typedef struct {
+    uint64_t step;
+    char why[256];
+} weir_checkpoint_damage_t;
+
+/* The newest checkpoint of a run that is right: manifest, chain, every checksum. `damaged`
+ * (capacity `damaged_capacity`; may be NULL with 0) gets those newer than it that are not, the
+ * newest first, *damaged_count of them (more than the capacity are counted, not kept). Errors:
+ * NOT_FOUND when none is good; a machine's failure to read (IO, MEMORY) is passed on, and is no
+ * damage. Call: blocks (reads all of it). */
+WEIR_MUST_USE weir_err_t weir_checkpoint_newest_good(const char *run, uint64_t *step,
+                                                     weir_checkpoint_damage_t *damaged,
+                                                     size_t damaged_capacity, size_t *damaged_count,
+                                                     weir_error_t *error);
+
 /* As text, with its own checksum at the end; caller frees. INVALID where a name, a count or a text
  * cannot be written. Call: local. */
 WEIR_MUST_USE weir_err_t weir_manifest_format(const weir_manifest_t *manifest, char **text,
@@ -80,9 +118,11 @@ void weir_manifest_fini(weir_manifest_t *manifest);
 /* Publishing, all by the coordinator, one checkpoint at a time. begin creates
  * RUN/checkpoints/step-N.tmp (every older step-*.tmp is removed: a crash left it) and gives its
  * path. The ranks write and sync their files in it. publish checks that they are there, writes the
- * manifest, syncs, renames, and moves `latest` (and `best` when asked); a checkpoint of the same
- * step is replaced. prune removes checkpoints beyond the newest `keep` that are neither latest nor
- * best; the newest always stays. Call: blocks. */
+ * manifest, syncs, renames, and moves `best` when asked, then `latest`: a crash between leaves a
+ * best that is not yet passed; a checkpoint of the same step is replaced. Of a file with a base the
+ * manifest has the base, and of several the same. prune removes checkpoints beyond the newest
+ * `keep` that are neither latest nor best, nor in the chain of one that stays; the newest always
+ * stays. Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_checkpoint_begin(const char *run, uint64_t step, char *folder,
                                                size_t capacity, weir_error_t *error);
 WEIR_MUST_USE weir_err_t weir_checkpoint_publish(const char *run, const weir_manifest_t *manifest,

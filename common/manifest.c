@@ -5,6 +5,7 @@
 
 #include "common/file.h"
 #include "common/hash.h"
+#include "common/tensor_blocks.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,7 +19,7 @@
 #define SELF_END "\"\n}\n"
 
 enum {
-    FORMAT = 1,
+    FORMAT = 2, /* 1: neither bases nor checksums of blocks */
     HEX_DIGITS = 16,
     SELF_SIZE = sizeof SELF_BEGIN - 1 + HEX_DIGITS + sizeof SELF_END - 1,
     MANIFEST_MAX = 64 * 1024 * 1024, /* bytes; at 150 a file, of four hundred thousand */
@@ -100,7 +101,10 @@ static weir_err_t parse_file(const json_t *entry, json_t *seen, const char *name
     }
     memcpy(file->name, text, strlen(text) + 1);
     weir_err_t status = get_count(entry, "size", INT64_MAX, name, &file->size, error);
-    return status != WEIR_OK ? status : get_hex(entry, "xxh3", name, &file->checksum, error);
+    file->blocks = json_object_get(entry, "blocks_xxh3") != NULL;
+    return status != WEIR_OK ? status
+                             : get_hex(entry, file->blocks ? "blocks_xxh3" : "xxh3", name,
+                                       &file->checksum, error);
 }
 
 static weir_err_t parse_files(const json_t *root, const char *name, weir_manifest_t *manifest,
@@ -157,19 +161,27 @@ static weir_err_t check_format(const json_t *root, const char *name, weir_error_
     if (status != WEIR_OK) {
         return status;
     }
-    if (format != FORMAT) {
-        return weir_errorf(error, WEIR_ERR_VERSION,
-                           "'%s' is of format %" PRIu64 ", this version of weir reads format %d",
-                           name, format, FORMAT);
-    }
+    return format >= 1 && format <= FORMAT
+               ? WEIR_OK
+               : weir_errorf(error, WEIR_ERR_VERSION,
+                             "'%s' is of format %" PRIu64
+                             ", this version of weir reads formats up to %d",
+                             name, format, FORMAT);
+}
+
+/* base: null, or a step before this one. */
+static weir_err_t parse_base(const json_t *root, const char *name, weir_manifest_t *manifest,
+                             weir_error_t *error) {
     const json_t *base = json_object_get(root, "base");
-    if (base != NULL && !json_is_null(base)) {
-        return weir_errorf(error, WEIR_ERR_UNSUPPORTED,
-                           "'%s' is of a checkpoint that builds on another, which this version of "
-                           "weir does not read",
-                           name);
+    if (base == NULL || json_is_null(base)) {
+        return WEIR_OK;
     }
-    return WEIR_OK;
+    weir_err_t status = get_count(root, "base", INT64_MAX, name, &manifest->base, error);
+    if (status == WEIR_OK && (manifest->base == 0 || manifest->base >= manifest->step)) {
+        status = refuse(name, error, "base", "is not a step before this one");
+    }
+    return status == WEIR_OK ? get_hex(root, "base_self", name, &manifest->base_self, error)
+                             : status;
 }
 
 static weir_err_t parse_root(const json_t *root, const char *name, weir_manifest_t *manifest,
@@ -179,6 +191,9 @@ static weir_err_t parse_root(const json_t *root, const char *name, weir_manifest
     weir_err_t status = check_format(root, name, error);
     if (status == WEIR_OK) {
         status = get_count(root, "step", INT64_MAX, name, &manifest->step, error);
+    }
+    if (status == WEIR_OK) {
+        status = parse_base(root, name, manifest, error);
     }
     if (status == WEIR_OK) {
         status = get_count(root, "epoch", INT64_MAX, name, &manifest->epoch, error);
@@ -208,7 +223,8 @@ static weir_err_t parse_root(const json_t *root, const char *name, weir_manifest
 }
 
 /* The last line must hold the checksum of everything before it. */
-static weir_err_t check_self(const char *json, size_t size, const char *name, weir_error_t *error) {
+static weir_err_t check_self(const char *json, size_t size, const char *name, uint64_t *checksum,
+                             weir_error_t *error) {
     uint64_t expected = 0;
     const char *self = size < SELF_SIZE ? NULL : json + size - SELF_SIZE;
     if (self == NULL || memcmp(self, SELF_BEGIN, sizeof SELF_BEGIN - 1) != 0 ||
@@ -223,6 +239,7 @@ static weir_err_t check_self(const char *json, size_t size, const char *name, we
                            "'%s' does not match its own checksum: damaged, or edited by hand",
                            name);
     }
+    *checksum = expected;
     return WEIR_OK;
 }
 
@@ -230,7 +247,7 @@ weir_err_t weir_manifest_parse(const char *json, size_t size, const char *name,
                                weir_manifest_t *manifest, weir_error_t *error) {
     weir_manifest_t parsed = {0};
     json_error_t problem;
-    weir_err_t status = check_self(json, size, name, error);
+    weir_err_t status = check_self(json, size, name, &parsed.self, error);
     if (status != WEIR_OK) {
         return status;
     }
@@ -271,10 +288,11 @@ static json_t *files_json(const weir_manifest_t *manifest) {
     json_t *files = json_array();
     for (size_t i = 0; i < manifest->file_count && files != NULL; i++) {
         const weir_checkpoint_file_t *file = &manifest->files[i];
-        json_t *entry = !is_file_name(file->name) || file->size > INT64_MAX
-                            ? NULL
-                            : json_pack("{s:s, s:I, s:o}", "name", file->name, "size",
-                                        (json_int_t)file->size, "xxh3", hex_json(file->checksum));
+        json_t *entry =
+            !is_file_name(file->name) || file->size > INT64_MAX
+                ? NULL
+                : json_pack("{s:s, s:I, s:o}", "name", file->name, "size", (json_int_t)file->size,
+                            file->blocks ? "blocks_xxh3" : "xxh3", hex_json(file->checksum));
         if (json_array_append_new(files, entry) != 0) {
             json_decref(files);
             files = NULL;
@@ -292,6 +310,7 @@ weir_err_t weir_manifest_format(const weir_manifest_t *manifest, char **text, si
     json_t *files = files_json(manifest), *root = NULL;
     bool known = json_is_object(metrics) || json_is_null(metrics);
     if (!known || files == NULL || manifest->step > INT64_MAX || manifest->epoch > INT64_MAX ||
+        (manifest->base != 0 && manifest->base >= manifest->step) ||
         manifest->config_yaml == NULL) {
         status =
             weir_errorf(error, WEIR_ERR_INVALID,
@@ -301,9 +320,12 @@ weir_err_t weir_manifest_format(const weir_manifest_t *manifest, char **text, si
                                         : "its configuration is missing or a count overflows");
         goto out;
     }
-    root = json_pack("{s:i, s:n, s:s, s:I, s:I, s:o, s:I, s:I, s:f, s:O, s:O, s:s}", "format",
-                     FORMAT, "base", "weir", manifest->version, "step", (json_int_t)manifest->step,
-                     "epoch", (json_int_t)manifest->epoch, "job", hex_json(manifest->job), "ps",
+    bool delta = manifest->base != 0;
+    root = json_pack("{s:i, s:o, s:o*, s:s, s:I, s:I, s:o, s:I, s:I, s:f, s:O, s:O, s:s}", "format",
+                     FORMAT, "base", delta ? json_integer((json_int_t)manifest->base) : json_null(),
+                     "base_self", delta ? hex_json(manifest->base_self) : NULL, "weir",
+                     manifest->version, "step", (json_int_t)manifest->step, "epoch",
+                     (json_int_t)manifest->epoch, "job", hex_json(manifest->job), "ps",
                      (json_int_t)manifest->ps, "workers", (json_int_t)manifest->workers, "created",
                      manifest->created, "metrics", metrics, "files", files, "config",
                      manifest->config_yaml);
@@ -358,7 +380,9 @@ static weir_err_t check_file(const char *folder, const weir_checkpoint_file_t *f
                            (long long)about.st_size, file->size);
     }
     uint64_t checksum = file->checksum, size = file->size;
-    if (verify) {
+    if (file->blocks) { /* cheap without verify: of the header and what the file ends in */
+        status = weir_tensor_blocks_check_path(path, verify, &checksum, &size, error);
+    } else if (verify) {
         status = weir_file_checksum(path, &checksum, &size, error);
     }
     if (status == WEIR_OK && (checksum != file->checksum || size != file->size)) {
@@ -395,8 +419,8 @@ static weir_err_t check_step(const char *folder, const weir_manifest_t *manifest
     return WEIR_OK;
 }
 
-weir_err_t weir_manifest_read(const char *folder, bool verify, weir_manifest_t *manifest,
-                              weir_error_t *error) {
+weir_err_t weir_manifest_read_one(const char *folder, bool verify, weir_manifest_t *manifest,
+                                  weir_error_t *error) {
     char path[WEIR_PATH_MAX];
     char *text = NULL;
     size_t size = 0;

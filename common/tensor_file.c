@@ -369,6 +369,15 @@ const char *weir_tensor_file_path(const weir_tensor_file_t *file) {
     return file->path;
 }
 
+uint64_t weir_tensor_file_size(const weir_tensor_file_t *file) {
+    return file->size;
+}
+
+size_t weir_tensor_file_header(const weir_tensor_file_t *file, const void **bytes) {
+    *bytes = file->bytes;
+    return LENGTH_SIZE + (size_t)decode_length(file->bytes);
+}
+
 size_t weir_tensor_file_count(const weir_tensor_file_t *file) {
     return file->count;
 }

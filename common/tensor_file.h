@@ -61,6 +61,9 @@ WEIR_MUST_USE weir_err_t weir_tensor_file_open_memory(const void *bytes, size_t 
 void weir_tensor_file_close(weir_tensor_file_t *file);
 
 const char *weir_tensor_file_path(const weir_tensor_file_t *file);
+uint64_t weir_tensor_file_size(const weir_tensor_file_t *file); /* bytes */
+/* Its first bytes, up to the values: length and JSON; returns how many. */
+size_t weir_tensor_file_header(const weir_tensor_file_t *file, const void **bytes);
 size_t weir_tensor_file_count(const weir_tensor_file_t *file);
 /* In order of offset; NULL past the end. */
 const weir_tensor_t *weir_tensor_file_at(const weir_tensor_file_t *file, size_t index);
@@ -99,6 +102,10 @@ WEIR_MUST_USE weir_err_t weir_tensor_writer_metadata(weir_tensor_writer_t *write
 WEIR_MUST_USE weir_err_t weir_tensor_writer_declare(weir_tensor_writer_t *writer, const char *name,
                                                     weir_dtype_t dtype, uint32_t rank,
                                                     const uint64_t *shape, weir_error_t *error);
+/* After the last declaration: the file ends in the checksums of its blocks, which the writer makes,
+ * and `checksum` of commit is of header and these (common/tensor_blocks.h). */
+WEIR_MUST_USE weir_err_t weir_tensor_writer_blocks(weir_tensor_writer_t *writer,
+                                                   weir_error_t *error);
 /* Writes the header. */
 WEIR_MUST_USE weir_err_t weir_tensor_writer_begin(weir_tensor_writer_t *writer,
                                                   weir_error_t *error);

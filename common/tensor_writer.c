@@ -1,6 +1,8 @@
 /* The writer. Bytes go through one buffer to a temporary file, the checksum with them, in order of
  * the file; nothing is ever written twice. */
+#include "common/assert.h"
 #include "common/file.h"
+#include "common/tensor_blocks.h"
 #include "common/tensor_file.h"
 
 #include <errno.h>
@@ -26,6 +28,16 @@ struct weir_tensor_writer {
     unsigned char *buffer;
     size_t buffered;
     XXH3_state_t *checksum;
+    /* Checksums of blocks, when they were asked for. */
+    bool blocks;
+    uint64_t *sizes; /* bytes of each tensor declared; owned */
+    size_t tensor_count;
+    uint64_t *block_checksums; /* block_count of them, block_done known; owned */
+    size_t block_count, block_done;
+    size_t tensor;       /* that the next byte belongs to */
+    uint64_t in_tensor;  /* bytes of it so far */
+    uint64_t in_block;   /* bytes of its block so far */
+    XXH3_state_t *block; /* over them */
     bool begun;
     bool committed;
     weir_error_t failure; /* the first one; code WEIR_OK while there is none */
@@ -52,11 +64,13 @@ weir_err_t weir_tensor_writer_create(const char *path, weir_tensor_writer_t **wr
     created->temporary = malloc(room);
     created->buffer = malloc(BUFFER_SIZE);
     created->checksum = XXH3_createState();
+    created->block = XXH3_createState();
     created->header = json_object();
     created->metadata = json_object();
     if (created->path == NULL || created->temporary == NULL || created->buffer == NULL ||
-        created->checksum == NULL || created->header == NULL || created->metadata == NULL ||
-        XXH3_64bits_reset(created->checksum) != XXH_OK) {
+        created->checksum == NULL || created->block == NULL || created->header == NULL ||
+        created->metadata == NULL || XXH3_64bits_reset(created->checksum) != XXH_OK ||
+        XXH3_64bits_reset(created->block) != XXH_OK) {
         status = weir_errorf(error, WEIR_ERR_MEMORY, "no memory to write '%s'", path);
         goto out;
     }
@@ -113,7 +127,8 @@ weir_err_t weir_tensor_writer_declare(weir_tensor_writer_t *writer, const char *
     } else if (!count_bytes(dtype, rank, shape, &bytes) ||
                __builtin_add_overflow(writer->declared, bytes, &end) || end > INT64_MAX) {
         problem = "is too large";
-    } else if (writer->declared % weir_dtype_size(dtype) != 0 && bytes > 0) {
+    } else if (writer->declared % weir_dtype_size(dtype) != 0 && bytes > 0 &&
+               strcmp(name, WEIR_TENSOR_BLOCKS_NAME) != 0) {
         problem = "would lie unaligned: declare tensors with larger elements first";
     }
     if (problem != NULL) {
@@ -137,8 +152,64 @@ weir_err_t weir_tensor_writer_declare(weir_tensor_writer_t *writer, const char *
                            "'%s': tensor name '%.100s' is no UTF-8 text, or there is no memory",
                            writer->path, name);
     }
+    uint64_t *sizes = realloc(writer->sizes, (writer->tensor_count + 1) * sizeof *sizes);
+    if (sizes == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to write '%s'", writer->path);
+    }
+    writer->sizes = sizes;
+    writer->sizes[writer->tensor_count++] = bytes;
     writer->declared = end;
     return WEIR_OK;
+}
+
+weir_err_t weir_tensor_writer_blocks(weir_tensor_writer_t *writer, weir_error_t *error) {
+    uint64_t count = 0;
+    char text[32];
+    for (size_t t = 0; t < writer->tensor_count; t++) {
+        count += weir_tensor_blocks_of(writer->sizes[t]);
+    }
+    (void)snprintf(text, sizeof text, "%d", WEIR_TENSOR_BLOCK_BYTES);
+    weir_err_t status = weir_tensor_writer_metadata(writer, "block_bytes", text, error);
+    if (status == WEIR_OK) {
+        status = weir_tensor_writer_declare(writer, WEIR_TENSOR_BLOCKS_NAME, WEIR_DTYPE_U64, 1,
+                                            &count, error);
+    }
+    if (status != WEIR_OK) {
+        return status;
+    }
+    writer->block_checksums = calloc(count + 1, sizeof *writer->block_checksums);
+    if (writer->block_checksums == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to write '%s'", writer->path);
+    }
+    writer->block_count = count;
+    writer->declared -= count * sizeof(uint64_t); /* the writer's own, not the caller's to append */
+    writer->blocks = true;
+    return WEIR_OK;
+}
+
+/* Values as they come, into the checksums of their blocks. */
+static void add_to_blocks(weir_tensor_writer_t *writer, const unsigned char *bytes, size_t size) {
+    while (size > 0) {
+        uint64_t left = writer->sizes[writer->tensor] - writer->in_tensor;
+        if (left == 0) {
+            writer->tensor++;
+            writer->in_tensor = 0;
+            continue;
+        }
+        uint64_t room = WEIR_TENSOR_BLOCK_BYTES - writer->in_block;
+        uint64_t part = left < room ? left : room;
+        part = part < size ? part : size;
+        (void)XXH3_64bits_update(writer->block, bytes, part);
+        bytes += part;
+        size -= part;
+        writer->in_tensor += part;
+        writer->in_block += part;
+        if (part == left || part == room) {
+            writer->block_checksums[writer->block_done++] = XXH3_64bits_digest(writer->block);
+            (void)XXH3_64bits_reset(writer->block);
+            writer->in_block = 0;
+        }
+    }
 }
 
 /* Write bytes to the file, past the buffer. A failure is kept for good. */
@@ -152,10 +223,13 @@ static weir_err_t flush(weir_tensor_writer_t *writer) {
     return status;
 }
 
-/* Bytes of the file, in order: into the checksum, and through the buffer unless they are many. */
-static weir_err_t put(weir_tensor_writer_t *writer, const void *bytes, size_t size) {
+/* Bytes of the file, in order: into its checksum when they are `summed`, and through the buffer
+ * unless they are many. */
+static weir_err_t put(weir_tensor_writer_t *writer, const void *bytes, size_t size, bool summed) {
     weir_err_t status = WEIR_OK;
-    (void)XXH3_64bits_update(writer->checksum, bytes, size);
+    if (summed) {
+        (void)XXH3_64bits_update(writer->checksum, bytes, size);
+    }
     writer->written += size;
     if (size > BUFFER_SIZE - writer->buffered) {
         status = flush(writer);
@@ -195,12 +269,12 @@ weir_err_t weir_tensor_writer_begin(weir_tensor_writer_t *writer, weir_error_t *
     for (int i = 0; i < LENGTH_SIZE; i++) {
         prefix[i] = (unsigned char)((uint64_t)(length + padding) >> (8 * i));
     }
-    weir_err_t status = put(writer, prefix, sizeof prefix);
+    weir_err_t status = put(writer, prefix, sizeof prefix, true);
     if (status == WEIR_OK) {
-        status = put(writer, text, length);
+        status = put(writer, text, length, true);
     }
     if (status == WEIR_OK) {
-        status = put(writer, spaces, padding);
+        status = put(writer, spaces, padding, true);
     }
     free(text);
     return status == WEIR_OK ? WEIR_OK : pass_failure(writer, error);
@@ -220,7 +294,10 @@ weir_err_t weir_tensor_writer_append(weir_tensor_writer_t *writer, const void *b
                            writer->path);
     }
     writer->appended += size;
-    weir_err_t status = put(writer, bytes, size);
+    if (writer->blocks) {
+        add_to_blocks(writer, bytes, size);
+    }
+    weir_err_t status = put(writer, bytes, size, !writer->blocks);
     return status == WEIR_OK ? WEIR_OK : pass_failure(writer, error);
 }
 
@@ -251,7 +328,15 @@ weir_err_t weir_tensor_writer_commit(weir_tensor_writer_t *writer, uint64_t *che
             error, WEIR_ERR_INVALID, "'%s': commit after %llu of %llu declared bytes", writer->path,
             (unsigned long long)writer->appended, (unsigned long long)writer->declared);
     }
-    weir_err_t status = publish(writer);
+    weir_err_t status = WEIR_OK;
+    if (writer->blocks) {
+        WEIR_ASSERT(writer->block_done == writer->block_count);
+        status = put(writer, writer->block_checksums,
+                     writer->block_count * sizeof *writer->block_checksums, true);
+    }
+    if (status == WEIR_OK) {
+        status = publish(writer);
+    }
     if (status != WEIR_OK) {
         return pass_failure(writer, error);
     }
@@ -282,6 +367,9 @@ void weir_tensor_writer_destroy(weir_tensor_writer_t *writer) {
     json_decref(writer->header);
     json_decref(writer->metadata);
     (void)XXH3_freeState(writer->checksum);
+    (void)XXH3_freeState(writer->block);
+    free(writer->sizes);
+    free(writer->block_checksums);
     free(writer->buffer);
     free(writer->temporary);
     free(writer->path);

@@ -189,7 +189,9 @@ static bool add_files(weir_save_t *save, const Weir__Control__CheckpointDone *do
         }
         weir_checkpoint_file_t *file = &save->files[save->file_count++];
         *file = (weir_checkpoint_file_t){.size = done->files[i]->size,
-                                         .checksum = done->files[i]->checksum};
+                                         .checksum = done->files[i]->checksum,
+                                         .blocks = done->files[i]->blocks,
+                                         .base = done->files[i]->builds_on};
         (void)snprintf(file->name, sizeof file->name, "%s", done->files[i]->name);
     }
     return true;

@@ -411,6 +411,8 @@ weir_err_t weir_control_client_report_written(weir_control_client_t *client, uin
         entries[i].name = names[i];
         entries[i].size = files[i].size;
         entries[i].checksum = files[i].checksum;
+        entries[i].blocks = files[i].blocks;
+        entries[i].builds_on = files[i].base;
         pointers[i] = &entries[i];
     }
     done.rank = client->rank;

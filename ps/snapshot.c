@@ -3,6 +3,7 @@
 #include "common/file.h"
 #include "common/tensor_file.h"
 #include "ps/precision.h"
+#include "ps/table_removed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,9 @@ enum { PIECE_BYTES = 1 << 20 };
 typedef struct {
     weir_table_t *table;
     const weir_row_layout_t *layout;
-    uint64_t step;
+    uint64_t step, base; /* base 0: all rows */
+    weir_key_t *removed; /* since base; owned */
+    size_t removed_count;
     size_t rows;
     uint64_t *slot_offsets; /* slots + 1 */
     weir_slot_t first_slot, slots;
@@ -38,10 +41,18 @@ void weir_snapshot_name(const char *table, uint32_t index, uint32_t ps,
                    index, ps);
 }
 
+/* Rows that a delta holds: used since its base, or never updated, which has no step. */
+static bool is_saved(const shard_t *shard, const weir_table_row_t *row) {
+    return row->last_step > shard->base || row->last_step == 0;
+}
+
 static weir_err_t count_rows(void *argument, const weir_table_row_t *rows, size_t count,
                              weir_error_t *error) {
     shard_t *shard = argument;
     for (size_t i = 0; i < count; i++) {
+        if (!is_saved(shard, &rows[i])) {
+            continue;
+        }
         weir_slot_t slot = weir_slot_of_hash(weir_hash64(rows[i].key));
         if (slot < shard->first_slot || slot - shard->first_slot >= shard->slots) {
             return weir_errorf(error, WEIR_ERR_INVALID,
@@ -50,8 +61,8 @@ static weir_err_t count_rows(void *argument, const weir_table_row_t *rows, size_
                                shard->first_slot + shard->slots - 1);
         }
         shard->slot_offsets[slot - shard->first_slot + 1]++;
+        shard->rows++;
     }
-    shard->rows += count;
     return WEIR_OK;
 }
 
@@ -109,7 +120,18 @@ static weir_err_t write_metadata(const shard_t *shard, weir_error_t *error) {
     if (err == WEIR_OK) {
         err = put_number(writer, "slots", shard->slots, error);
     }
-    return err == WEIR_OK ? put_number(writer, "step", shard->step, error) : err;
+    if (err == WEIR_OK) {
+        err = put_number(writer, "step", shard->step, error);
+    }
+    if (err == WEIR_OK) {
+        err = put_number(writer, "ttl", weir_table_ttl(shard->table), error);
+    }
+    if (err == WEIR_OK) {
+        err =
+            weir_tensor_writer_metadata(writer, "kind", shard->base == 0 ? "full" : "delta", error);
+    }
+    return err == WEIR_OK && shard->base != 0 ? put_number(writer, "base_step", shard->base, error)
+                                              : err;
 }
 
 /* Fields by the size of their elements, the largest first: all then lie aligned. */
@@ -153,6 +175,11 @@ static weir_err_t declare_tensors(shard_t *shard, weir_error_t *error) {
         uint64_t count = i == 3 ? (uint64_t)shard->slots + 1 : shard->rows;
         err = weir_tensor_writer_declare(shard->writer, names[i], WEIR_DTYPE_U64, 1, &count, error);
     }
+    const uint64_t removed = shard->removed_count;
+    if (err == WEIR_OK && shard->base != 0) {
+        err = weir_tensor_writer_declare(shard->writer, "removed", WEIR_DTYPE_U64, 1, &removed,
+                                         error);
+    }
     if (err == WEIR_OK) {
         err = for_each_field(shard, declare_field, error);
     }
@@ -160,6 +187,9 @@ static weir_err_t declare_tensors(shard_t *shard, weir_error_t *error) {
     if (err == WEIR_OK && shape[1] > 0) {
         err =
             weir_tensor_writer_declare(shard->writer, "admission", WEIR_DTYPE_U16, 2, shape, error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_tensor_writer_blocks(shard->writer, error);
     }
     return err == WEIR_OK ? weir_tensor_writer_begin(shard->writer, error) : err;
 }
@@ -193,6 +223,9 @@ static weir_err_t add_rows(void *argument, const weir_table_row_t *rows, size_t 
     const pass_t *pass = argument;
     shard_t *shard = pass->shard;
     for (size_t i = 0; i < count; i++) {
+        if (!is_saved(shard, &rows[i])) {
+            continue;
+        }
         const void *source = source_of(pass, &rows[i]);
         if (shard->filled + pass->width > shard->piece_bytes) {
             weir_err_t err = flush_piece(shard, error);
@@ -248,6 +281,10 @@ static weir_err_t write_tensors(shard_t *shard, weir_error_t *error) {
                                         ((size_t)shard->slots + 1) * sizeof *shard->slot_offsets,
                                         error);
     }
+    if (err == WEIR_OK && shard->removed_count > 0) {
+        err = weir_tensor_writer_append(shard->writer, shard->removed,
+                                        shard->removed_count * sizeof *shard->removed, error);
+    }
     if (err == WEIR_OK) {
         err = for_each_field(shard, write_field, error);
     }
@@ -257,6 +294,33 @@ static weir_err_t write_tensors(shard_t *shard, weir_error_t *error) {
 weir_err_t weir_snapshot_write(weir_table_t *table, uint32_t index, uint32_t ps, uint64_t step,
                                const char *folder, weir_checkpoint_file_t *file,
                                weir_error_t *error) {
+    return weir_snapshot_write_since(table, index, ps, 0, step, folder, file, error);
+}
+
+/* Open the file and write it, of a shard that knows what is in it. */
+static weir_err_t write_shard(shard_t *shard, const char *path, weir_checkpoint_file_t *file,
+                              weir_error_t *error) {
+    weir_err_t err = measure_rows(shard, error);
+    if (err == WEIR_OK) {
+        err = weir_tensor_writer_create(path, &shard->writer, error);
+    }
+    if (err == WEIR_OK) {
+        err = write_metadata(shard, error);
+    }
+    if (err == WEIR_OK) {
+        err = declare_tensors(shard, error);
+    }
+    if (err == WEIR_OK) {
+        err = write_tensors(shard, error);
+    }
+    return err == WEIR_OK
+               ? weir_tensor_writer_commit(shard->writer, &file->checksum, &file->size, error)
+               : err;
+}
+
+weir_err_t weir_snapshot_write_since(weir_table_t *table, uint32_t index, uint32_t ps,
+                                     uint64_t base, uint64_t step, const char *folder,
+                                     weir_checkpoint_file_t *file, weir_error_t *error) {
     if (ps < 1 || ps > WEIR_SLOT_COUNT || index >= ps) {
         return weir_errorf(error, WEIR_ERR_INVALID, "there is no server %u of %u", index, ps);
     }
@@ -266,7 +330,7 @@ weir_err_t weir_snapshot_write(weir_table_t *table, uint32_t index, uint32_t ps,
                      .step = step,
                      .first_slot = first,
                      .slots = weir_slot_first(index + 1, ps) - first};
-    weir_checkpoint_file_t made = {.size = 0};
+    weir_checkpoint_file_t made = {.blocks = true};
     char path[WEIR_PATH_MAX];
     weir_snapshot_name(weir_table_schema(table)->name, index, ps, made.name);
     weir_err_t err = weir_path_join(path, sizeof path, folder, made.name, error);
@@ -280,28 +344,18 @@ weir_err_t weir_snapshot_write(weir_table_t *table, uint32_t index, uint32_t ps,
         err = weir_errorf(error, WEIR_ERR_MEMORY, "out of memory to write a table");
         goto out;
     }
-    err = measure_rows(&shard, error);
-    if (err == WEIR_OK) {
-        err = weir_tensor_writer_create(path, &shard.writer, error);
+    if (base != 0 && base < step &&
+        weir_table_removed_since(table, base, &shard.removed, &shard.removed_count)) {
+        shard.base = made.base = base;
     }
-    if (err == WEIR_OK) {
-        err = write_metadata(&shard, error);
-    }
-    if (err == WEIR_OK) {
-        err = declare_tensors(&shard, error);
-    }
-    if (err == WEIR_OK) {
-        err = write_tensors(&shard, error);
-    }
-    if (err == WEIR_OK) {
-        err = weir_tensor_writer_commit(shard.writer, &made.checksum, &made.size, error);
-    }
+    err = write_shard(&shard, path, &made, error);
     if (err == WEIR_OK) {
         *file = made;
     }
 out:
     weir_tensor_writer_destroy(shard.writer);
     free(shard.piece);
+    free(shard.removed);
     free(shard.slot_offsets);
     return err;
 }

@@ -148,6 +148,7 @@ void weir_table_destroy(weir_table_t *table) {
     weir_arena_fini(&table->arena);
     weir_row_store_fini(&table->store);
     free(table->scratch);
+    weir_table_removed_fini(&table->removed);
     free(table);
 }
 
@@ -157,6 +158,10 @@ const weir_row_schema_t *weir_table_schema(const weir_table_t *table) {
 
 const weir_row_layout_t *weir_table_layout(const weir_table_t *table) {
     return &table->layout;
+}
+
+uint64_t weir_table_ttl(const weir_table_t *table) {
+    return table->options.ttl;
 }
 
 weir_admission_t *weir_table_admission(weir_table_t *table) {
@@ -174,6 +179,7 @@ weir_table_stats_t weir_table_stats(const weir_table_t *table) {
                     weir_arena_own_bytes(&table->arena) + weir_row_update_bytes(&table->update) +
                     weir_table_cells_bytes(table) + weir_table_cold_scratch_bytes(table) +
                     2 * table->layout.dim * sizeof *table->scratch +
+                    table->removed.capacity * sizeof *table->removed.keys +
                     (table->admission == NULL ? 0 : weir_admission_bytes(table->admission));
     stats.bytes = records + rest;
     stats.index_bytes = rest + table->store.places * sizeof(weir_row_metadata_t);

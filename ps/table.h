@@ -188,6 +188,8 @@ WEIR_MUST_USE weir_err_t weir_table_restore(weir_table_t *table, const weir_tabl
                                             weir_error_t *error);
 WEIR_MUST_USE weir_err_t weir_table_end_restore(weir_table_t *table, weir_error_t *error);
 
+/* Steps after which a row that is not used has expired; 0: never. */
+uint64_t weir_table_ttl(const weir_table_t *table);
 /* Its counters, to save and restore; NULL: every key is admitted. */
 weir_admission_t *weir_table_admission(weir_table_t *table);
 

@@ -230,6 +230,9 @@ static weir_err_t depart(weir_table_t *table, weir_error_t *error) {
         }
     }
     for (size_t i = 0; i < table->departure_count && err == WEIR_OK; i++) {
+        if (table->cold == NULL) {
+            weir_table_removed_add(&table->removed, table->departures[i].key);
+        }
         weir_table_drop(table, table->departures[i].key, table->departures[i].handle);
         table->stats.evicted++;
     }

@@ -7,6 +7,7 @@
 #include "ps/index.h"
 #include "ps/row_update.h"
 #include "ps/table.h"
+#include "ps/table_removed.h"
 
 #include <string.h>
 
@@ -59,7 +60,8 @@ struct weir_table {
     weir_table_fetch_t *fetches;
     size_t fetch_count, fetch_capacity;
     size_t restored; /* rows in cold_records that wait to be written, while a table is restored */
-    uint64_t both;   /* rows in memory whose key the cold store holds too: their flag is set */
+    weir_table_removed_t removed; /* evicted, to be said in the next delta */
+    uint64_t both; /* rows in memory whose key the cold store holds too: their flag is set */
 };
 
 /* A cold row: its record and its metadata. */

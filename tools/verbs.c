@@ -15,6 +15,7 @@ const weir_verb_t weir_verbs[] = {
     {"eval", "evaluate a checkpoint of a run", weir_verb_eval},
     {"inspect", "what a checkpoint holds: tables, parameters, metrics, configuration",
      weir_verb_inspect},
+    {"verify", "read every byte of checkpoints: what is damaged, and which rows", weir_verb_verify},
     {"baseline", "evaluate a simple model by the same protocol", weir_verb_baseline},
     {"report", "one HTML page of a run: curves, evaluations, timing", weir_verb_report},
     {"ctl", "status of a running job; ask it for a checkpoint, or to stop", weir_verb_ctl},

@@ -27,6 +27,7 @@ int weir_verb_ctl(int argc, char **argv);
 int weir_verb_eval(int argc, char **argv);
 int weir_verb_inspect(int argc, char **argv);
 int weir_verb_plan(int argc, char **argv);
+int weir_verb_verify(int argc, char **argv);
 int weir_verb_train(int argc, char **argv);
 int weir_verb_prepare(int argc, char **argv);
 int weir_verb_report(int argc, char **argv);

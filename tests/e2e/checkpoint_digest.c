@@ -67,7 +67,9 @@ static weir_err_t add_file(const char *folder, const char *name, weir_error_t *e
     }
     for (size_t i = 0; i < weir_tensor_file_count(file); i++) {
         const weir_tensor_t *tensor = weir_tensor_file_at(file, i);
-        if (strcmp(tensor->name, "slot_offsets") != 0) { /* differs with the number of servers */
+        /* These differ with the number of servers. */
+        if (strcmp(tensor->name, "slot_offsets") != 0 &&
+            strcmp(tensor->name, "block_checksums") != 0) {
             add_tensor(prefix, tensor);
         }
     }

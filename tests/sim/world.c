@@ -194,6 +194,8 @@ static void save_when_due(sim_t *sim, uint32_t index) {
     file.name = written.name;
     file.size = written.size;
     file.checksum = written.checksum;
+    file.blocks = written.blocks;
+    file.builds_on = written.base;
     done.rank = 1 + index;
     done.step = server->save_step;
     done.n_files = 1;

@@ -1,5 +1,6 @@
 #include "common/checkpoint.h"
 #include "common/file.h"
+#include "common/hash.h"
 #include "tests/scratch.h"
 #include "tests/suite.h"
 
@@ -124,6 +125,100 @@ START_TEST(a_checkpoint_exists_when_it_is_published_and_not_before) {
     assert_link("run/checkpoints/latest", "step-000000000030");
     assert_link("run/checkpoints/best", "step-000000000020");
     assert_steps(3, 12, 20, 30);
+}
+END_TEST
+
+static void publish_delta(uint64_t step, uint64_t base) {
+    weir_checkpoint_file_t file;
+    weir_error_t error = {0};
+    begin_with_file(step, "abc");
+    weir_manifest_t manifest = manifest_of(step, &file);
+    file.base = base;
+    file.checksum = weir_checksum("abc", 3, 0);
+    ck_assert_msg(weir_checkpoint_publish(run, &manifest, false, &error) == WEIR_OK, "%s",
+                  error.message);
+}
+
+static void damage(const char *name) {
+    ck_assert_int_eq(weir_file_replace(in(name), "abd", 3, NULL), WEIR_OK);
+}
+
+START_TEST(what_a_kept_checkpoint_builds_on_is_kept) {
+    publish_delta(10, 0);
+    publish_delta(20, 10);
+    publish_delta(30, 0);
+    publish_delta(40, 30);
+    publish_delta(50, 40);
+    publish_delta(60, 0);
+    ck_assert_int_eq(weir_checkpoint_prune(run, 2, NULL), WEIR_OK);
+    assert_steps(4, 30, 40, 50, 60);
+    ck_assert_int_eq(weir_checkpoint_prune(run, 1, NULL), WEIR_OK);
+    assert_steps(1, 60);
+}
+END_TEST
+
+START_TEST(a_base_must_be_there_when_a_delta_is_published) {
+    weir_checkpoint_file_t file;
+    publish_delta(10, 0);
+    begin_with_file(20, "abc");
+    weir_manifest_t manifest = manifest_of(20, &file);
+    file.base = 5;
+    ck_assert_int_ne(weir_checkpoint_publish(run, &manifest, false, NULL), WEIR_OK);
+    file.base = 20; /* itself */
+    ck_assert_int_ne(weir_checkpoint_publish(run, &manifest, false, NULL), WEIR_OK);
+    assert_steps(1, 10);
+}
+END_TEST
+
+START_TEST(the_newest_good_checkpoint_has_a_good_chain) {
+    uint64_t step = 0;
+    size_t count = 9;
+    weir_checkpoint_damage_t damaged[4];
+    ck_assert_int_eq(weir_checkpoint_newest_good(run, &step, NULL, 0, NULL, NULL),
+                     WEIR_ERR_NOT_FOUND);
+    publish_delta(10, 0);
+    publish_delta(20, 10);
+    publish_delta(30, 0);
+    publish_delta(40, 30);
+    publish_delta(50, 40);
+    ck_assert_int_eq(weir_checkpoint_newest_good(run, &step, damaged, 4, &count, NULL), WEIR_OK);
+    ck_assert_uint_eq(step, 50);
+    ck_assert_uint_eq(count, 0);
+    damage("run/checkpoints/step-000000000050/dense.safetensors");
+    ck_assert_int_eq(weir_checkpoint_newest_good(run, &step, damaged, 4, &count, NULL), WEIR_OK);
+    ck_assert_uint_eq(step, 40);
+    ck_assert_uint_eq(count, 1);
+    ck_assert_uint_eq(damaged[0].step, 50);
+    ck_assert_ptr_nonnull(strstr(damaged[0].why, "checksum"));
+    damage("run/checkpoints/step-000000000030/dense.safetensors");
+    ck_assert_int_eq(weir_checkpoint_newest_good(run, &step, damaged, 2, &count, NULL), WEIR_OK);
+    ck_assert_uint_eq(step, 20);
+    ck_assert_uint_eq(count, 3);
+    ck_assert_ptr_nonnull(strstr(damaged[1].why, "builds on step 30"));
+    publish_delta(10, 0); /* the same step, written anew, is not the same base */
+    weir_checkpoint_file_t file;
+    begin_with_file(10, "abc");
+    weir_manifest_t manifest = manifest_of(10, &file);
+    manifest.epoch = 1;
+    file.checksum = weir_checksum("abc", 3, 0);
+    ck_assert_int_eq(weir_checkpoint_publish(run, &manifest, false, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_checkpoint_newest_good(run, &step, damaged, 4, &count, NULL), WEIR_OK);
+    ck_assert_uint_eq(step, 10);
+    ck_assert_uint_eq(count, 4);
+    ck_assert_ptr_nonnull(strstr(damaged[3].why, "replaced"));
+}
+END_TEST
+
+START_TEST(a_best_is_never_older_than_a_latest_that_was_best) {
+    /* `latest` cannot be moved: a folder has its name. By then best was. */
+    publish(1, "abc", true);
+    ck_assert_int_eq(unlink(in("run/checkpoints/latest")), 0);
+    ck_assert_int_eq(weir_file_make_directories(in("run/checkpoints/latest/x"), NULL), WEIR_OK);
+    weir_checkpoint_file_t file;
+    begin_with_file(2, "abc");
+    weir_manifest_t manifest = manifest_of(2, &file);
+    ck_assert_int_ne(weir_checkpoint_publish(run, &manifest, true, NULL), WEIR_OK);
+    assert_link("run/checkpoints/best", "step-000000000002");
 }
 END_TEST
 
@@ -254,6 +349,10 @@ static Suite *suite(void) {
     tcase_add_test(t, pruning_keeps_the_newest_the_latest_and_the_best);
     tcase_add_test(t, a_run_a_link_and_a_folder_resolve);
     tcase_add_test(t, only_complete_checkpoints_are_listed);
+    tcase_add_test(t, what_a_kept_checkpoint_builds_on_is_kept);
+    tcase_add_test(t, a_base_must_be_there_when_a_delta_is_published);
+    tcase_add_test(t, the_newest_good_checkpoint_has_a_good_chain);
+    tcase_add_test(t, a_best_is_never_older_than_a_latest_that_was_best);
     suite_add_tcase(s, t);
     return s;
 }
