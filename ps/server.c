@@ -297,8 +297,9 @@ static weir_err_t apply_rows(weir_server_t *server, weir_server_step_t *step, ui
         const weir_step_rows_t *rows = &step->rows[k];
         weir_table_set_owners(server->tables[k], rows->handles, rows->sole, rows->kept,
                               rows->count);
-        weir_table_applied_t applied = weir_table_apply(
-            server->tables[k], rows->keys, rows->handles, rows->sums, rows->count, number);
+        weir_table_applied_t applied =
+            weir_table_apply(server->tables[k], rows->keys, rows->handles,
+                             weir_step_rows_sums(rows), rows->count, number);
         server->counters.rows_updated += applied.updated;
         server->counters.gradients_not_finite += applied.not_finite;
         if (applied.not_finite > 0 && server->options.not_finite_fatal) {
@@ -352,6 +353,8 @@ static weir_err_t apply_step(weir_server_t *server, weir_server_group_t *group,
     }
     for (uint32_t p = 0; p < group->workers; p++) {
         step->parts[p].pulled = step->parts[p].pushed = false;
+        weir_buffer_release(step->parts[p].gradients); /* lent, of a worker that is alone */
+        step->parts[p].gradients = NULL;
     }
     step->pulled = step->added = 0;
     if (err == WEIR_OK) {
@@ -377,17 +380,25 @@ static uint64_t gradient_bytes(const weir_server_t *server, const weir_server_pa
     return floats * sizeof(float);
 }
 
-static void add_part(weir_server_t *server, weir_server_step_t *step, weir_server_part_t *part) {
+static void add_part(weir_server_t *server, weir_server_step_t *step, weir_server_part_t *part,
+                     bool alone) {
     const float *gradients = part->gradients;
     const uint32_t *numbers = part->numbers;
+    bool lent = false;
     for (uint32_t k = 0; k < server->table_count && gradients != NULL; k++) {
-        server->counters.gradients_dropped +=
-            weir_step_rows_add(&step->rows[k], numbers, part->counts[k], gradients);
+        if (alone && weir_step_rows_lend(&step->rows[k], part->counts[k], gradients)) {
+            lent = true;
+        } else {
+            server->counters.gradients_dropped +=
+                weir_step_rows_add(&step->rows[k], numbers, part->counts[k], gradients);
+        }
         numbers += part->counts[k];
         gradients += part->counts[k] * weir_table_layout(server->tables[k])->dim;
     }
-    weir_buffer_release(part->gradients);
-    part->gradients = NULL;
+    if (!lent) {
+        weir_buffer_release(part->gradients);
+        part->gradients = NULL;
+    }
 }
 
 static weir_err_t on_push_req(weir_server_t *server, uint32_t w, weir_frame_t *frame,
@@ -431,7 +442,7 @@ static weir_err_t on_push_req(weir_server_t *server, uint32_t w, weir_frame_t *f
     /* In worker order, as far as they are in: most of the sum is done before the last push comes.
      */
     while (step->added < group->workers && step->parts[step->added].pushed) {
-        add_part(server, step, &step->parts[step->added++]);
+        add_part(server, step, &step->parts[step->added++], group->workers == 1);
     }
     weir_err_t err = WEIR_OK;
     if (header->step == group->step + 1 && step->added == group->workers) {

@@ -28,6 +28,7 @@ void weir_step_rows_fini(weir_step_rows_t *rows) {
 
 void weir_step_rows_clear(weir_step_rows_t *rows) {
     rows->count = 0;
+    rows->lent = NULL;
     for (size_t i = 0; i < rows->entry_capacity; i++) {
         rows->entries[i].handle = FREE_ENTRY;
     }
@@ -157,6 +158,14 @@ size_t weir_step_rows_name(weir_step_rows_t *rows, const weir_key_t *keys,
 
 void weir_step_rows_set_kept(weir_step_rows_t *rows, uint32_t number, weir_row_kept_t kept) {
     rows->kept[number] = (uint8_t)kept;
+}
+
+bool weir_step_rows_lend(weir_step_rows_t *rows, size_t count, const float *gradients) {
+    if (count != rows->count) {
+        return false;
+    }
+    rows->lent = gradients;
+    return true;
 }
 
 size_t weir_step_rows_add(weir_step_rows_t *rows, const uint32_t *numbers, size_t count,

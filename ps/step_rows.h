@@ -30,6 +30,7 @@ typedef struct {
     uint32_t *sole;                 /* by number: who alone named the row, or WEIR_TABLE_SEVERAL */
     uint8_t *kept;                  /* by number: weir_row_kept_t of who named the row */
     float *sums;                    /* by number: dim floats each */
+    const float *lent;              /* in place of sums, or NULL; not owned */
     weir_step_row_entry_t *entries; /* open addressing, handle to number */
     size_t entry_capacity;          /* a power of two, or 0 */
 } weir_step_rows_t;
@@ -57,6 +58,15 @@ void weir_step_rows_set_kept(weir_step_rows_t *rows, uint32_t number, weir_row_k
 
 /* Whether a pull of the step named the row. */
 bool weir_step_rows_has(const weir_step_rows_t *rows, weir_row_handle_t handle);
+
+/* A worker that is alone names all rows, in the order of its pull: where none was dropped, its
+ * gradients (count x dim) are the sums, and stay the caller's until clear. false: add them. */
+bool weir_step_rows_lend(weir_step_rows_t *rows, size_t count, const float *gradients);
+
+/* count x dim. */
+static inline const float *weir_step_rows_sums(const weir_step_rows_t *rows) {
+    return rows->lent != NULL ? rows->lent : rows->sums;
+}
 
 /* Add count x dim gradients to the sums of `numbers`; returns how many were dropped. */
 size_t weir_step_rows_add(weir_step_rows_t *rows, const uint32_t *numbers, size_t count,
