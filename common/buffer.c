@@ -2,14 +2,16 @@
  *
  * A buffer has 64 bytes of head before it, which say its size class: a power of two from 4 KiB. A
  * released buffer goes to the free list of its class, so that a steady state allocates nothing;
- * what a list holds beyond MAX_FREE goes back to the system. */
+ * what a list holds beyond MAX_FREE goes back to the system. Buffers of 1 MiB and more ask for
+ * huge pages and take a multiple of 2 MiB. */
 #include "common/frame.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { HEAD_SIZE = 64, MIN_CLASS = 12, MAX_CLASS = 40, MAX_FREE = 64 };
+enum { HEAD_SIZE = 64, MIN_CLASS = 12, MAX_CLASS = 40, MAX_FREE = 64, HUGE_PAGE = 2 << 20 };
 
 typedef struct head {
     struct head *next;
@@ -23,6 +25,20 @@ static struct {
     head_t *first;
     size_t count;
 } free_lists[MAX_CLASS + 1];
+
+/* Large ones in huge pages: transports that copy from process to process look up every page, and
+ * rows that are gathered and scattered touch many. */
+static void *allocate(size_t size) {
+    if (size < HUGE_PAGE / 2) {
+        return aligned_alloc(HEAD_SIZE, size);
+    }
+    size = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    void *block = aligned_alloc(HUGE_PAGE, size);
+    if (block != NULL) {
+        (void)madvise(block, size, MADV_HUGEPAGE); /* small pages will do */
+    }
+    return block;
+}
 
 void *weir_buffer_acquire(size_t size) {
     unsigned size_class = MIN_CLASS;
@@ -40,7 +56,7 @@ void *weir_buffer_acquire(size_t size) {
     }
     (void)pthread_mutex_unlock(&free_mutex);
     if (head == NULL) {
-        head = aligned_alloc(HEAD_SIZE, HEAD_SIZE + ((size_t)1 << size_class));
+        head = allocate(HEAD_SIZE + ((size_t)1 << size_class));
         if (head == NULL) {
             return NULL;
         }
