@@ -156,16 +156,17 @@ typedef struct {
         int64_t seed;
         int64_t batch_users; /* users a global batch, over all workers */
         int64_t epochs;
-        int64_t max_steps;        /* 0: no limit */
-        int64_t log_every;        /* steps between lines */
-        int64_t checkpoint_every; /* steps; 0: only at the end and on request */
-        int64_t keep_checkpoints; /* newest kept beside best and latest */
-        int64_t consistency;      /* weir_consistency_t */
-        int64_t staleness;        /* ssp: steps that a pull may miss; else 0 */
-        int64_t pull_ahead;       /* pulls sent before their turn */
-        int64_t threads;          /* of a worker; 0: as many as it may use processors */
-        int64_t activation_mib;   /* of a worker's activations; 0: no limit */
-        int64_t trace_steps;      /* whose timeline is recorded; 0: none */
+        int64_t max_steps;             /* 0: no limit */
+        int64_t log_every;             /* steps between lines */
+        int64_t checkpoint_every;      /* steps; 0: only at the end and on request */
+        int64_t checkpoint_full_every; /* checkpoints of which one is full; 1: all */
+        int64_t keep_checkpoints;      /* newest kept beside best and latest */
+        int64_t consistency;           /* weir_consistency_t */
+        int64_t staleness;             /* ssp: steps that a pull may miss; else 0 */
+        int64_t pull_ahead;            /* pulls sent before their turn */
+        int64_t threads;               /* of a worker; 0: as many as it may use processors */
+        int64_t activation_mib;        /* of a worker's activations; 0: no limit */
+        int64_t trace_steps;           /* whose timeline is recorded; 0: none */
     } train;
     struct {
         int64_t every_epochs; /* 0: not by epoch */

@@ -45,6 +45,7 @@ typedef struct {
     double leave_seconds;      /* how long the end waits for ranks that do not answer */
     double hang_seconds;       /* without progress until the job is given up; 0: never */
     uint64_t step;             /* of the checkpoint that the job started from */
+    uint64_t full_every;       /* one checkpoint of so many is full; 0, 1: all */
 } weir_coordinator_options_t;
 
 typedef struct weir_coordinator weir_coordinator_t;

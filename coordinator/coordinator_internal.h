@@ -35,6 +35,7 @@ typedef struct {
     char *metrics_json;            /* owned; NULL: none */
     weir_checkpoint_file_t *files; /* owned */
     size_t file_count, file_capacity;
+    uint64_t base;    /* that it may build on; 0: it is to be full */
     uint32_t awaited; /* ranks that have not reported */
 } weir_save_t;
 
@@ -53,8 +54,9 @@ struct weir_coordinator {
     double finished_at;
     char reason[64];
     uint64_t last_checkpoint, refused;
-    double calm_since; /* nothing can be stuck that was not stuck then */
-    bool cut_off;      /* said so in the log */
+    uint64_t base, deltas; /* the last that this job published, 0: none; deltas since a full one */
+    double calm_since;     /* nothing can be stuck that was not stuck then */
+    bool cut_off;          /* said so in the log */
     bool hung;
     char culprit[512];
 };

@@ -267,7 +267,9 @@ static weir_err_t create_coordinator(process_t *process, weir_error_t *error) {
                                           .checkpoint_seconds = 0.9 * config->cluster.timeout,
                                           .leave_seconds = 10.0,
                                           .hang_seconds = weir_config_hang_seconds(config),
-                                          .step = process->start_step};
+                                          .step = process->start_step,
+                                          .full_every =
+                                              (uint64_t)config->train.checkpoint_full_every};
     weir_coordinator_operations_t operations = {.send = send_message,
                                                 .begin = begin_checkpoint,
                                                 .publish = publish_checkpoint,

@@ -38,6 +38,25 @@ void weir_coordinator_end_waiting(weir_coordinator_t *coordinator, const char *w
     answer_waiting(coordinator, false, why);
 }
 
+/* Whether any server wrote what changed alone. */
+static bool is_delta(const weir_save_t *save) {
+    for (size_t i = 0; i < save->file_count; i++) {
+        if (save->files[i].base != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What a checkpoint of `step` may build on. The first of a job is full, and so is one after
+ * full_every
+ * - 1 deltas, and one of a step that is saved again, which replaces its base. */
+static uint64_t choose_base(const weir_coordinator_t *coordinator, uint64_t step) {
+    return coordinator->base < step && coordinator->deltas + 1 < coordinator->options.full_every
+               ? coordinator->base
+               : 0;
+}
+
 /* Tell everybody how the checkpoint under way ended; `failure` NULL: it is published. */
 static void settle(weir_coordinator_t *coordinator, const char *failure) {
     char text[512], message[600];
@@ -51,6 +70,8 @@ static void settle(weir_coordinator_t *coordinator, const char *failure) {
     envelope.checkpoint_done = &done;
     if (failure == NULL) {
         coordinator->last_checkpoint = step;
+        coordinator->base = step;
+        coordinator->deltas = is_delta(&coordinator->save) ? coordinator->deltas + 1 : 0;
         (void)snprintf(message, sizeof message, "checkpoint of step %llu published", step);
     } else {
         coordinator->operations.abandon(coordinator->operations.argument, coordinator->save.folder);
@@ -103,6 +124,7 @@ static void send_begin(weir_coordinator_t *coordinator, uint32_t rank) {
     weir_envelope_t envelope = WEIR__CONTROL__ENVELOPE__INIT;
     begin.step = coordinator->save.step;
     begin.folder = coordinator->save.folder;
+    begin.may_build_on = coordinator->save.base;
     envelope.body_case = WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_BEGIN;
     envelope.checkpoint_begin = &begin;
     weir_coordinator_send_rank(coordinator, rank, &envelope);
@@ -119,6 +141,7 @@ void weir_coordinator_begin_save(weir_coordinator_t *coordinator,
     *save = (weir_save_t){.active = true,
                           .best = request->best,
                           .step = request->step,
+                          .base = choose_base(coordinator, request->step),
                           .epoch = request->epoch,
                           .started = now,
                           .awaited = 1 + coordinator->options.ps};

@@ -38,7 +38,7 @@ struct weir_control_client {
     weir_rank_state_t state;
     bool checkpoint_wish, stop_wish, stop_save, done;
     bool begun;
-    uint64_t begin_step;
+    uint64_t begin_step, begin_base;
     char begin_folder[FOLDER_MAX];
     bool settled; /* the coordinator said how the checkpoint of settled_step ended */
     uint64_t settled_step;
@@ -160,6 +160,7 @@ static void apply_envelope(weir_control_client_t *client, const envelope_t *enve
     case WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_BEGIN:
         client->begun = true;
         client->begin_step = envelope->checkpoint_begin->step;
+        client->begin_base = envelope->checkpoint_begin->may_build_on;
         (void)snprintf(client->begin_folder, sizeof client->begin_folder, "%s",
                        envelope->checkpoint_begin->folder);
         break;
@@ -376,6 +377,13 @@ weir_err_t weir_control_client_request_checkpoint(weir_control_client_t *client,
     err = queue_envelope(client, &envelope, false, error);
     free(metrics);
     return err;
+}
+
+uint64_t weir_control_client_begun_base(weir_control_client_t *client) {
+    (void)pthread_mutex_lock(&client->mutex);
+    uint64_t base = client->begin_base;
+    (void)pthread_mutex_unlock(&client->mutex);
+    return base;
 }
 
 bool weir_control_client_take_begin(weir_control_client_t *client, uint64_t *step, char *folder,

@@ -74,6 +74,8 @@ WEIR_MUST_USE weir_err_t weir_control_client_request_checkpoint(weir_control_cli
                                                                 uint64_t step, uint64_t epoch,
                                                                 bool best, const char *metrics_json,
                                                                 weir_error_t *error);
+/* The step that the checkpoint begun last may build on; 0: it is full. Threads: any. */
+uint64_t weir_control_client_begun_base(weir_control_client_t *client);
 /* True once when the coordinator said begin: fills step and folder. Threads: any. */
 bool weir_control_client_take_begin(weir_control_client_t *client, uint64_t *step, char *folder,
                                     size_t capacity);

@@ -7,6 +7,7 @@
 #include "ps/model_tables.h"
 #include "ps/server.h"
 #include "ps/snapshot.h"
+#include "ps/table_removed.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,7 @@ typedef struct {
     weir_server_t *server;
     double published; /* when the state was last given to the heartbeat */
     bool saving;      /* a checkpoint of save_step waits for that step to be applied */
-    uint64_t save_step;
+    uint64_t save_step, save_base;
     char save_folder[WEIR_PATH_MAX];
 } process_t;
 
@@ -151,8 +152,11 @@ static weir_err_t write_tables(process_t *process,
                            job->index, (unsigned long long)process->save_step);
     }
     for (uint32_t k = 0; k < process->table_count && err == WEIR_OK; k++) {
-        err = weir_snapshot_write(process->tables[k], job->index, job->ps, process->save_step,
-                                  process->save_folder, &files[k], error);
+        err = weir_snapshot_write_since(process->tables[k], job->index, job->ps, process->save_base,
+                                        process->save_step, process->save_folder, &files[k], error);
+        if (err == WEIR_OK && job->config.train.checkpoint_full_every > 1) {
+            weir_table_mark_removed(process->tables[k], process->save_step);
+        }
     }
     return err;
 }
@@ -165,6 +169,7 @@ static weir_err_t save_when_due(process_t *process, weir_error_t *error) {
     if (weir_control_client_take_begin(job->control, &process->save_step, process->save_folder,
                                        sizeof process->save_folder)) {
         process->saving = true;
+        process->save_base = weir_control_client_begun_base(job->control);
     }
     if (!process->saving || weir_server_step(process->server) < process->save_step) {
         return WEIR_OK;
