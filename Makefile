@@ -39,7 +39,7 @@ asan: deps
 	  -DWEIR_SANITIZE=address,undefined >build-asan.configure.log 2>&1 || { cat build-asan.configure.log; exit 1; }
 	@rm -f build-asan.configure.log
 	@cmake --build build-asan
-	@cd build-asan && ctest --output-on-failure -L 'unit|golden|mpi'
+	@cd build-asan && ctest -j 2 --output-on-failure -L 'unit|golden|mpi'
 	@cd build-asan && ctest --output-on-failure -R e2e-0001
 
 bench: build
