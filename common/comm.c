@@ -66,7 +66,8 @@ bool weir_comm_idle(const weir_comm_t *comm) {
 }
 
 bool weir_comm_receiving(const weir_comm_t *comm) {
-    return comm->operations->receiving(comm);
+    return comm->operations->receiving(comm) ||
+           (comm->order != NULL && weir_frame_order_waits(comm->order));
 }
 
 void weir_comm_destroy(weir_comm_t *comm) {

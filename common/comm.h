@@ -69,7 +69,7 @@ WEIR_MUST_USE weir_err_t weir_comm_poll(weir_comm_t *comm, weir_frame_t *frame, 
 
 /* No send is under way. */
 bool weir_comm_idle(const weir_comm_t *comm);
-/* A frame has come in part. */
+/* A frame has come in part, or waits for one before it. */
 bool weir_comm_receiving(const weir_comm_t *comm);
 void weir_comm_destroy(weir_comm_t *comm);
 

@@ -161,6 +161,11 @@ static bool is_idle(const weir_comm_t *comm) {
     return faulty->kept == NULL && faulty->inner->operations->idle(faulty->inner);
 }
 
+static bool is_receiving(const weir_comm_t *comm) {
+    const faulty_t *faulty = (const faulty_t *)(const void *)comm;
+    return faulty->inner->operations->receiving(faulty->inner);
+}
+
 static void destroy_faulty(weir_comm_t *comm) {
     faulty_t *faulty = faulty_of(comm);
     kept_t *next;
@@ -172,8 +177,11 @@ static void destroy_faulty(weir_comm_t *comm) {
     free(faulty);
 }
 
-static const weir_comm_operations_t faulty_operations = {
-    .destroy = destroy_faulty, .send = send_faulty, .poll = poll_faulty, .idle = is_idle};
+static const weir_comm_operations_t faulty_operations = {.destroy = destroy_faulty,
+                                                         .send = send_faulty,
+                                                         .poll = poll_faulty,
+                                                         .idle = is_idle,
+                                                         .receiving = is_receiving};
 
 weir_err_t weir_comm_faults_create(weir_comm_t *inner, const weir_comm_faults_t *faults,
                                    weir_comm_t **comm, weir_error_t *error) {

@@ -130,6 +130,10 @@ bool weir_frame_order_next(weir_frame_order_t *order, weir_frame_t *frame) {
     return false;
 }
 
+bool weir_frame_order_waits(const weir_frame_order_t *order) {
+    return order->waiting > 0;
+}
+
 weir_err_t weir_frame_order_check(weir_frame_order_t *order, double now, weir_error_t *error) {
     for (uint32_t rank = 0; rank < order->ranks && order->waiting > 0; rank++) {
         peer_t *peer = &order->peers[rank];

@@ -39,6 +39,9 @@ WEIR_MUST_USE weir_err_t weir_frame_order_take(weir_frame_order_t *order, weir_f
 /* A frame whose turn it is, of any sender; the caller owns its payload. False: none. */
 bool weir_frame_order_next(weir_frame_order_t *order, weir_frame_t *frame);
 
+/* Whether any frame waits, for its turn or to be handed on. */
+bool weir_frame_order_waits(const weir_frame_order_t *order);
+
 /* PEER, with the sender and what is missing, when a frame has waited for longer than `patience`. */
 WEIR_MUST_USE weir_err_t weir_frame_order_check(weir_frame_order_t *order, double now,
                                                 weir_error_t *error);
