@@ -83,6 +83,24 @@ weir_err_t weir_file_write_all(int fd, const void *bytes, size_t size, const cha
     return WEIR_OK;
 }
 
+weir_err_t weir_file_write_at(int fd, const void *bytes, size_t size, uint64_t offset,
+                              const char *path, weir_error_t *error) {
+    const char *rest = bytes;
+    while (size > 0) {
+        ssize_t written = pwrite(fd, rest, size, (off_t)offset);
+        if (written < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return weir_error_from_errno(error, errno, "write '%s'", path);
+        }
+        rest += written;
+        offset += (uint64_t)written;
+        size -= (size_t)written;
+    }
+    return WEIR_OK;
+}
+
 /* The directory that holds `path`, "." for a bare name. */
 static weir_err_t parent_of(const char *path, char parent[WEIR_PATH_MAX], weir_error_t *error) {
     const char *slash = strrchr(path, '/');

@@ -23,6 +23,10 @@ WEIR_MUST_USE weir_err_t weir_file_replace(const char *path, const void *bytes, 
 WEIR_MUST_USE weir_err_t weir_file_write_all(int fd, const void *bytes, size_t size,
                                              const char *path, weir_error_t *error);
 
+/* As above, from byte `offset` of the file on. */
+WEIR_MUST_USE weir_err_t weir_file_write_at(int fd, const void *bytes, size_t size, uint64_t offset,
+                                            const char *path, weir_error_t *error);
+
 /* fsync of a directory, so that names created or renamed in it last. */
 WEIR_MUST_USE weir_err_t weir_file_sync_directory(const char *path, weir_error_t *error);
 

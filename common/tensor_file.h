@@ -9,6 +9,7 @@
 #ifndef WEIR_COMMON_TENSOR_FILE_H
 #define WEIR_COMMON_TENSOR_FILE_H
 
+#include "common/background.h"
 #include "common/error.h"
 
 #include <stdbool.h>
@@ -114,6 +115,20 @@ WEIR_MUST_USE weir_err_t weir_tensor_writer_begin(weir_tensor_writer_t *writer,
  * (a full disk) is final: every later append and the commit fail with the same sentence. */
 WEIR_MUST_USE weir_err_t weir_tensor_writer_append(weir_tensor_writer_t *writer, const void *bytes,
                                                    size_t size, weir_error_t *error);
+
+/* Append to the values of one tensor, by its number in the order of declaration: several are filled
+ * in turn. Only of a writer with blocks. */
+WEIR_MUST_USE weir_err_t weir_tensor_writer_fill(weir_tensor_writer_t *writer, size_t tensor,
+                                                 const void *bytes, size_t size,
+                                                 weir_error_t *error);
+
+/* Of a writer with blocks, before the first value: blocks are written by `background` (not owned)
+ * while the caller goes on; of `limit` blocks at the most (more if the tensors need them) the bytes
+ * are in memory, beyond which fill waits. A failure is that of a later call. */
+void weir_tensor_writer_write_behind(weir_tensor_writer_t *writer, weir_background_t *background,
+                                     size_t limit);
+/* Blocks that may be filled now without waiting, those begun not counted. */
+size_t weir_tensor_writer_room(weir_tensor_writer_t *writer);
 
 /* All declared bytes must have come: flush, fsync, rename, fsync of the directory. `checksum` and
  * `size` of the whole file may be NULL. The writer must still be destroyed. */

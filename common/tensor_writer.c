@@ -1,47 +1,17 @@
 /* The writer. Bytes go through one buffer to a temporary file, the checksum with them, in order of
- * the file; nothing is ever written twice. */
-#include "common/assert.h"
+ * the file, or tensor by tensor through blocks; nothing is ever written twice. */
 #include "common/file.h"
 #include "common/tensor_blocks.h"
-#include "common/tensor_file.h"
+#include "common/tensor_writer_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 enum { BUFFER_SIZE = 1024 * 1024, LENGTH_SIZE = 8, DATA_ALIGNMENT = 64 };
-
-struct weir_tensor_writer {
-    char *path;
-    char *temporary;
-    int fd; /* -1 once closed */
-    json_t *header;
-    json_t *metadata;
-    uint64_t declared; /* bytes of values */
-    uint64_t appended; /* of them given so far */
-    uint64_t written;  /* bytes of the file so far, buffered ones included */
-    unsigned char *buffer;
-    size_t buffered;
-    XXH3_state_t *checksum;
-    /* Checksums of blocks, when they were asked for. */
-    bool blocks;
-    uint64_t *sizes; /* bytes of each tensor declared; owned */
-    size_t tensor_count;
-    uint64_t *block_checksums; /* block_count of them, block_done known; owned */
-    size_t block_count, block_done;
-    size_t tensor;       /* that the next byte belongs to */
-    uint64_t in_tensor;  /* bytes of it so far */
-    uint64_t in_block;   /* bytes of its block so far */
-    XXH3_state_t *block; /* over them */
-    bool begun;
-    bool committed;
-    weir_error_t failure; /* the first one; code WEIR_OK while there is none */
-};
 
 /* Pass on the failure that was kept. */
 static weir_err_t pass_failure(const weir_tensor_writer_t *writer, weir_error_t *error) {
@@ -64,13 +34,11 @@ weir_err_t weir_tensor_writer_create(const char *path, weir_tensor_writer_t **wr
     created->temporary = malloc(room);
     created->buffer = malloc(BUFFER_SIZE);
     created->checksum = XXH3_createState();
-    created->block = XXH3_createState();
     created->header = json_object();
     created->metadata = json_object();
     if (created->path == NULL || created->temporary == NULL || created->buffer == NULL ||
-        created->checksum == NULL || created->block == NULL || created->header == NULL ||
-        created->metadata == NULL || XXH3_64bits_reset(created->checksum) != XXH_OK ||
-        XXH3_64bits_reset(created->block) != XXH_OK) {
+        created->checksum == NULL || created->header == NULL || created->metadata == NULL ||
+        XXH3_64bits_reset(created->checksum) != XXH_OK) {
         status = weir_errorf(error, WEIR_ERR_MEMORY, "no memory to write '%s'", path);
         goto out;
     }
@@ -152,12 +120,14 @@ weir_err_t weir_tensor_writer_declare(weir_tensor_writer_t *writer, const char *
                            "'%s': tensor name '%.100s' is no UTF-8 text, or there is no memory",
                            writer->path, name);
     }
-    uint64_t *sizes = realloc(writer->sizes, (writer->tensor_count + 1) * sizeof *sizes);
-    if (sizes == NULL) {
+    weir_tensor_stream_t *streams =
+        realloc(writer->streams, (writer->stream_count + 1) * sizeof *streams);
+    if (streams == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to write '%s'", writer->path);
     }
-    writer->sizes = sizes;
-    writer->sizes[writer->tensor_count++] = bytes;
+    writer->streams = streams;
+    writer->streams[writer->stream_count++] =
+        (weir_tensor_stream_t){.bytes = bytes, .offset = writer->declared};
     writer->declared = end;
     return WEIR_OK;
 }
@@ -165,8 +135,9 @@ weir_err_t weir_tensor_writer_declare(weir_tensor_writer_t *writer, const char *
 weir_err_t weir_tensor_writer_blocks(weir_tensor_writer_t *writer, weir_error_t *error) {
     uint64_t count = 0;
     char text[32];
-    for (size_t t = 0; t < writer->tensor_count; t++) {
-        count += weir_tensor_blocks_of(writer->sizes[t]);
+    for (size_t t = 0; t < writer->stream_count; t++) {
+        writer->streams[t].first_block = count;
+        count += weir_tensor_blocks_of(writer->streams[t].bytes);
     }
     (void)snprintf(text, sizeof text, "%d", WEIR_TENSOR_BLOCK_BYTES);
     weir_err_t status = weir_tensor_writer_metadata(writer, "block_bytes", text, error);
@@ -177,39 +148,13 @@ weir_err_t weir_tensor_writer_blocks(weir_tensor_writer_t *writer, weir_error_t 
     if (status != WEIR_OK) {
         return status;
     }
-    writer->block_checksums = calloc(count + 1, sizeof *writer->block_checksums);
-    if (writer->block_checksums == NULL) {
+    if (weir_tensor_blocks_create(count, &writer->blocks) != WEIR_OK) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to write '%s'", writer->path);
     }
-    writer->block_count = count;
-    writer->declared -= count * sizeof(uint64_t); /* the writer's own, not the caller's to append */
-    writer->blocks = true;
+    /* The writer's own, not the caller's to append. */
+    writer->declared -= count * sizeof(uint64_t);
+    writer->stream_count--;
     return WEIR_OK;
-}
-
-/* Values as they come, into the checksums of their blocks. */
-static void add_to_blocks(weir_tensor_writer_t *writer, const unsigned char *bytes, size_t size) {
-    while (size > 0) {
-        uint64_t left = writer->sizes[writer->tensor] - writer->in_tensor;
-        if (left == 0) {
-            writer->tensor++;
-            writer->in_tensor = 0;
-            continue;
-        }
-        uint64_t room = WEIR_TENSOR_BLOCK_BYTES - writer->in_block;
-        uint64_t part = left < room ? left : room;
-        part = part < size ? part : size;
-        (void)XXH3_64bits_update(writer->block, bytes, part);
-        bytes += part;
-        size -= part;
-        writer->in_tensor += part;
-        writer->in_block += part;
-        if (part == left || part == room) {
-            writer->block_checksums[writer->block_done++] = XXH3_64bits_digest(writer->block);
-            (void)XXH3_64bits_reset(writer->block);
-            writer->in_block = 0;
-        }
-    }
 }
 
 /* Write bytes to the file, past the buffer. A failure is kept for good. */
@@ -223,13 +168,10 @@ static weir_err_t flush(weir_tensor_writer_t *writer) {
     return status;
 }
 
-/* Bytes of the file, in order: into its checksum when they are `summed`, and through the buffer
- * unless they are many. */
-static weir_err_t put(weir_tensor_writer_t *writer, const void *bytes, size_t size, bool summed) {
+/* Bytes of the file, in order: into its checksum, and through the buffer unless they are many. */
+static weir_err_t put(weir_tensor_writer_t *writer, const void *bytes, size_t size) {
     weir_err_t status = WEIR_OK;
-    if (summed) {
-        (void)XXH3_64bits_update(writer->checksum, bytes, size);
-    }
+    (void)XXH3_64bits_update(writer->checksum, bytes, size);
     writer->written += size;
     if (size > BUFFER_SIZE - writer->buffered) {
         status = flush(writer);
@@ -269,36 +211,99 @@ weir_err_t weir_tensor_writer_begin(weir_tensor_writer_t *writer, weir_error_t *
     for (int i = 0; i < LENGTH_SIZE; i++) {
         prefix[i] = (unsigned char)((uint64_t)(length + padding) >> (8 * i));
     }
-    weir_err_t status = put(writer, prefix, sizeof prefix, true);
+    weir_err_t status = put(writer, prefix, sizeof prefix);
     if (status == WEIR_OK) {
-        status = put(writer, text, length, true);
+        status = put(writer, text, length);
     }
     if (status == WEIR_OK) {
-        status = put(writer, spaces, padding, true);
+        status = put(writer, spaces, padding);
     }
     free(text);
+    if (status == WEIR_OK && writer->blocks != NULL) {
+        status = flush(writer);
+        for (size_t t = 0; t < writer->stream_count; t++) {
+            writer->streams[t].offset += writer->written;
+        }
+    }
     return status == WEIR_OK ? WEIR_OK : pass_failure(writer, error);
+}
+
+/* Whether values may come now. */
+static weir_err_t check_open(const weir_tensor_writer_t *writer, weir_error_t *error) {
+    if (writer->failure.code != WEIR_OK) {
+        return pass_failure(writer, error);
+    }
+    return writer->begun && !writer->committed
+               ? WEIR_OK
+               : weir_errorf(error, WEIR_ERR_INVALID, "'%s': values outside begin and commit",
+                             writer->path);
+}
+
+static weir_err_t refuse_more(const weir_tensor_writer_t *writer, weir_error_t *error) {
+    return weir_errorf(error, WEIR_ERR_INVALID, "'%s': more values than were declared",
+                       writer->path);
+}
+
+weir_err_t weir_tensor_writer_fill(weir_tensor_writer_t *writer, size_t tensor, const void *bytes,
+                                   size_t size, weir_error_t *error) {
+    weir_err_t status = check_open(writer, error);
+    if (status != WEIR_OK) {
+        return status;
+    }
+    if (writer->blocks == NULL || tensor >= writer->stream_count ||
+        size > writer->streams[tensor].bytes - writer->streams[tensor].done) {
+        return refuse_more(writer, error);
+    }
+    writer->appended += size;
+    status = weir_tensor_blocks_fill(writer, &writer->streams[tensor], bytes, size);
+    return status == WEIR_OK ? WEIR_OK : pass_failure(writer, error);
+}
+
+/* Values of any tensors, one after the other. */
+static weir_err_t append_to_blocks(weir_tensor_writer_t *writer, const char *bytes, size_t size) {
+    weir_err_t status = WEIR_OK;
+    while (size > 0 && status == WEIR_OK) {
+        weir_tensor_stream_t *stream = &writer->streams[writer->current];
+        uint64_t left = stream->bytes - stream->done;
+        size_t part = left < size ? (size_t)left : size;
+        if (left == 0) {
+            writer->current++;
+            continue;
+        }
+        status = weir_tensor_blocks_fill(writer, stream, bytes, part);
+        bytes += part;
+        size -= part;
+    }
+    return status;
 }
 
 weir_err_t weir_tensor_writer_append(weir_tensor_writer_t *writer, const void *bytes, size_t size,
                                      weir_error_t *error) {
-    if (writer->failure.code != WEIR_OK) {
-        return pass_failure(writer, error);
-    }
-    if (!writer->begun || writer->committed) {
-        return weir_errorf(error, WEIR_ERR_INVALID, "'%s': values outside begin and commit",
-                           writer->path);
+    weir_err_t status = check_open(writer, error);
+    if (status != WEIR_OK) {
+        return status;
     }
     if (size > writer->declared - writer->appended) {
-        return weir_errorf(error, WEIR_ERR_INVALID, "'%s': more values than were declared",
-                           writer->path);
+        return refuse_more(writer, error);
     }
     writer->appended += size;
-    if (writer->blocks) {
-        add_to_blocks(writer, bytes, size);
-    }
-    weir_err_t status = put(writer, bytes, size, !writer->blocks);
+    status =
+        writer->blocks != NULL ? append_to_blocks(writer, bytes, size) : put(writer, bytes, size);
     return status == WEIR_OK ? WEIR_OK : pass_failure(writer, error);
+}
+
+/* All blocks are in their places; their checksums come behind them. */
+static weir_err_t finish_blocks(weir_tensor_writer_t *writer) {
+    weir_err_t status = weir_tensor_blocks_flush(writer);
+    size_t size = writer->blocks->count * sizeof *writer->blocks->checksums;
+    writer->written += writer->declared;
+    if (status == WEIR_OK) {
+        (void)XXH3_64bits_update(writer->checksum, writer->blocks->checksums, size);
+        status = weir_file_write_at(writer->fd, writer->blocks->checksums, size, writer->written,
+                                    writer->path, &writer->failure);
+    }
+    writer->written += size;
+    return status;
 }
 
 /* Flush, fsync, close, rename. The first failure is kept. */
@@ -328,12 +333,7 @@ weir_err_t weir_tensor_writer_commit(weir_tensor_writer_t *writer, uint64_t *che
             error, WEIR_ERR_INVALID, "'%s': commit after %llu of %llu declared bytes", writer->path,
             (unsigned long long)writer->appended, (unsigned long long)writer->declared);
     }
-    weir_err_t status = WEIR_OK;
-    if (writer->blocks) {
-        WEIR_ASSERT(writer->block_done == writer->block_count);
-        status = put(writer, writer->block_checksums,
-                     writer->block_count * sizeof *writer->block_checksums, true);
-    }
+    weir_err_t status = writer->blocks != NULL ? finish_blocks(writer) : WEIR_OK;
     if (status == WEIR_OK) {
         status = publish(writer);
     }
@@ -358,6 +358,7 @@ void weir_tensor_writer_destroy(weir_tensor_writer_t *writer) {
     if (writer == NULL) {
         return;
     }
+    weir_tensor_blocks_destroy(writer); /* first: a block may be on its way to the file */
     if (writer->fd >= 0) {
         (void)close(writer->fd);
     }
@@ -367,9 +368,7 @@ void weir_tensor_writer_destroy(weir_tensor_writer_t *writer) {
     json_decref(writer->header);
     json_decref(writer->metadata);
     (void)XXH3_freeState(writer->checksum);
-    (void)XXH3_freeState(writer->block);
-    free(writer->sizes);
-    free(writer->block_checksums);
+    free(writer->streams);
     free(writer->buffer);
     free(writer->temporary);
     free(writer->path);
