@@ -22,6 +22,21 @@ struct weir_admission {
     uint64_t window;    /* of the last step that ended */
     uint64_t *noted;    /* hashes of keys: in their order a slot's counters are used together */
     size_t noted_count, noted_capacity;
+    struct cut *cut; /* of a snapshot under way, or NULL; owned */
+};
+
+/* A slot's counters before their first change since the cut. */
+typedef struct {
+    uint64_t window;
+    uint16_t counters[];
+} copy_t;
+
+struct cut {
+    uint64_t window;  /* at the cut */
+    weir_slot_t next; /* the first that has not been given */
+    bool failed;      /* there was no memory for a copy */
+    copy_t **copies;  /* by slot; owned */
+    uint16_t *given;  /* the counters given last */
 };
 
 static weir_err_t check_options(const weir_admission_options_t *options, weir_error_t *error) {
@@ -92,6 +107,7 @@ weir_err_t weir_admission_create(const weir_admission_options_t *options,
 
 void weir_admission_destroy(weir_admission_t *admission) {
     if (admission != NULL) {
+        weir_admission_end_cut(admission);
         free(admission->counters);
         free(admission->windows);
         free(admission->noted);
@@ -155,6 +171,24 @@ static void bring_slot(weir_admission_t *admission, weir_slot_t slot, uint64_t w
         counters[i] = (uint16_t)fade(counters[i], window - *behind);
     }
     *behind = window;
+}
+
+/* A slot's counters are about to change: copy them for the cut. */
+static void keep_slot(weir_admission_t *admission, weir_slot_t slot) {
+    struct cut *cut = admission->cut;
+    size_t place = slot - admission->options.first_slot;
+    size_t bytes = slot_values(admission) * sizeof(uint16_t);
+    if (cut == NULL || slot < cut->next || cut->copies[place] != NULL) {
+        return;
+    }
+    copy_t *copy = malloc(sizeof *copy + bytes);
+    if (copy == NULL) {
+        cut->failed = true;
+        return;
+    }
+    copy->window = admission->windows[place];
+    memcpy(copy->counters, counters_of(admission, slot), bytes);
+    cut->copies[place] = copy;
 }
 
 /* Inlined by force: gcc takes a function that only prefetches for one without an effect, and drops
@@ -237,6 +271,7 @@ void weir_admission_end_step(weir_admission_t *admission, uint64_t step) {
         }
         uint64_t hash = admission->noted[i];
         weir_slot_t slot = weir_slot_of_hash(hash);
+        keep_slot(admission, slot);
         bring_slot(admission, slot, admission->window);
         admission->windows[slot - admission->options.first_slot] = admission->window;
         uint16_t *counters = counters_of(admission, slot);
@@ -250,14 +285,74 @@ void weir_admission_end_step(weir_admission_t *admission, uint64_t step) {
 
 /* ---- to save and restore ---- */
 
+size_t weir_admission_counters(const weir_admission_t *admission) {
+    return admission->counters == NULL ? 0 : slot_values(admission);
+}
+
+bool weir_admission_begin_cut(weir_admission_t *admission) {
+    if (admission->counters == NULL) {
+        return true;
+    }
+    struct cut *cut = calloc(1, sizeof *cut);
+    if (cut == NULL) {
+        return false;
+    }
+    *cut = (struct cut){.window = admission->window,
+                        .next = admission->options.first_slot,
+                        .copies = calloc(slots_of(admission), sizeof(copy_t *)),
+                        .given = malloc(slot_values(admission) * sizeof(uint16_t))};
+    admission->cut = cut;
+    if (cut->copies == NULL || cut->given == NULL) {
+        weir_admission_end_cut(admission);
+        return false;
+    }
+    return true;
+}
+
+void weir_admission_end_cut(weir_admission_t *admission) {
+    struct cut *cut = admission->cut;
+    if (cut == NULL) {
+        return;
+    }
+    for (size_t i = 0; cut->copies != NULL && i < slots_of(admission); i++) {
+        free(cut->copies[i]);
+    }
+    free(cut->copies);
+    free(cut->given);
+    free(cut);
+    admission->cut = NULL;
+}
+
+/* A slot's counters as they were at the cut. */
+static const uint16_t *slot_of_cut(const weir_admission_t *admission, weir_slot_t slot) {
+    struct cut *cut = admission->cut;
+    size_t place = slot - admission->options.first_slot, values = slot_values(admission);
+    const copy_t *copy = cut->copies[place];
+    const uint16_t *counters = copy != NULL ? copy->counters : counters_of(admission, slot);
+    uint64_t behind = copy != NULL ? copy->window : admission->windows[place];
+    for (size_t i = 0; i < values; i++) { /* behind NOTHING_COUNTED: all are 0 */
+        cut->given[i] =
+            (uint16_t)fade(counters[i], cut->window > behind ? cut->window - behind : 0);
+    }
+    free(cut->copies[place]);
+    cut->copies[place] = NULL;
+    cut->next = slot + 1;
+    return cut->failed ? NULL : cut->given;
+}
+
 void weir_admission_slot(weir_admission_t *admission, weir_slot_t slot, const uint16_t **values,
                          size_t *count) {
     *values = NULL;
     *count = 0;
-    if (admission->counters != NULL) {
+    if (admission->counters == NULL) {
+        return;
+    }
+    *count = slot_values(admission);
+    if (admission->cut != NULL) {
+        *values = slot_of_cut(admission, slot);
+    } else {
         bring_slot(admission, slot, admission->window);
         *values = counters_of(admission, slot);
-        *count = slot_values(admission);
     }
 }
 

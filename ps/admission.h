@@ -60,10 +60,18 @@ void weir_admission_end_step(weir_admission_t *admission, uint64_t step);
 
 /* ---- to save and restore ---- */
 
+/* Counters of a slot; 0 where none are kept (probability). */
+size_t weir_admission_counters(const weir_admission_t *admission);
 /* The counters of an owned slot as they are after the last step that ended: `*count` of them, valid
  * until the next call of anything here; 0 where none are kept (probability). */
 void weir_admission_slot(weir_admission_t *admission, weir_slot_t slot, const uint16_t **values,
                          size_t *count);
+/* From begin_cut to end_cut weir_admission_slot gives the counters as they were at begin_cut; slots
+ * are then asked for in ascending order. Those of a slot are copied before their first change,
+ * unless it or one behind it has been asked for. begin_cut false, or NULL for counters that there
+ * are: no memory. */
+bool weir_admission_begin_cut(weir_admission_t *admission);
+void weir_admission_end_cut(weir_admission_t *admission);
 /* The steps up to `step` have ended: told to a new sketch, before it gets counters of that time. */
 void weir_admission_set_step(weir_admission_t *admission, uint64_t step);
 /* Errors: another number of counters (INVALID), a slot that is not owned (INVALID). */

@@ -221,20 +221,37 @@ uint64_t weir_index_bytes(const weir_index_t *index) {
     return index->arena->in_use;
 }
 
+static void visit_subtable(const weir_index_subtable_t *subtable, weir_index_visit_t visit,
+                           void *argument) {
+    for (uint32_t i = 0; i < subtable->group_count; i++) {
+        const weir_index_group_t *group = &subtable->groups[i];
+        for (uint32_t full = full_entries(group); full != 0; full &= full - 1) {
+            uint32_t entry = (uint32_t)__builtin_ctz(full);
+            visit(argument, load_key(group, entry), load_row(group, entry));
+        }
+    }
+}
+
 void weir_index_visit_cell(const weir_index_t *index, uint32_t cell, weir_index_visit_t visit,
                            void *argument) {
     uint32_t bits = index->depth - index->cell_bits;
     for (uint32_t place = cell << bits; place < (cell + 1) << bits;
          place += shared_places(index, place)) {
-        const weir_index_subtable_t *subtable = &index->directory[place];
-        for (uint32_t i = 0; i < subtable->group_count; i++) {
-            const weir_index_group_t *group = &subtable->groups[i];
-            for (uint32_t full = full_entries(group); full != 0; full &= full - 1) {
-                uint32_t entry = (uint32_t)__builtin_ctz(full);
-                visit(argument, load_key(group, entry), load_row(group, entry));
-            }
-        }
+        visit_subtable(&index->directory[place], visit, argument);
     }
+}
+
+uint64_t weir_index_visit_from(const weir_index_t *index, uint64_t hash, weir_index_visit_t visit,
+                               void *argument) {
+    WEIR_ASSERT(covers(index, hash));
+    uint32_t place = first_place(index, place_of(index, hash));
+    visit_subtable(&index->directory[place], visit, argument);
+    uint64_t end = (uint64_t)place + shared_places(index, place);
+    return end == index->places ? 0 : index->first_hash + (end << index->shift);
+}
+
+uint32_t weir_index_entries_from(const weir_index_t *index, uint64_t hash) {
+    return index->directory[first_place(index, place_of(index, hash))].used;
 }
 
 /* ---- statistics ---- */

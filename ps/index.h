@@ -108,6 +108,14 @@ uint64_t weir_index_bytes(const weir_index_t *index);
 void weir_index_visit_cell(const weir_index_t *index, uint32_t cell, weir_index_visit_t visit,
                            void *argument);
 
+/* As visit_cell, of the one sub-table in which the covered `hash` lies; entries of smaller hashes
+ * too. Returns the first hash beyond it, which belongs to another slot or to the same one; 0: there
+ * is none. */
+uint64_t weir_index_visit_from(const weir_index_t *index, uint64_t hash, weir_index_visit_t visit,
+                               void *argument);
+/* The entries of that sub-table. */
+uint32_t weir_index_entries_from(const weir_index_t *index, uint64_t hash);
+
 /* How well keys lie. */
 typedef struct {
     uint64_t subtables;      /* that hold groups */

@@ -198,10 +198,14 @@ weir_err_t weir_table_add(weir_table_t *table, weir_key_t key, weir_row_handle_t
     *handle = weir_row_store_acquire(&table->store);
     weir_index_insert(&table->index, key, *handle);
     weir_table_touch_cell(table, key);
+    if (table->cut != NULL) {
+        weir_table_cut_born(table->cut, *handle);
+    }
     return WEIR_OK;
 }
 
 void weir_table_drop(weir_table_t *table, weir_key_t key, weir_row_handle_t handle) {
+    weir_table_will_change(table, key, handle);
     table->both -= weir_row_store_flag(&table->store, handle);
     (void)weir_index_remove(&table->index, key);
     weir_row_store_release(&table->store, handle);
@@ -330,10 +334,11 @@ static void touch_row(weir_row_metadata_t *metadata, uint64_t step) {
     metadata->last_step = used > metadata->last_step ? used : metadata->last_step;
 }
 
-static void touch_rows(weir_table_t *table, const weir_row_handle_t *handles, size_t count,
-                       uint64_t step) {
+static void touch_rows(weir_table_t *table, const weir_key_t *keys,
+                       const weir_row_handle_t *handles, size_t count, uint64_t step) {
     for (size_t i = 0; i < count; i++) {
         if (handles[i] != WEIR_ROW_NONE) {
+            weir_table_will_change(table, keys[i], handles[i]);
             touch_row(weir_row_store_metadata(&table->store, handles[i]), step);
         }
     }
@@ -365,7 +370,7 @@ weir_err_t weir_table_pull(weir_table_t *table, const weir_key_t *keys, size_t c
         size_t now = count - begin < WEIR_TABLE_BATCH ? count - begin : WEIR_TABLE_BATCH;
         err = pull_batch(table, keys + begin, now, step, handles + begin, error);
         if (err == WEIR_OK && touches) {
-            touch_rows(table, handles + begin, now, step);
+            touch_rows(table, keys + begin, handles + begin, now, step);
         }
         if (err == WEIR_OK && values != NULL) {
             gather_values(table, keys + begin, handles + begin, now,
@@ -462,6 +467,7 @@ weir_table_applied_t weir_table_apply(weir_table_t *table, const weir_key_t *key
             applied.dropped++;
             continue;
         }
+        weir_table_will_change(table, keys[now], handles[now]);
         weir_row_metadata_t *metadata = weir_row_store_metadata(store, handles[now]);
         touch_row(metadata, step);
         if (!weir_row_update_is_finite(&table->update, gradient)) {

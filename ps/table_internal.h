@@ -62,6 +62,7 @@ struct weir_table {
     size_t restored; /* rows in cold_records that wait to be written, while a table is restored */
     weir_table_removed_t removed; /* evicted, to be said in the next delta */
     uint64_t both; /* rows in memory whose key the cold store holds too: their flag is set */
+    struct weir_table_cut *cut; /* of a snapshot under way, or NULL */
 };
 
 /* A cold row: its record and its metadata. */
@@ -127,6 +128,20 @@ uint64_t weir_table_cell_limit(const weir_table_t *table, uint32_t cell);
 
 /* Bytes of what evictions need: flags of cells, and scratch. */
 uint64_t weir_table_cells_bytes(const weir_table_t *table);
+
+/* ---- ps/table_cut.c ---- */
+
+/* A row is about to change, or to go. */
+void weir_table_cut_keep(struct weir_table_cut *cut, weir_key_t key, weir_row_handle_t handle);
+/* A row has come. */
+void weir_table_cut_born(struct weir_table_cut *cut, weir_row_handle_t handle);
+
+static inline void weir_table_will_change(weir_table_t *table, weir_key_t key,
+                                          weir_row_handle_t handle) {
+    if (table->cut != NULL) {
+        weir_table_cut_keep(table->cut, key, handle);
+    }
+}
 
 /* ---- ps/table_cold.c ---- */
 

@@ -1,3 +1,4 @@
+#include "ps/table_cut.h"
 #include "ps/table_internal.h"
 
 #include <stdlib.h>
@@ -37,7 +38,8 @@ void weir_table_removed_fini(weir_table_removed_t *removed) {
     *removed = (weir_table_removed_t){.keys = NULL};
 }
 
-void weir_table_mark_removed(weir_table_t *table, uint64_t step) {
+/* From here on, if the log is not kept or was lost. */
+static void open_log(weir_table_t *table, uint64_t step) {
     weir_table_removed_t *removed = &table->removed;
     size_t limit = weir_table_stats(table).bytes / LIMIT_PART;
     limit = (limit > LIMIT_LEAST ? limit : LIMIT_LEAST) / sizeof(weir_key_t);
@@ -45,16 +47,39 @@ void weir_table_mark_removed(weir_table_t *table, uint64_t step) {
     if (!removed->open || removed->lost) {
         removed->open = true;
         removed->lost = false;
-        removed->base = step;
+        removed->base = removed->mark = step;
     }
-    removed->mark = step;
-    removed->marked = removed->count;
+}
+
+void weir_table_hold_removed(weir_table_t *table, uint64_t step) {
+    weir_table_removed_t *removed = &table->removed;
+    open_log(table, step);
+    removed->held = removed->count;
+    removed->holds = true;
+}
+
+void weir_table_mark_removed(weir_table_t *table, uint64_t step) {
+    weir_table_removed_t *removed = &table->removed;
+    if (!removed->holds) {
+        weir_table_hold_removed(table, step);
+    }
+    removed->holds = false;
+    if (!removed->lost) {
+        removed->mark = step;
+        removed->marked = removed->held;
+    }
 }
 
 static int compare_hashes(const void *left, const void *right) {
     uint64_t a = weir_hash64(*(const weir_key_t *)left);
     uint64_t b = weir_hash64(*(const weir_key_t *)right);
     return (a > b) - (a < b);
+}
+
+static bool has_row(const weir_table_t *table, weir_key_t key) {
+    weir_row_handle_t handle;
+    weir_table_find(table, &key, 1, &handle);
+    return handle != WEIR_ROW_NONE;
 }
 
 /* Sorted, without repeats, and without those that have a row again. */
@@ -64,9 +89,9 @@ static size_t tidy(const weir_table_t *table, weir_key_t *keys, size_t count) {
         qsort(keys, count, sizeof *keys, compare_hashes);
     }
     for (size_t i = 0; i < count; i++) {
-        weir_row_handle_t handle;
-        weir_table_find(table, &keys[i], 1, &handle);
-        if (handle == WEIR_ROW_NONE && (kept == 0 || keys[kept - 1] != keys[i])) {
+        bool has =
+            table->cut != NULL ? weir_table_cut_has(table->cut, keys[i]) : has_row(table, keys[i]);
+        if (!has && (kept == 0 || keys[kept - 1] != keys[i])) {
             keys[kept++] = keys[i];
         }
     }
@@ -85,17 +110,19 @@ bool weir_table_removed_since(weir_table_t *table, uint64_t base, weir_key_t **k
             memmove(removed->keys, removed->keys + removed->marked,
                     removed->count * sizeof *removed->keys);
         }
+        removed->held -= removed->holds ? removed->marked : 0;
         removed->marked = 0;
         removed->base = base;
     }
-    weir_key_t *copy = malloc((removed->count + 1) * sizeof *copy);
+    size_t logged = removed->holds ? removed->held : removed->count;
+    weir_key_t *copy = malloc((logged + 1) * sizeof *copy);
     if (copy == NULL) {
         return false;
     }
-    if (removed->count > 0) {
-        memcpy(copy, removed->keys, removed->count * sizeof *copy);
+    if (logged > 0) {
+        memcpy(copy, removed->keys, logged * sizeof *copy);
     }
-    *count = tidy(table, copy, removed->count);
+    *count = tidy(table, copy, logged);
     *keys = copy;
     return true;
 }

@@ -19,11 +19,17 @@ typedef struct {
     bool lost;           /* past the limit, or no memory */
     uint64_t base, mark; /* steps */
     size_t marked;       /* keys logged before the mark */
+    bool holds;          /* a save is under way, of the keys before `held` */
+    size_t held;
 } weir_table_removed_t;
 
 /* A key lost its row. */
 void weir_table_removed_add(weir_table_removed_t *removed, weir_key_t key);
 void weir_table_removed_fini(weir_table_removed_t *removed);
+
+/* A save of the table as it is now, after `step`, begins: what removed_since gives and mark_removed
+ * marks is the log as it is now, whatever comes after. */
+void weir_table_hold_removed(weir_table_t *table, uint64_t step);
 
 /* The table was saved at `step`: a later delta may build on that. From the first call on keys are
  * logged, up to 1% of the table's memory, at least 1 MiB. Call: local. Threads: owner. */
