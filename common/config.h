@@ -156,9 +156,10 @@ typedef struct {
         int64_t seed;
         int64_t batch_users; /* users a global batch, over all workers */
         int64_t epochs;
-        int64_t max_steps;             /* 0: no limit */
-        int64_t log_every;             /* steps between lines */
-        int64_t checkpoint_every;      /* steps; 0: only at the end and on request */
+        int64_t max_steps;        /* 0: no limit */
+        int64_t log_every;        /* steps between lines */
+        int64_t checkpoint_every; /* steps; 0: only at the end and on request */
+        bool checkpoint_in_background;
         int64_t checkpoint_full_every; /* checkpoints of which one is full; 1: all */
         int64_t keep_checkpoints;      /* newest kept beside best and latest */
         int64_t consistency;           /* weir_consistency_t */

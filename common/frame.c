@@ -109,6 +109,7 @@ const char *weir_frame_type_name(weir_frame_type_t type) {
         [WEIR_FRAME_PUSH_REQ] = "push_req", [WEIR_FRAME_PEEK_REQ] = "peek_req",
         [WEIR_FRAME_PEEK_REP] = "peek_rep", [WEIR_FRAME_REDUCE] = "reduce",
         [WEIR_FRAME_GATHER] = "gather",     [WEIR_FRAME_BARRIER] = "barrier",
+        [WEIR_FRAME_CUT_REQ] = "cut_req",   [WEIR_FRAME_CUT_REP] = "cut_rep",
     };
     return type > 0 && type < WEIR_FRAME_TYPE_COUNT ? names[type] : "unknown";
 }

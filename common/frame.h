@@ -21,6 +21,8 @@ typedef enum {
     WEIR_FRAME_REDUCE = 6,   /* worker -> worker: the receiver's slice of a gradient bucket */
     WEIR_FRAME_GATHER = 7,   /* worker -> worker: the sender's updated slice of the parameters */
     WEIR_FRAME_BARRIER = 8,  /* worker -> worker: small agreed values at a boundary */
+    WEIR_FRAME_CUT_REQ = 9,  /* worker -> ps: step t is to be saved */
+    WEIR_FRAME_CUT_REP = 10, /* ps -> worker: it will be, whatever comes now */
     WEIR_FRAME_TYPE_COUNT
 } weir_frame_type_t;
 

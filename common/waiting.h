@@ -20,6 +20,7 @@ typedef enum {
     WEIR_WAIT_GATHER,  /* dense parameters, from a worker */
     WEIR_WAIT_BARRIER, /* what a worker has to say of the step */
     WEIR_WAIT_PUSH,    /* gradients of rows, from a worker */
+    WEIR_WAIT_CUT,     /* a server's word that it has remembered a step */
     WEIR_WAIT_KINDS
 } weir_wait_kind_t;
 

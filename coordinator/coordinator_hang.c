@@ -28,6 +28,7 @@ void weir_coordinator_describe_wait(const weir_coordinator_t *coordinator,
         [WEIR_WAIT_GATHER] = "dense parameters",
         [WEIR_WAIT_BARRIER] = "the agreement",
         [WEIR_WAIT_PUSH] = "gradients",
+        [WEIR_WAIT_CUT] = "the cut for a checkpoint",
     };
     text[0] = '\0';
     if (member->wait.kind != WEIR_WAIT_NOTHING && member->wait.rank < coordinator->rank_count) {

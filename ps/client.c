@@ -172,7 +172,10 @@ weir_err_t weir_ps_client_take(weir_ps_client_t *client, weir_frame_type_t type,
     if (err != WEIR_OK || !*received) {
         return err;
     }
-    weir_trace_end(begun, type == WEIR_FRAME_PULL_REP ? "wait pull" : "wait peek",
+    weir_trace_end(begun,
+                   type == WEIR_FRAME_PULL_REP   ? "wait pull"
+                   : type == WEIR_FRAME_PEEK_REP ? "wait peek"
+                                                 : "wait cut",
                    frame->header.step, frame->header.source);
     *server = frame->header.source - client->options.first_ps_rank;
     if (frame->header.source < client->options.first_ps_rank || *server >= client->options.ps) {

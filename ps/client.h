@@ -73,6 +73,11 @@ WEIR_MUST_USE weir_err_t weir_ps_client_peek(weir_ps_client_t *client, uint32_t 
                                              const weir_key_t *keys, size_t count, float *values,
                                              weir_error_t *error);
 
+/* After the push of a step, when no pull is under way: every server is to remember its tables as
+ * they are then, to be saved. Returns when all have; all workers call it. What it costs is a round
+ * trip and what is left of the step's update. Call: blocks. */
+WEIR_MUST_USE weir_err_t weir_ps_client_cut(weir_ps_client_t *client, weir_error_t *error);
+
 typedef struct {
     uint64_t keys_pulled, bytes_pulled, bytes_pushed;
     uint64_t rows_early;    /* rows answered before the step before theirs was applied: in a first

@@ -7,12 +7,15 @@
 #include "ps/model_tables.h"
 #include "ps/server.h"
 #include "ps/snapshot.h"
-#include "ps/table_removed.h"
+#include "ps/table_saver.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { TYPES = 1u << WEIR_FRAME_PULL_REQ | 1u << WEIR_FRAME_PUSH_REQ | 1u << WEIR_FRAME_PEEK_REQ };
+enum {
+    TYPES = 1u << WEIR_FRAME_PULL_REQ | 1u << WEIR_FRAME_PUSH_REQ | 1u << WEIR_FRAME_PEEK_REQ |
+            1u << WEIR_FRAME_CUT_REQ
+};
 
 typedef struct {
     weir_job_t job;
@@ -20,15 +23,23 @@ typedef struct {
     uint32_t table_count;
     weir_server_t *server;
     double published; /* when the state was last given to the heartbeat */
-    bool saving;      /* a checkpoint of save_step waits for that step to be applied */
-    uint64_t save_step, save_base;
-    char save_folder[WEIR_PATH_MAX];
+    weir_table_saver_t *saver;
+    uint64_t save_step; /* of the checkpoint begun last */
 } process_t;
 
 static weir_err_t send_answer(void *argument, weir_rank_t to, weir_frame_t frame,
                               weir_error_t *error) {
     process_t *process = argument;
     return weir_comm_thread_post(process->job.comm_thread, to, frame, error);
+}
+
+/* Every worker has done `step` and waits: remember the tables. */
+static weir_err_t cut(void *argument, uint64_t step, weir_error_t *error) {
+    process_t *process = argument;
+    int64_t begun = weir_trace_begin();
+    weir_err_t err = weir_table_saver_cut(process->saver, step, error);
+    weir_trace_end(begun, "cut", step, WEIR_TRACE_NOBODY);
+    return err;
 }
 
 static void publish(process_t *process, weir_phase_t phase) {
@@ -123,9 +134,19 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
                                          .staleness = (uint32_t)job->config.train.staleness,
                                          .not_finite_fatal = stops_at_not_finite(process),
                                          .send = send_answer,
+                                         .cut = cut,
                                          .argument = process};
         err = weir_server_create(&options, process->tables, process->table_count, &process->server,
                                  error);
+    }
+    if (err == WEIR_OK) {
+        weir_table_saver_options_t options = {.tables = process->tables,
+                                              .table_count = process->table_count,
+                                              .index = job->index,
+                                              .ps = job->ps,
+                                              .deltas =
+                                                  job->config.train.checkpoint_full_every > 1};
+        err = weir_table_saver_create(&options, &process->saver, error);
     }
     if (err == WEIR_OK) {
         weir_trace_options_t trace = {
@@ -141,56 +162,55 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
     return err;
 }
 
-static weir_err_t write_tables(process_t *process,
-                               weir_checkpoint_file_t files[WEIR_MODEL_MAX_TABLES],
-                               weir_error_t *error) {
-    weir_job_t *job = &process->job;
-    weir_err_t err = WEIR_OK;
-    if (weir_server_step(process->server) > process->save_step) {
-        return weir_errorf(error, WEIR_ERR_INVALID,
-                           "server %u has passed step %llu, of which a checkpoint was asked",
-                           job->index, (unsigned long long)process->save_step);
+static weir_err_t report(process_t *process, uint64_t step, const weir_checkpoint_file_t *files,
+                         const char *failure, weir_error_t *error) {
+    weir_table_save_t save = weir_table_saver_last(process->saver);
+    if (failure == NULL && save.stalled > 0.0) {
+        weir_log(WEIR_LOG_INFO, "ps_main",
+                 "training waited for the disk|saved=%llu seconds=%.3f stalled=%.3f copies=%llu",
+                 (unsigned long long)save.step, save.seconds, save.stalled,
+                 (unsigned long long)save.most_copies);
     }
-    for (uint32_t k = 0; k < process->table_count && err == WEIR_OK; k++) {
-        err = weir_snapshot_write_since(process->tables[k], job->index, job->ps, process->save_base,
-                                        process->save_step, process->save_folder, &files[k], error);
-        if (err == WEIR_OK && job->config.train.checkpoint_full_every > 1) {
-            weir_table_mark_removed(process->tables[k], process->save_step);
-        }
-    }
-    return err;
+    return weir_control_client_report_written(process->job.control, step, files,
+                                              process->table_count, failure, error);
 }
 
-/* Write the shards when their step has been applied; a failure is the coordinator's to judge. */
-static weir_err_t save_when_due(process_t *process, weir_error_t *error) {
+/* A piece more of the checkpoint under way; a failure is the coordinator's to judge. `*waits`:
+ * there is one, and nothing can be done for it now. */
+static weir_err_t save_some(process_t *process, bool *waits, weir_error_t *error) {
     weir_job_t *job = &process->job;
     weir_checkpoint_file_t files[WEIR_MODEL_MAX_TABLES] = {{.size = 0}};
+    weir_snapshot_state_t state = WEIR_SNAPSHOT_WAITS;
     weir_error_t failure = {0};
-    if (weir_control_client_take_begin(job->control, &process->save_step, process->save_folder,
-                                       sizeof process->save_folder)) {
-        process->saving = true;
-        process->save_base = weir_control_client_begun_base(job->control);
-    }
-    if (!process->saving || weir_server_step(process->server) < process->save_step) {
+    weir_err_t err = WEIR_OK;
+    char folder[WEIR_PATH_MAX];
+    uint64_t step;
+    if (weir_control_client_take_begin(job->control, &step, folder, sizeof folder)) {
+        process->save_step = step;
+        err = weir_table_saver_open(process->saver, step,
+                                    weir_control_client_begun_base(job->control), folder, &failure);
+    } else if (!weir_table_saver_writes(process->saver)) {
         return WEIR_OK;
     }
-    process->saving = false;
-    publish(process, WEIR_PHASE_CHECKPOINTING);
-    int64_t begun = weir_trace_begin();
-    weir_err_t err = write_tables(process, files, &failure);
-    weir_trace_end(begun, "checkpoint", process->save_step, WEIR_TRACE_NOBODY);
-    err = weir_control_client_report_written(job->control, process->save_step, files,
-                                             process->table_count,
-                                             err == WEIR_OK ? NULL : failure.message, error);
-    publish(process, WEIR_PHASE_TRAINING);
-    return err;
+    if (err == WEIR_OK) {
+        int64_t begun = weir_trace_begin();
+        err = weir_table_saver_advance(process->saver, &state, files, &failure);
+        weir_trace_end(begun, "save rows", process->save_step, WEIR_TRACE_NOBODY);
+    }
+    *waits = err == WEIR_OK && state == WEIR_SNAPSHOT_WAITS;
+    if (err != WEIR_OK || state == WEIR_SNAPSHOT_WRITTEN) {
+        return report(process, process->save_step, files, err == WEIR_OK ? NULL : failure.message,
+                      error);
+    }
+    return WEIR_OK;
 }
 
 /* Handle a frame; in the timeline, by its type. */
 static weir_err_t handle(process_t *process, weir_frame_t frame, weir_error_t *error) {
     static const char *const names[WEIR_FRAME_TYPE_COUNT] = {[WEIR_FRAME_PULL_REQ] = "handle pull",
                                                              [WEIR_FRAME_PUSH_REQ] = "handle push",
-                                                             [WEIR_FRAME_PEEK_REQ] = "handle peek"};
+                                                             [WEIR_FRAME_PEEK_REQ] = "handle peek",
+                                                             [WEIR_FRAME_CUT_REQ] = "handle cut"};
     weir_frame_header_t header = frame.header;
     weir_trace_set_step(weir_server_step(process->server) + 1);
     int64_t begun = weir_trace_begin();
@@ -210,7 +230,8 @@ static bool prepare(process_t *process) {
 
 static weir_err_t serve(process_t *process, weir_error_t *error) {
     weir_job_t *job = &process->job;
-    bool idle = false; /* there was nothing to do either */
+    bool idle = false;  /* there was nothing to do either */
+    bool waits = false; /* and what is being saved waits for the disk */
     weir_err_t err = WEIR_OK;
     publish(process, WEIR_PHASE_TRAINING);
     while (err == WEIR_OK && !weir_control_client_done(job->control)) {
@@ -221,16 +242,18 @@ static weir_err_t serve(process_t *process, weir_error_t *error) {
             weir_waiting_begin(&job->waiting, WEIR_WAIT_PUSH, job->first_worker_rank + missing);
         }
         /* Control messages wake us. */
-        err = weir_comm_thread_take(job->comm_thread, TYPES, idle ? 0.25 : 0.0, &frame, &received,
-                                    error);
+        err = weir_comm_thread_take(job->comm_thread, TYPES, idle ? (waits ? 0.002 : 0.25) : 0.0,
+                                    &frame, &received, error);
         if (err == WEIR_OK && received) {
             weir_waiting_end(&job->waiting);
             err = handle(process, frame, error);
         }
-        idle = !received && !prepare(process);
+        waits = false;
         if (err == WEIR_OK) {
-            err = save_when_due(process, error);
+            err = save_some(process, &waits, error);
         }
+        idle =
+            !received && !prepare(process) && (waits || !weir_table_saver_writes(process->saver));
         if (weir_clock_seconds() - process->published > 0.5) {
             publish(process, WEIR_PHASE_TRAINING);
         }
@@ -267,7 +290,7 @@ static void log_counters(const process_t *process) {
 }
 
 int main(int argc, char **argv) {
-    process_t process = {.saving = false};
+    process_t process = {.saver = NULL};
     weir_error_t error = {0};
     weir_job_enter(WEIR_ROLE_PS, argc, argv, &process.job);
     weir_err_t err = set_up(&process, &error);
@@ -280,6 +303,7 @@ int main(int argc, char **argv) {
     log_counters(&process);
     weir_job_leave(&process.job);
     weir_trace_close();
+    weir_table_saver_destroy(process.saver);
     weir_server_destroy(process.server);
     for (uint32_t k = 0; k < process.table_count; k++) {
         weir_table_destroy(process.tables[k]);

@@ -469,6 +469,8 @@ static weir_err_t dispatch(weir_server_t *server, weir_frame_t *frame, weir_erro
         return on_push_req(server, w, frame, error);
     case WEIR_FRAME_PEEK_REQ:
         return on_peek_req(server, w, frame, error);
+    case WEIR_FRAME_CUT_REQ:
+        return weir_server_on_cut(server, w, frame, error);
     default:
         return weir_server_refuse(header, error, "is nothing a server takes");
     }

@@ -10,7 +10,8 @@
  * worker by itself: pulls are answered, pushes applied as they come.
  *
  * peek_req is answered with the rows as they are, which is the state after the last step applied,
- * never one between. Payloads and order: docs/files/ps-frames.md. */
+ * never one between. cut_req is answered when all workers have sent it. Payloads and order:
+ * docs/files/ps-frames.md. */
 #ifndef WEIR_PS_SERVER_H
 #define WEIR_PS_SERVER_H
 
@@ -39,6 +40,9 @@ typedef struct {
     bool not_finite_fatal; /* a gradient with a NaN or an infinity is an error, not skipped */
     /* Gives an answer to the caller for sending; takes over the payload, also on failure. */
     weir_err_t (*send)(void *argument, weir_rank_t to, weir_frame_t frame, weir_error_t *error);
+    /* All workers have pushed `step`, nothing is under way, and they wait: the tables are to be
+     * saved as they are now. NULL: cut_req is refused. */
+    weir_err_t (*cut)(void *argument, uint64_t step, weir_error_t *error);
     void *argument;
 } weir_server_options_t;
 
@@ -48,7 +52,8 @@ WEIR_MUST_USE weir_err_t weir_server_create(const weir_server_options_t *options
                                             weir_server_t **server, weir_error_t *error);
 void weir_server_destroy(weir_server_t *server);
 
-/* Handle one frame (payload taken over in every case): pull_req, push_req, peek_req. Anything else,
+/* Handle one frame (payload taken over in every case): pull_req, push_req, peek_req, cut_req.
+ * Anything else,
  * a key of another server's slots or named twice, a wrong step, length or order is an error that
  * names the sender. After any error the server answers every frame with an error: the step cannot
  * be completed. Call: local; may read and write cold rows. Threads: apply. */

@@ -50,6 +50,7 @@ typedef struct {
     bool has_push;
     weir_frame_t peek; /* its peek that waits for its step; payload owned */
     bool has_peek;
+    bool cuts; /* it waits for the cut after the step that it pushed last */
 } weir_server_worker_t;
 
 /* Workers whose pushes are summed: all of them, or in asp each by itself. */
@@ -108,6 +109,11 @@ WEIR_MUST_USE weir_err_t weir_server_check_keys(const weir_server_t *server,
                                                 const weir_frame_header_t *header,
                                                 const weir_key_t *keys, size_t count,
                                                 weir_error_t *error);
+
+/* ---- ps/server_cut.c ---- */
+
+WEIR_MUST_USE weir_err_t weir_server_on_cut(weir_server_t *server, uint32_t w,
+                                            const weir_frame_t *frame, weir_error_t *error);
 
 /* ---- ps/server_copy.c ---- */
 

@@ -118,7 +118,7 @@ weir_err_t weir_trainer_create(const weir_trainer_options_t *options, weir_train
     created->model = model_of_config(options->config);
     created->worker = weir_exchange_worker(options->exchange);
     created->workers = weir_exchange_workers(options->exchange);
-    created->checkpoint_step = UINT64_MAX;
+    created->checkpoint_step = created->saving_step = UINT64_MAX;
     created->ahead = weir_trainer_ahead(options->config);
     created->agreements = calloc(created->workers, sizeof(agreement_t));
     created->pulls = calloc(created->ahead + 1, sizeof(pull_t));

@@ -184,104 +184,96 @@ static weir_err_t evaluate(weir_trainer_t *trainer, bool *best, weir_error_t *er
     return WEIR_OK;
 }
 
-/* Wait to be told where the checkpoint of this step goes, or that it cannot be. */
-static weir_err_t wait_for_folder(weir_trainer_t *trainer, char *folder, size_t capacity,
-                                  weir_error_t *error) {
-    weir_control_client_t *control = trainer->options.control;
-    double timeout = trainer->options.config->cluster.timeout;
-    double deadline = weir_clock_seconds() + timeout;
-    uint64_t step = trainer->state.step, begun = 0;
-    for (;;) {
-        weir_error_t failure = {0};
-        if (weir_control_client_take_begin(control, &begun, folder, capacity) && begun == step) {
-            return WEIR_OK;
-        }
-        weir_err_t refused = weir_control_client_wait_published(control, step, 0.001, &failure);
-        if (refused != WEIR_OK && refused != WEIR_ERR_TIMEOUT) {
-            return weir_errorf(error, refused, "%s", failure.message);
-        }
-        if (weir_clock_seconds() > deadline) {
-            return weir_errorf(
-                error, WEIR_ERR_TIMEOUT,
-                "the coordinator did not begin the checkpoint of step %llu in %.0f s",
-                (unsigned long long)step, timeout);
-        }
-    }
-}
-
-/* Worker 0's part of a checkpoint: ask, wait to be told where, write, report, wait for publication.
+/* The save under way, if there is one: wait for it; success is agreed before anybody believes it.
  */
-static weir_err_t save_by_coordinator(weir_trainer_t *trainer, const float *m, const float *v,
-                                      bool best, weir_error_t *error) {
-    weir_control_client_t *control = trainer->options.control;
-    double timeout = trainer->options.config->cluster.timeout;
-    weir_checkpoint_file_t files[WEIR_DENSE_FILES] = {0};
-    uint64_t step = trainer->state.step;
-    char folder[WEIR_PATH_MAX];
-    const char *metrics = trainer->metrics_step == step ? trainer->metrics : "";
-    weir_err_t err = weir_control_client_request_checkpoint(
-        control, step, step / trainer->steps_per_epoch, best, metrics, error);
-    if (err == WEIR_OK) {
-        err = wait_for_folder(trainer, folder, sizeof folder, error);
-    }
-    if (err != WEIR_OK) {
-        return err;
-    }
+static weir_err_t finish_save(weir_trainer_t *trainer, uint32_t sequence, weir_error_t *error) {
     weir_error_t failure = {0};
-    err = weir_dense_file_write(folder, &trainer->model, weir_dense_parameters(trainer->dense), m,
-                                v, &trainer->state, files, &failure);
-    weir_err_t reported = weir_control_client_report_written(
-        control, step, files, WEIR_DENSE_FILES, err == WEIR_OK ? NULL : failure.message, error);
-    if (reported != WEIR_OK) {
-        return reported;
+    weir_saver_result_t result = {.step = trainer->saving_step};
+    if (trainer->saving_step == UINT64_MAX) {
+        return WEIR_OK;
     }
-    return weir_control_client_wait_published(control, step, timeout, error);
+    int32_t mine = WEIR_OK, *all = calloc(trainer->workers, sizeof *all);
+    if (trainer->saver != NULL) {
+        mine = (int32_t)weir_saver_finish(trainer->saver, &result, &failure);
+        trainer->saver = NULL;
+    }
+    weir_err_t err = all == NULL
+                         ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to save a checkpoint")
+                         : weir_exchange_all_gather(trainer->options.exchange, trainer->state.step,
+                                                    sequence, &mine, sizeof mine, all, error);
+    if (err == WEIR_OK && all[0] != WEIR_OK) {
+        err =
+            weir_errorf(error, (weir_err_t)all[0], "the checkpoint of step %llu was not saved%s%s",
+                        (unsigned long long)trainer->saving_step,
+                        failure.message[0] != '\0' ? ": " : "", failure.message);
+        weir_error_hint(error, "%s",
+                        failure.hint[0] != '\0' ? failure.hint
+                                                : "the last complete checkpoint is untouched");
+    }
+    free(all);
+    if (err == WEIR_OK && trainer->log != NULL && !trainer->save_logged) {
+        weir_run_log_checkpoint(trainer->log, result.step, result.seconds, result.best);
+    }
+    trainer->saving_step = UINT64_MAX;
+    return err;
 }
 
-static weir_err_t save(weir_trainer_t *trainer, bool best, weir_error_t *error) {
+/* Worker 0: a save that has ended is told; true: it failed. */
+bool weir_trainer_look_at_save(weir_trainer_t *trainer) {
+    bool saved = false;
+    if (trainer->saver == NULL || !weir_saver_has_ended(trainer->saver, &saved)) {
+        return false;
+    }
+    if (saved && !trainer->save_logged && trainer->log != NULL) {
+        weir_saver_result_t result = weir_saver_result(trainer->saver);
+        weir_run_log_checkpoint(trainer->log, result.step, result.seconds, result.best);
+        trainer->save_logged = true;
+    }
+    return !saved;
+}
+
+/* What this step's checkpoint is made of is remembered everywhere, and training may go on. */
+static weir_err_t begin_save(weir_trainer_t *trainer, bool best, weir_error_t *error) {
     size_t elements = weir_hstu_parameter_elements(&trainer->model);
-    double started = weir_clock_seconds();
+    uint64_t step = trainer->state.step;
     float *m = calloc(elements, sizeof *m), *v = calloc(elements, sizeof *v);
-    weir_error_t failure = {0};
-    weir_trainer_publish(trainer, WEIR_PHASE_CHECKPOINTING, 0.0, 0.0);
-    if (trainer->log != NULL) {
+    weir_err_t err = m == NULL || v == NULL
+                         ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to save a checkpoint")
+                         : weir_dense_collect_state(trainer->dense, step, m, v, error);
+    if (err == WEIR_OK) {
+        err = weir_ps_client_cut(trainer->options.client, error);
+    }
+    if (err != WEIR_OK || trainer->worker != 0) {
+        free(m);
+        free(v);
+    } else {
         trainer->state.seconds = weir_run_log_seconds(trainer->log);
+        weir_saver_options_t options = {.control = trainer->options.control,
+                                        .model = &trainer->model,
+                                        .parameters = weir_dense_parameters(trainer->dense),
+                                        .m = m,
+                                        .v = v,
+                                        .state = trainer->state,
+                                        .epoch = step / trainer->steps_per_epoch,
+                                        .best = best,
+                                        .metrics =
+                                            trainer->metrics_step == step ? trainer->metrics : "",
+                                        .timeout = trainer->options.config->cluster.timeout};
+        err = weir_saver_begin(&options, &trainer->saver, error);
     }
-    weir_err_t err =
-        m == NULL || v == NULL
-            ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to save a checkpoint")
-            : weir_dense_collect_state(trainer->dense, trainer->state.step, m, v, error);
-    if (err == WEIR_OK) {
-        /* Success is agreed before anybody believes it: all workers learn what worker 0 learnt. */
-        int32_t mine = WEIR_OK, *all = calloc(trainer->workers, sizeof *all);
-        if (trainer->worker == 0) {
-            mine = (int32_t)save_by_coordinator(trainer, m, v, best, &failure);
-        }
-        err = all == NULL
-                  ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to save a checkpoint")
-                  : weir_exchange_all_gather(trainer->options.exchange, trainer->state.step,
-                                             SEQUENCE_SAVED, &mine, sizeof mine, all, error);
-        if (err == WEIR_OK && all[0] != WEIR_OK) {
-            err = weir_errorf(error, (weir_err_t)all[0],
-                              "the checkpoint of step %llu was not saved%s%s",
-                              (unsigned long long)trainer->state.step,
-                              failure.message[0] != '\0' ? ": " : "", failure.message);
-            weir_error_hint(error, "%s",
-                            failure.hint[0] != '\0' ? failure.hint
-                                                    : "the last complete checkpoint is untouched");
-        }
-        free(all);
-    }
-    if (err == WEIR_OK) {
-        trainer->checkpoint_step = trainer->state.step;
-        if (trainer->log != NULL) {
-            weir_run_log_checkpoint(trainer->log, trainer->state.step,
-                                    weir_clock_seconds() - started, best);
-        }
-    }
-    free(m);
-    free(v);
+    trainer->saving_step = trainer->checkpoint_step = step;
+    trainer->save_logged = false;
     return err;
+}
+
+/* `wait`: until it is published. */
+static weir_err_t save(weir_trainer_t *trainer, bool best, bool wait, weir_error_t *error) {
+    weir_trainer_publish(trainer, WEIR_PHASE_CHECKPOINTING, 0.0, 0.0);
+    weir_err_t err = finish_save(trainer, SEQUENCE_SAVED_BEFORE, error);
+    if (err == WEIR_OK) {
+        err = begin_save(trainer, best, error);
+    }
+    return err == WEIR_OK && wait ? finish_save(trainer, SEQUENCE_SAVED, error) : err;
 }
 
 /* Evaluate and save as due; `*reason` is set when training ends here. */
@@ -303,7 +295,10 @@ weir_err_t weir_trainer_handle_boundary(weir_trainer_t *trainer, const char **re
                weir_trainer_is_multiple(step, (uint64_t)config->train.checkpoint_every);
     bool discard = stop && (trainer->wishes & WISH_DISCARD) != 0;
     if (due && !discard && trainer->checkpoint_step != step) {
-        err = save(trainer, best, error);
+        bool wait = *reason != NULL || !config->train.checkpoint_in_background;
+        err = save(trainer, best, wait, error);
+    } else if (*reason != NULL || (trainer->wishes & WISH_SETTLE) != 0) {
+        err = finish_save(trainer, SEQUENCE_SAVED_BEFORE, error);
     }
     trainer->wishes = 0;
     weir_trainer_begin_interval(trainer);

@@ -7,13 +7,20 @@
 #include "worker/dense.h"
 #include "worker/loss.h"
 #include "worker/run_log.h"
+#include "worker/saver.h"
 #include "worker/trainer.h"
 
 /* Numbers of the small exchanges within a step. */
-enum { SEQUENCE_AGREE = 0, SEQUENCE_TEST = 1, SEQUENCE_VALIDATION = 2, SEQUENCE_SAVED = 3 };
+enum {
+    SEQUENCE_AGREE = 0,
+    SEQUENCE_TEST = 1,
+    SEQUENCE_VALIDATION = 2,
+    SEQUENCE_SAVED = 3,
+    SEQUENCE_SAVED_BEFORE = 4 /* a save of an earlier step */
+};
 
 /* What any worker may be asked for, as bits that all workers combine. */
-enum { WISH_STOP = 1, WISH_CHECKPOINT = 2, WISH_DISCARD = 4 };
+enum { WISH_STOP = 1, WISH_CHECKPOINT = 2, WISH_DISCARD = 4, WISH_SETTLE = 8 };
 
 /* What each worker tells the others in every step. */
 typedef struct {
@@ -49,10 +56,13 @@ struct weir_trainer {
     uint32_t worker, workers;
     weir_trainer_state_t state;
     uint64_t total_steps, steps_per_epoch;
-    uint64_t checkpoint_step; /* of the last checkpoint published; UINT64_MAX: none */
-    uint32_t wishes;          /* agreed, not yet followed */
-    char metrics[1024];       /* of the evaluation of metrics_step, JSON */
-    uint64_t metrics_step;    /* 0: none in this start */
+    uint64_t checkpoint_step; /* that was saved last, or is being saved; UINT64_MAX: none */
+    uint64_t saving_step;     /* of the save under way; UINT64_MAX: none is */
+    weir_saver_t *saver;      /* of it, worker 0; NULL: none */
+    bool save_logged;
+    uint32_t wishes;       /* agreed, not yet followed */
+    char metrics[1024];    /* of the evaluation of metrics_step, JSON */
+    uint64_t metrics_step; /* 0: none in this start */
 
     uint32_t ahead;   /* pulls that may be under way beyond that of the step in work */
     uint64_t begun;   /* the last step that has been pulled; at a boundary the step done */
@@ -91,6 +101,9 @@ uint64_t weir_trainer_next_boundary(const weir_trainer_t *trainer, uint64_t step
 /* Whether an evaluation is due after `step`; whether `step` is a multiple of `of` (never of 0). */
 bool weir_trainer_evaluates_after(const weir_trainer_t *trainer, uint64_t step);
 bool weir_trainer_is_multiple(uint64_t step, uint64_t of);
+
+/* Worker 0: tell of a save that has ended. True: it failed, which all workers must hear of. */
+bool weir_trainer_look_at_save(weir_trainer_t *trainer);
 
 /* Evaluate and save as due after the step just done; `*reason` is set when training ends here.
  * Call: collective(workers). */

@@ -231,6 +231,9 @@ static uint32_t own_wishes(weir_trainer_t *trainer) {
     if (weir_control_client_take_checkpoint_wish(trainer->options.control)) {
         wishes |= WISH_CHECKPOINT;
     }
+    if (weir_trainer_look_at_save(trainer)) {
+        wishes |= WISH_SETTLE;
+    }
     return wishes;
 }
 

@@ -192,8 +192,7 @@ START_TEST(counters_of_admission_go_on_meanwhile) {
 END_TEST
 
 START_TEST(rows_come_from_disk_and_go_there_meanwhile) {
-    weir_table_options_t options =
-        with_budget(table_case(WEIR_OPTIMIZER_ADAGRAD, DIM, 0.01, 10));
+    weir_table_options_t options = with_budget(table_case(WEIR_OPTIMIZER_ADAGRAD, DIM, 0.01, 10));
     options.cold_folder = "below the scratch folder";
     check_cuts(&options, false, true, "cold");
     options.ttl = 60;
