@@ -79,6 +79,9 @@ typedef enum {
     WEIR_CONSISTENCY_COUNT
 } weir_consistency_t;
 
+/* train.compute, in the order of its choices. */
+typedef enum { WEIR_COMPUTE_FLOAT32, WEIR_COMPUTE_BF16, WEIR_COMPUTE_COUNT } weir_compute_t;
+
 /* One table of rows. */
 typedef struct {
     int64_t optimizer; /* weir_optimizer_kind_t */
@@ -163,6 +166,7 @@ typedef struct {
         int64_t checkpoint_full_every; /* checkpoints of which one is full; 1: all */
         int64_t keep_checkpoints;      /* newest kept beside best and latest */
         int64_t consistency;           /* weir_consistency_t */
+        int64_t compute;               /* weir_compute_t */
         int64_t staleness;             /* ssp: steps that a pull may miss; else 0 */
         int64_t pull_ahead;            /* pulls sent before their turn */
         int64_t threads;               /* of a worker; 0: as many as it may use processors */

@@ -23,6 +23,7 @@ static const char *const rounding_names[] = {"stochastic", "nearest", NULL};
 static const char *const eviction_names[] = {"lru", "lfu", NULL};
 static const char *const admission_names[] = {"all", "probability", "frequency", NULL};
 static const char *const consistency_names[] = {"bsp", "ssp", "asp", NULL};
+static const char *const compute_names[] = {"float32", "bf16", NULL};
 /* The metrics of worker/rank.h. */
 static const char *const metric_names[] = {"hr@1",    "hr@10",   "hr@50",    "hr@200", "ndcg@1",
                                            "ndcg@10", "ndcg@50", "ndcg@200", "mrr",    NULL};
@@ -126,6 +127,8 @@ static const weir_config_key_t keys[] = {
 _Static_assert(sizeof keys / sizeof keys[0] <= WEIR_CONFIG_KEY_LIMIT, "raise the limit");
 _Static_assert(sizeof optimizer_names / sizeof optimizer_names[0] == WEIR_OPTIMIZER_COUNT + 1,
                "one name an optimiser");
+_Static_assert(sizeof compute_names / sizeof compute_names[0] == WEIR_COMPUTE_COUNT + 1,
+               "one name a number type");
 _Static_assert(sizeof consistency_names / sizeof consistency_names[0] == WEIR_CONSISTENCY_COUNT + 1,
                "one name a consistency");
 _Static_assert(sizeof schedule_names / sizeof schedule_names[0] == WEIR_SCHEDULE_COUNT + 1,

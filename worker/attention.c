@@ -1,6 +1,7 @@
 #include "worker/attention.h"
 
 #include "worker/attention_task.h"
+#include "worker/bf16.h"
 #include "worker/parallel.h"
 #include "worker/time_bucket.h"
 #include "worker/workspace.h"
@@ -19,6 +20,9 @@ enum { CHUNKS = 32 };
 struct weir_attention {
     weir_attention_config_t config;
     const weir_kernels_t *kernels;
+    void (*run_forward)(const weir_attention_task_t *task); /* NULL: naive */
+    void (*run_backward)(const weir_attention_task_t *task);
+    bool rounded;                       /* these round operands to bfloat16 */
     const weir_sequence_batch_t *batch; /* not owned; NULL until prepare */
     weir_bucket_cells_t cells;
     weir_workspace_t workspace; /* holds everything below, laid out for one batch */
@@ -54,6 +58,19 @@ static weir_err_t check_config(const weir_attention_config_t *config, weir_error
     return WEIR_OK;
 }
 
+static void choose_kernels(weir_attention_t *attention, const weir_kernels_t *kernels) {
+    attention->kernels = kernels;
+    attention->run_forward = kernels->attention_forward;
+    attention->run_backward = kernels->attention_backward;
+    attention->rounded = attention->config.bf16;
+    const weir_bf16_kernels_t *bf16 = attention->config.bf16 ? weir_bf16_kernels(kernels) : NULL;
+    if (bf16 != NULL && bf16->attention_forward != NULL) {
+        attention->run_forward = bf16->attention_forward;
+        attention->run_backward = bf16->attention_backward;
+        attention->rounded = false;
+    }
+}
+
 weir_err_t weir_attention_create(const weir_attention_config_t *config,
                                  const weir_kernels_t *kernels, weir_attention_t **attention,
                                  weir_error_t *error) {
@@ -74,7 +91,7 @@ weir_err_t weir_attention_create(const weir_attention_config_t *config,
     if (made->config.bucket_memory == 0) {
         made->config.bucket_memory = DEFAULT_BUCKET_MEMORY;
     }
-    made->kernels = kernels;
+    choose_kernels(made, kernels);
     weir_bucket_cells_init(&made->cells);
     *attention = made;
     made = NULL;
@@ -292,6 +309,7 @@ static weir_attention_task_t make_task(const weir_attention_t *attention,
         .q = z + 2 * values + head * config->dqk,
         .k = z + 2 * values + keys + head * config->dqk,
         .scale = (weir_real_t)(1.0 / (double)config->attention_length),
+        .rounded = attention->rounded,
         .position = attention->position + panel,
         .d_position = attention->d_position + thread * attention->d_position_size + panel,
         .workspace = attention->task + thread * attention->task_size,
@@ -325,7 +343,7 @@ static void run_chunk_forward(void *argument, size_t chunk, uint32_t thread) {
         weir_attention_task_t task = make_task(attention, call->input, pair, thread);
         size_t head = pair % attention->config.heads;
         task.y = call->y + first_token(attention, pair) * task.y_width + head * task.dv;
-        attention->kernels->attention_forward(&task);
+        attention->run_forward(&task);
     }
 }
 
@@ -385,7 +403,7 @@ static void run_chunk_backward(void *argument, size_t chunk, uint32_t thread) {
         task.d_q = call->gradient->d_z + (task.q - z);
         task.d_k = call->gradient->d_z + (task.k - z);
         clear_partial_sums(attention, &task);
-        attention->kernels->attention_backward(&task);
+        attention->run_backward(&task);
         add_partial_sums(attention, &task, chunk);
     }
 }

@@ -27,6 +27,7 @@ typedef struct {
     size_t dqk, dv;          /* per head */
     size_t attention_length; /* N: at least the longest history */
     bool position_bias, time_bias;
+    bool bf16;            /* operands of the products in bfloat16 (worker/bf16.h) */
     size_t bucket_memory; /* bytes that prepared buckets may take; 0: 64 MiB */
 } weir_attention_config_t;
 

@@ -6,6 +6,7 @@
  *   dV += A^T dY            dK += dS^T Q                           dQ^T += K^T dS^T */
 #include "worker/attention_task.h"
 #include "worker/attention_tile.h"
+#include "worker/bf16.h"
 #include "worker/kernels_vector.h"
 
 #define JOIN_NAMES(a, b) a##b
@@ -71,6 +72,13 @@ static pieces_t lay_out(const weir_attention_task_t *task) {
 
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
+}
+
+/* Operands in bfloat16, where the task wants it and the processor does not multiply them itself. */
+static void round_operand(const weir_attention_task_t *task, weir_real_t *values, size_t count) {
+    if (task->rounded) {
+        weir_bf16_round_numbers(values, values, count);
+    }
 }
 
 /* Transposed queries of a panel; both vectors of it are written. */
@@ -328,6 +336,8 @@ void LEVEL_FUNCTION(weir_attention_forward_, WEIR_LEVEL)(const weir_attention_ta
     copy_rows(task->k, task->z_width, task->length, task->dqk, 1, pieces.k_rows, task->dqk, false);
     copy_rows(task->v, task->z_width, task->length, task->dv, task->scale, pieces.v_rows, task->dv,
               false);
+    round_operand(task, pieces.k_rows, task->length * task->dqk);
+    round_operand(task, pieces.v_rows, task->length * task->dv);
     for (size_t begin = 0; begin < task->length; begin += group) {
         size_t end = smaller(task->length, begin + group);
         memset(pieces.y, 0, group * task->dv * sizeof *pieces.y);
@@ -336,6 +346,8 @@ void LEVEL_FUNCTION(weir_attention_forward_, WEIR_LEVEL)(const weir_attention_ta
                        smaller(ATTENTION_PANEL, end - query), task->dqk,
                        pieces.q_columns + (query - begin) * task->dqk);
         }
+        round_operand(task, pieces.q_columns,
+                      weir_attention_padded(end - begin, ATTENTION_PANEL) * task->dqk);
         for (size_t key = 0; key < end; key += ATTENTION_KEYS) {
             for (size_t query = begin; query < end; query += ATTENTION_PANEL) {
                 tile_t tile = make_tile(task, &pieces, query, key);
@@ -345,6 +357,7 @@ void LEVEL_FUNCTION(weir_attention_forward_, WEIR_LEVEL)(const weir_attention_ta
                 multiply_scores(&tile, task->dqk, pieces.k_rows + key * task->dqk,
                                 pieces.q_columns + (query - begin) * task->dqk, pieces.scores);
                 weigh(task, &tile, pieces.scores);
+                round_operand(task, pieces.scores, tile.rows * ATTENTION_PANEL);
                 multiply_queries(&tile, task->dv, pieces.v_rows + key * task->dv, pieces.scores,
                                  pieces.y + (query - begin) * task->dv);
             }
@@ -366,9 +379,11 @@ static void pack_group(const weir_attention_task_t *task, const pieces_t *pieces
               pieces->q_rows, pieces->dqk_padded, true);
     copy_rows(task->d_y + begin * task->y_width, task->y_width, end - begin, task->dv, task->scale,
               pieces->d_y_rows, pieces->dv_padded, true);
+    round_operand(task, pieces->q_rows, (end - begin) * pieces->dqk_padded);
+    round_operand(task, pieces->d_y_rows, (end - begin) * pieces->dv_padded);
     for (size_t query = begin; query < end; query += ATTENTION_PANEL) {
         size_t count = smaller(ATTENTION_PANEL, end - query), at = query - begin;
-        pack_panel(task->q + query * task->z_width, task->z_width, count, task->dqk,
+        pack_panel(pieces->q_rows + at * pieces->dqk_padded, pieces->dqk_padded, count, task->dqk,
                    pieces->q_columns + at * task->dqk);
         pack_panel(pieces->d_y_rows + at * pieces->dv_padded, pieces->dv_padded, count, task->dv,
                    pieces->y + at * task->dv);
@@ -383,6 +398,8 @@ static void backward_tile(const weir_attention_task_t *task, const pieces_t *pie
     multiply_scores(tile, task->dv, pieces->v_rows + tile->key * task->dv,
                     pieces->y + at * task->dv, pieces->d_scores);
     differentiate(task, tile, pieces->scores, pieces->d_scores);
+    round_operand(task, pieces->scores, tile->rows * ATTENTION_PANEL);
+    round_operand(task, pieces->d_scores, tile->rows * ATTENTION_PANEL);
     multiply_keys(tile, pieces->dv_padded, pieces->scores,
                   pieces->d_y_rows + at * pieces->dv_padded,
                   pieces->d_v + tile->key * pieces->dv_padded);
@@ -398,6 +415,8 @@ void LEVEL_FUNCTION(weir_attention_backward_, WEIR_LEVEL)(const weir_attention_t
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
     copy_rows(task->k, task->z_width, task->length, task->dqk, 1, pieces.k_rows, task->dqk, false);
     copy_rows(task->v, task->z_width, task->length, task->dv, 1, pieces.v_rows, task->dv, false);
+    round_operand(task, pieces.k_rows, task->length * task->dqk);
+    round_operand(task, pieces.v_rows, task->length * task->dv);
     memset(pieces.d_k, 0, task->length * pieces.dqk_padded * sizeof *pieces.d_k);
     memset(pieces.d_v, 0, task->length * pieces.dv_padded * sizeof *pieces.d_v);
     for (size_t begin = 0; begin < task->length; begin += group) {

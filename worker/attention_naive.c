@@ -1,4 +1,5 @@
 #include "worker/attention.h"
+#include "worker/bf16.h"
 #include "worker/time_bucket.h"
 
 #include <math.h>
@@ -24,10 +25,17 @@ static head_t place_head(const weir_attention_config_t *config, const weir_seque
                     .y_width = values};
 }
 
-static weir_real_t dot(const weir_real_t *a, const weir_real_t *b, size_t count) {
+/* x as the operand of a product. */
+static weir_real_t operand(const weir_attention_config_t *config, weir_real_t x) {
+    return config->bf16 ? (weir_real_t)weir_bf16_round((float)x) : x;
+}
+
+/* <scale a, b> */
+static weir_real_t dot(const weir_attention_config_t *config, weir_real_t scale,
+                       const weir_real_t *a, const weir_real_t *b, size_t count) {
     weir_real_t sum = 0;
     for (size_t i = 0; i < count; i++) {
-        sum += a[i] * b[i];
+        sum += operand(config, scale * a[i]) * operand(config, b[i]);
     }
     return sum;
 }
@@ -48,7 +56,7 @@ static weir_real_t score(const weir_attention_config_t *config, const weir_seque
                          size_t j) {
     const weir_real_t *q = input->z + (head->first + i) * head->z_width + head->q;
     const weir_real_t *k = input->z + (head->first + j) * head->z_width + head->k;
-    weir_real_t s = dot(q, k, config->dqk);
+    weir_real_t s = dot(config, 1, q, k, config->dqk);
     if (config->position_bias) {
         s += input->position_bias[position_index(config, i, j)];
     }
@@ -62,9 +70,11 @@ static weir_real_t sigmoid(weir_real_t x) {
     return (weir_real_t)(1.0 / (1.0 + exp(-(double)x)));
 }
 
-static void add_scaled(weir_real_t *sum, weir_real_t factor, const weir_real_t *x, size_t count) {
+/* sum += factor (scale x) */
+static void add_scaled(const weir_attention_config_t *config, weir_real_t *sum, weir_real_t factor,
+                       weir_real_t scale, const weir_real_t *x, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        sum[i] += factor * x[i];
+        sum[i] += operand(config, factor) * operand(config, scale * x[i]);
     }
 }
 
@@ -83,7 +93,7 @@ void weir_attention_forward_naive(const weir_attention_config_t *config,
                 for (size_t j = 0; j <= i; j++) {
                     weir_real_t s = score(config, batch, input, &head, i, j);
                     const weir_real_t *v_j = input->z + (head.first + j) * head.z_width + head.v;
-                    add_scaled(y_i, s * sigmoid(s) * scale, v_j, config->dv);
+                    add_scaled(config, y_i, s * sigmoid(s), scale, v_j, config->dv);
                 }
             }
         }
@@ -100,12 +110,13 @@ static void backward_pair(const weir_attention_config_t *config, const weir_sequ
     const weir_real_t *d_y_i = d_y + (head->first + i) * head->y_width + head->y;
     weir_real_t s = score(config, batch, input, head, i, j);
     weir_real_t p = sigmoid(s);
-    weir_real_t a = s * p * scale;
-    weir_real_t d_a = dot(d_y_i, input->z + row_j + head->v, config->dv);
-    weir_real_t d_s = d_a * p * (1 + s * (1 - p)) * scale;
-    add_scaled(gradient->d_z + row_j + head->v, a, d_y_i, config->dv);
-    add_scaled(gradient->d_z + row_i + head->q, d_s, input->z + row_j + head->k, config->dqk);
-    add_scaled(gradient->d_z + row_j + head->k, d_s, input->z + row_i + head->q, config->dqk);
+    weir_real_t d_a = dot(config, scale, d_y_i, input->z + row_j + head->v, config->dv);
+    weir_real_t d_s = d_a * p * (1 + s * (1 - p));
+    add_scaled(config, gradient->d_z + row_j + head->v, s * p, scale, d_y_i, config->dv);
+    add_scaled(config, gradient->d_z + row_i + head->q, d_s, 1, input->z + row_j + head->k,
+               config->dqk);
+    add_scaled(config, gradient->d_z + row_j + head->k, d_s, 1, input->z + row_i + head->q,
+               config->dqk);
     if (config->position_bias) {
         gradient->d_position_bias[position_index(config, i, j)] += d_s;
     }

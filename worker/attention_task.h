@@ -11,6 +11,7 @@
 #include "worker/attention_buckets.h"
 #include "worker/kernels.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,7 @@ struct weir_attention_task {
     const weir_real_t *d_y;       /* backward; rows y_width apart */
     weir_real_t *d_v, *d_q, *d_k; /* backward; rows z_width apart */
     weir_real_t scale;            /* 1 / N */
+    bool rounded;                 /* operands of the products are rounded to bfloat16 */
 
     /* position[i - j] for -panel < i - j < padded L + panel; zeros where no pair is, or when off.
      */

@@ -54,6 +54,11 @@ static weir_err_t check_config(const weir_hstu_config_t *config, weir_error_t *e
         return weir_errorf(error, WEIR_ERR_INVALID, "model: blocks is %zu, expected 1 to %d",
                            config->blocks, LARGEST_BLOCKS);
     }
+#ifdef WEIR_REAL_F64
+    if (config->bf16) {
+        return weir_errorf(error, WEIR_ERR_UNSUPPORTED, "model: bf16 with float64 is not computed");
+    }
+#endif
     weir_err_t err = check_dropout("input_dropout", config->input_dropout, error);
     return err != WEIR_OK ? err : check_dropout("layer_dropout", config->layer_dropout, error);
 }
@@ -81,7 +86,8 @@ weir_err_t weir_hstu_create(const weir_hstu_config_t *config, weir_hstu_t **hstu
                                                    .dv = config->dv,
                                                    .attention_length = config->attention_length,
                                                    .position_bias = config->position_bias,
-                                                   .time_bias = config->time_bias};
+                                                   .time_bias = config->time_bias,
+                                                   .bf16 = config->bf16};
         err = weir_attention_create(&attention, created->kernels, &created->attention, error);
     }
     if (err != WEIR_OK) {
@@ -155,20 +161,30 @@ void weir_hstu_run_rows(weir_hstu_t *hstu, weir_hstu_rows_t work, void *argument
 
 /* ---- sums over rows, in panels of columns ---- */
 
-enum { PANELS = 8, PANEL_UNIT = 32 };
+enum { PANELS = 8, PANEL_UNIT = 32, PANEL_UNIT_BF16 = 128 };
 
 static void run_panel(void *argument, size_t task, uint32_t thread) {
     const weir_hstu_sum_t *sum = argument;
     size_t first = task * sum->panel;
     size_t columns = sum->columns - first < sum->panel ? sum->columns - first : sum->panel;
     (void)thread;
-    weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, sum->rows, columns, sum->tokens, 1,
-                   sum->left, sum->rows, sum->right + first, sum->columns, sum->add ? 1 : 0,
-                   sum->to + first, sum->columns);
+    const weir_product_t product = {.form_a = WEIR_BLAS_TRANSPOSED,
+                                    .m = sum->rows,
+                                    .n = columns,
+                                    .k = sum->tokens,
+                                    .a = sum->left,
+                                    .lda = sum->rows,
+                                    .b = sum->right + first,
+                                    .ldb = sum->columns,
+                                    .add = sum->add,
+                                    .c = sum->to + first,
+                                    .ldc = sum->columns};
+    weir_product_run(sum->hstu->kernels, sum->hstu->config.bf16, &product);
 }
 
 void weir_hstu_run_sum(weir_hstu_sum_t *sum) {
+    size_t unit = sum->hstu->config.bf16 ? PANEL_UNIT_BF16 : PANEL_UNIT;
     size_t panel = (sum->columns + PANELS - 1) / PANELS;
-    sum->panel = (panel + PANEL_UNIT - 1) / PANEL_UNIT * PANEL_UNIT;
+    sum->panel = (panel + unit - 1) / unit * unit;
     weir_parallel_run((sum->columns + sum->panel - 1) / sum->panel, run_panel, sum);
 }

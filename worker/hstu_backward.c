@@ -2,7 +2,6 @@
  * from the last layer to the first; a layer's gradients are final when its turn is over. Of several
  * groups of users the last goes first, since its activations are still there; the others add to
  * its gradients. */
-#include "worker/blas.h"
 #include "worker/dot.h"
 #include "worker/hstu_internal.h"
 
@@ -62,9 +61,17 @@ static void split_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t e
     size_t dim = config->embedding_dim, width = config->heads * config->dv, rows = end - first;
     size_t projected = weir_hstu_projection_width(config);
     weir_real_t *d_gated = hstu->d_gated + first * width;
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, rows, width, dim, 1,
-                   hstu->d_stream + first * dim, dim, branch->parameters + at.output_weight, dim, 0,
-                   d_gated, width);
+    const weir_product_t output = {.form_b = WEIR_BLAS_TRANSPOSED,
+                                   .m = rows,
+                                   .n = width,
+                                   .k = dim,
+                                   .a = hstu->d_stream + first * dim,
+                                   .lda = dim,
+                                   .b = branch->parameters + at.output_weight,
+                                   .ldb = dim,
+                                   .c = d_gated,
+                                   .ldc = width};
+    weir_product_run(hstu->kernels, config->bf16, &output);
     weir_hstu_drop(hstu, WEIR_HSTU_SITE_LAYER + 2 * (uint32_t)branch->index, config->layer_dropout,
                    width, first, end, hstu->d_gated);
     hstu->kernels->silu_forward(layer->projected + first * projected,
@@ -94,8 +101,17 @@ static void project_rows_back(weir_hstu_t *hstu, void *argument, size_t first, s
     weir_real_t *d_normalised = hstu->d_normalised + first * dim;
     hstu->kernels->silu_backward(layer->projected + first * projected, d_activated, d_activated,
                                  rows * projected);
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, rows, dim, projected, 1, d_activated,
-                   projected, branch->parameters + at.uvqk, projected, 0, d_normalised, dim);
+    const weir_product_t projection = {.form_b = WEIR_BLAS_TRANSPOSED,
+                                       .m = rows,
+                                       .n = dim,
+                                       .k = projected,
+                                       .a = d_activated,
+                                       .lda = projected,
+                                       .b = branch->parameters + at.uvqk,
+                                       .ldb = projected,
+                                       .c = d_normalised,
+                                       .ldc = dim};
+    weir_product_run(hstu->kernels, hstu->config.bf16, &projection);
     hstu->kernels->layer_norm_backward(layer->normalised + first * dim, layer->inverses + first,
                                        d_normalised, rows, dim, true, hstu->d_stream + first * dim);
 }
@@ -139,7 +155,8 @@ static void differentiate_layer(weir_hstu_t *hstu, const weir_real_t *parameters
         memset(d_parameters + at.output_bias, 0, dim * sizeof *d_parameters);
     }
     add_columns(hstu->d_stream, tokens, dim, hstu->d_normalised, d_parameters + at.output_bias);
-    weir_hstu_sum_t output = {.tokens = tokens,
+    weir_hstu_sum_t output = {.hstu = hstu,
+                              .tokens = tokens,
                               .rows = config->heads * config->dv,
                               .columns = dim,
                               .left = layer->gated,
@@ -150,7 +167,8 @@ static void differentiate_layer(weir_hstu_t *hstu, const weir_real_t *parameters
     weir_hstu_run_rows(hstu, split_rows, &branch);
     differentiate_attention(hstu, parameters, index, add, d_parameters);
     weir_hstu_run_rows(hstu, project_rows_back, &branch);
-    weir_hstu_sum_t projection = {.tokens = tokens,
+    weir_hstu_sum_t projection = {.hstu = hstu,
+                                  .tokens = tokens,
                                   .rows = dim,
                                   .columns = weir_hstu_projection_width(config),
                                   .left = layer->normalised,

@@ -1,6 +1,5 @@
 /* Forward: the input, then per layer norm, projection, SiLU, attention, gate, output projection and
  * the residual, at last the norm of every row. What backward needs stays in hstu->layers. */
-#include "worker/blas.h"
 #include "worker/dot.h"
 #include "worker/hstu_internal.h"
 
@@ -82,8 +81,16 @@ static void project_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t
     weir_real_t *before = layer->projected + first * projected;
     hstu->kernels->layer_norm_forward(branch->x + first * dim, rows, dim, normalised,
                                       layer->inverses + first);
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, rows, projected, dim, 1, normalised, dim,
-                   branch->parameters + at.uvqk, projected, 0, before, projected);
+    const weir_product_t projection = {.m = rows,
+                                       .n = projected,
+                                       .k = dim,
+                                       .a = normalised,
+                                       .lda = dim,
+                                       .b = branch->parameters + at.uvqk,
+                                       .ldb = projected,
+                                       .c = before,
+                                       .ldc = projected};
+    weir_product_run(hstu->kernels, hstu->config.bf16, &projection);
     hstu->kernels->silu_forward(before, hstu->activated + first * projected, rows * projected);
 }
 
@@ -120,9 +127,17 @@ static void add_output(weir_hstu_t *hstu, const branch_t *branch, size_t first, 
             x[d] += bias[d];
         }
     }
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, end - first, dim, width, 1,
-                   layer->gated + first * width, width, branch->parameters + at.output_weight, dim,
-                   1, hstu->stream + first * dim, dim);
+    const weir_product_t output = {.m = end - first,
+                                   .n = dim,
+                                   .k = width,
+                                   .a = layer->gated + first * width,
+                                   .lda = width,
+                                   .b = branch->parameters + at.output_weight,
+                                   .ldb = dim,
+                                   .add = true,
+                                   .c = hstu->stream + first * dim,
+                                   .ldc = dim};
+    weir_product_run(hstu->kernels, hstu->config.bf16, &output);
 }
 
 static void finish_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t end) {

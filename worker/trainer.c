@@ -19,6 +19,7 @@ static weir_hstu_config_t model_of_config(const weir_config_t *config) {
         .attention_length = length + (size_t)config->model.output_length,
         .input_dropout = config->model.input_dropout,
         .layer_dropout = config->model.layer_dropout,
+        .bf16 = config->train.compute == WEIR_COMPUTE_BF16,
         .position_bias = config->model.position_bias,
         .time_bias = config->model.time_bias,
     };

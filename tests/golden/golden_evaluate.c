@@ -31,10 +31,10 @@ static void score_user(golden_model_t *model, const weir_real_t *encoded, const 
 }
 
 /* Items that may stand before or behind the target by rounding alone. */
-static uint64_t count_close(const double *scores, size_t items, int64_t target) {
+static uint64_t count_close(const double *scores, size_t items, int64_t target, double allowed) {
     uint64_t close = 0;
     for (size_t i = 0; i < items; i++) {
-        close += fabs(scores[i] - scores[target - 1]) <= GOLDEN_TOLERANCE ? 1u : 0u;
+        close += fabs(scores[i] - scores[target - 1]) <= allowed ? 1u : 0u;
     }
     return close - 1; /* not the target itself */
 }
@@ -60,7 +60,7 @@ static weir_err_t rank_user(golden_model_t *model, size_t user, const double *ex
     if (err != WEIR_OK) {
         return err;
     }
-    uint64_t close = count_close(expected_scores, golden->items, target);
+    uint64_t close = count_close(expected_scores, golden->items, target, model->report->tolerance);
     int64_t rank = (int64_t)better + 1;
     bool bad = rank > expected_rank + (int64_t)close || rank < expected_rank - (int64_t)close;
     model->report->compared++;

@@ -12,7 +12,8 @@
  * against the largest value anywhere in this one tensor. A tensor expected to be all zero must be
  * all zero. */
 typedef struct {
-    size_t compared; /* tensors */
+    double tolerance; /* of a tensor's error */
+    size_t compared;  /* tensors */
     size_t failed;
     double worst;         /* error of all tensors compared */
     char worst_name[128]; /* where */

@@ -1,6 +1,7 @@
 /* Every *.safetensors in $WEIR_GOLDEN_DIR (default: the repository's own) through the model. A file
  * of another model is skipped and counted as skipped. No file that ran, a file that cannot be read
- * or is not what it claims, or a difference over the tolerance: failure. */
+ * or is not what it claims, or a difference over the tolerance: failure. WEIR_GOLDEN_COMPUTE=bf16:
+ * in bfloat16. */
 #include "tests/golden/golden_run.h"
 
 #include <dirent.h>
@@ -18,7 +19,7 @@ static int is_golden(const struct dirent *entry) {
     return length > end && strcmp(entry->d_name + length - end, ending) == 0;
 }
 
-static outcome_t run_file(const char *path) {
+static outcome_t run_file(const char *path, bool bf16) {
     weir_tensor_file_t *file = NULL;
     golden_case_t golden = {0};
     golden_report_t report = {0};
@@ -38,8 +39,11 @@ static outcome_t run_file(const char *path) {
         outcome = SKIPPED;
         goto out;
     }
-    if (golden_load(file, &golden, &error) != WEIR_OK ||
-        golden_run(&golden, &report, &error) != WEIR_OK) {
+    if (golden_load(file, &golden, &error) != WEIR_OK) {
+        goto out;
+    }
+    golden.config.bf16 = bf16;
+    if (golden_run(&golden, &report, &error) != WEIR_OK) {
         goto out;
     }
     outcome = report.failed == 0 && report.compared > 0 ? PASSED : FAILED;
@@ -58,6 +62,8 @@ out:
 int main(void) {
     const char *chosen = getenv("WEIR_GOLDEN_DIR");
     const char *folder = chosen != NULL && chosen[0] != '\0' ? chosen : WEIR_GOLDEN_DEFAULT;
+    const char *compute = getenv("WEIR_GOLDEN_COMPUTE");
+    bool bf16 = compute != NULL && strcmp(compute, "bf16") == 0;
     struct dirent **entries = NULL;
     size_t outcomes[FAILED + 1] = {0};
     int count = scandir(folder, &entries, is_golden, alphasort);
@@ -72,12 +78,12 @@ int main(void) {
             (void)printf("%s: FAILED: the path is too long\n", entries[i]->d_name);
             outcomes[FAILED]++;
         } else {
-            outcomes[run_file(path)]++;
+            outcomes[run_file(path, bf16)]++;
         }
         free(entries[i]);
     }
     free(entries);
-    (void)printf("golden " WEIR_REAL_NAME ": %zu passed, %zu skipped, %zu failed\n",
+    (void)printf("golden %s: %zu passed, %zu skipped, %zu failed\n", bf16 ? "bf16" : WEIR_REAL_NAME,
                  outcomes[PASSED], outcomes[SKIPPED], outcomes[FAILED]);
     return outcomes[FAILED] == 0 && outcomes[PASSED] > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,0 +1,32 @@
+/* The matrix products of a layer's projections: by BLAS, by own kernels where those are faster, or
+ * in bfloat16 (worker/bf16.h). Row-major; leading dimensions are the distance between rows.
+ * Dimensions fit an int. On the calling thread alone. */
+#ifndef WEIR_WORKER_PRODUCT_H
+#define WEIR_WORKER_PRODUCT_H
+
+#include "common/real.h"
+#include "worker/blas.h"
+#include "worker/kernels.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* C (m x n) = op(A) op(B), or added to when `add`: op(A) is m x k, op(B) k x n; a transposed
+ * operand is stored the other way round. Not both are transposed. */
+typedef struct {
+    weir_blas_form_t form_a, form_b;
+    size_t m, n, k;
+    const weir_real_t *a;
+    size_t lda;
+    const weir_real_t *b;
+    size_t ldb;
+    bool add;
+    weir_real_t *c;
+    size_t ldc;
+} weir_product_t;
+
+/* `bf16`: operands rounded, sums in float32; float32 build only. The same bits on every run of one
+ * level and one BLAS. Nothing is allocated. Call: local. Threads: any. */
+void weir_product_run(const weir_kernels_t *kernels, bool bf16, const weir_product_t *product);
+
+#endif
