@@ -122,6 +122,12 @@ WEIR_MUST_USE weir_err_t weir_tensor_writer_fill(weir_tensor_writer_t *writer, s
                                                  const void *bytes, size_t size,
                                                  weir_error_t *error);
 
+/* As fill, without a copy: where the next `size` bytes of a tensor belong, to be written there
+ * before anything else is asked of the writer and then confirmed by placed. NULL: give them to
+ * fill. */
+void *weir_tensor_writer_place(weir_tensor_writer_t *writer, size_t tensor, size_t size);
+void weir_tensor_writer_placed(weir_tensor_writer_t *writer, size_t tensor, size_t size);
+
 /* Of a writer with blocks, before the first value: blocks are written by `background` (not owned)
  * while the caller goes on; of `limit` blocks at the most (more if the tensors need them) the bytes
  * are in memory, beyond which fill waits. A failure is that of a later call. */

@@ -224,6 +224,9 @@ weir_err_t weir_tensor_writer_begin(weir_tensor_writer_t *writer, weir_error_t *
         for (size_t t = 0; t < writer->stream_count; t++) {
             writer->streams[t].offset += writer->written;
         }
+        if (status == WEIR_OK) {
+            status = weir_tensor_blocks_allocate(writer);
+        }
     }
     return status == WEIR_OK ? WEIR_OK : pass_failure(writer, error);
 }

@@ -4,6 +4,7 @@
 #include "common/tensor_blocks.h"
 #include "common/tensor_writer_internal.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,6 +199,35 @@ weir_err_t weir_tensor_blocks_fill(weir_tensor_writer_t *writer, weir_tensor_str
 weir_err_t weir_tensor_blocks_flush(weir_tensor_writer_t *writer) {
     wait_for_all(writer->blocks);
     return take_failure(writer);
+}
+
+weir_err_t weir_tensor_blocks_allocate(weir_tensor_writer_t *writer) {
+    uint64_t size = writer->written + writer->declared +
+                    writer->blocks->count * sizeof *writer->blocks->checksums;
+    int failed;
+    do {
+        failed = fallocate(writer->fd, 0, 0, (off_t)size) == 0 ? 0 : errno;
+    } while (failed == EINTR);
+    if (failed == ENOSPC || failed == EDQUOT || failed == EFBIG) {
+        return weir_error_from_errno(&writer->failure, failed, "write '%s'", writer->path);
+    }
+    return WEIR_OK; /* others: file systems that cannot; writing will tell */
+}
+
+/* Bytes of a stream's block that are free; a block that is full, or none, is none. */
+void *weir_tensor_writer_place(weir_tensor_writer_t *writer, size_t tensor, size_t size) {
+    weir_tensor_stream_t *stream = &writer->streams[tensor];
+    block_t *block = stream->block;
+    return block != NULL && BLOCK - block->size > size && stream->bytes - stream->done > size
+               ? block->bytes + block->size
+               : NULL;
+}
+
+void weir_tensor_writer_placed(weir_tensor_writer_t *writer, size_t tensor, size_t size) {
+    weir_tensor_stream_t *stream = &writer->streams[tensor];
+    stream->block->size += size;
+    stream->done += size;
+    writer->appended += size;
 }
 
 void weir_tensor_writer_write_behind(weir_tensor_writer_t *writer, weir_background_t *background,

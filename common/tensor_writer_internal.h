@@ -58,6 +58,9 @@ WEIR_MUST_USE weir_err_t weir_tensor_blocks_create(size_t count,
                                                    weir_tensor_writer_blocks_t **blocks);
 /* Waits for what is being written. A writer without blocks is left alone. */
 void weir_tensor_blocks_destroy(weir_tensor_writer_t *writer);
+/* Room for the whole file: tensors that are filled side by side then lie in one piece, and a disk
+ * that is too small is heard of before it is written to. */
+WEIR_MUST_USE weir_err_t weir_tensor_blocks_allocate(weir_tensor_writer_t *writer);
 /* More of a tensor; the caller has checked that it fits. A failure is kept in writer->failure. */
 WEIR_MUST_USE weir_err_t weir_tensor_blocks_fill(weir_tensor_writer_t *writer,
                                                  weir_tensor_stream_t *stream, const void *bytes,

@@ -382,7 +382,8 @@ weir_err_t weir_server_on_pull(weir_server_t *server, uint32_t w, weir_frame_t *
     if (err != WEIR_OK) {
         return err;
     }
-    if (number != worker->pulled_step + 1 || worker->waiting_count == WEIR_SERVER_MAX_WAITING) {
+    if (number != worker->pulled_step + 1 || worker->cuts ||
+        worker->waiting_count == WEIR_SERVER_MAX_WAITING) {
         return refuse_turn(server, group, worker, &frame->header, error);
     }
     worker->pulled_step = number;

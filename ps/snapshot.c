@@ -345,6 +345,33 @@ static void prefetch(const weir_snapshot_t *snapshot, const weir_table_row_t *ro
     }
 }
 
+static void copy_column(const column_t *column, const weir_table_row_t *const *rows, size_t count,
+                        char *to) {
+    if (column->bytes == sizeof(uint64_t)) { /* as most are: not a call for each */
+        for (size_t i = 0; i < count; i++) {
+            memcpy(to + i * sizeof(uint64_t), source_of(column, rows[i]), sizeof(uint64_t));
+        }
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        memcpy(to + i * column->bytes, source_of(column, rows[i]), column->bytes);
+    }
+}
+
+static weir_err_t add_column(weir_snapshot_t *snapshot, const column_t *column,
+                             const weir_table_row_t *const *rows, size_t count,
+                             weir_error_t *error) {
+    size_t bytes = count * column->bytes;
+    char *place = weir_tensor_writer_place(snapshot->writer, column->tensor, bytes);
+    copy_column(column, rows, count, place != NULL ? place : snapshot->scratch);
+    if (place != NULL) {
+        weir_tensor_writer_placed(snapshot->writer, column->tensor, bytes);
+        return WEIR_OK;
+    }
+    return weir_tensor_writer_fill(snapshot->writer, column->tensor, snapshot->scratch, bytes,
+                                   error);
+}
+
 static weir_err_t add_rows(weir_snapshot_t *snapshot, const weir_table_row_t *rows, size_t count,
                            weir_error_t *error) {
     const weir_table_row_t *saved[ROWS_AT_ONCE];
@@ -359,13 +386,7 @@ static weir_err_t add_rows(weir_snapshot_t *snapshot, const weir_table_row_t *ro
             }
         }
         for (size_t c = 0; c < snapshot->column_count && err == WEIR_OK; c++) {
-            const column_t *column = &snapshot->columns[c];
-            for (size_t i = 0; i < kept; i++) {
-                memcpy(snapshot->scratch + i * column->bytes, source_of(column, saved[i]),
-                       column->bytes);
-            }
-            err = weir_tensor_writer_fill(snapshot->writer, column->tensor, snapshot->scratch,
-                                          kept * column->bytes, error);
+            err = add_column(snapshot, &snapshot->columns[c], saved, kept, error);
         }
     }
     return err;

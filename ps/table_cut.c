@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_BYTES = 1 << 20, PREFETCH_AHEAD = 16 };
+enum {
+    CHUNK_BYTES = 1 << 20,
+    EVEN_AT_MOST = 2 * WEIR_INDEX_SUBTABLE_ENTRIES /* rows that are put in order by their shares */
+};
 #define NOTHING UINT32_MAX
 
 /* A row that was changed before it was given: as it was. */
@@ -42,9 +45,10 @@ struct weir_table_cut {
     uint32_t *heads; /* by slot */
     uint32_t given;  /* of the range given last; free at the next */
 
-    bool last, ended; /* the pass */
-    uint64_t next;    /* the first hash that it has not given */
-    found_t *found;
+    bool last, ended;        /* the pass */
+    uint64_t next;           /* the first hash that it has not given */
+    found_t *found, *sorted; /* sorted: scratch of the same size */
+    uint32_t starts[2 * EVEN_AT_MOST + 2];
     weir_table_row_t *rows;
     size_t count, capacity;
 
@@ -136,6 +140,7 @@ void weir_table_cut_end(weir_table_cut_t *cut) {
     free(cut->changed);
     free(cut->heads);
     free(cut->found);
+    free(cut->sorted);
     free(cut->rows);
     free(cut->records);
     free(cut);
@@ -145,7 +150,7 @@ uint64_t weir_table_cut_bytes(const weir_table_cut_t *cut) {
     return sizeof *cut + cut->places / 8 +
            (uint64_t)(cut->end_slot - cut->first_slot) * sizeof *cut->heads +
            (uint64_t)cut->chunk_count * cut->per_chunk * cut->stride +
-           cut->capacity * (sizeof *cut->found + sizeof *cut->rows) +
+           cut->capacity * (2 * sizeof *cut->found + sizeof *cut->rows) +
            cut->record_capacity * weir_table_cold_bytes(cut->table);
 }
 
@@ -285,9 +290,11 @@ static bool reserve(weir_table_cut_t *cut, size_t wanted) {
     size_t capacity = wanted + wanted / 2;
     found_t *found = realloc(cut->found, capacity * sizeof *found);
     cut->found = found == NULL ? cut->found : found;
+    found_t *sorted = realloc(cut->sorted, capacity * sizeof *sorted);
+    cut->sorted = sorted == NULL ? cut->sorted : sorted;
     weir_table_row_t *rows = realloc(cut->rows, capacity * sizeof *rows);
     cut->rows = rows == NULL ? cut->rows : rows;
-    if (found == NULL || rows == NULL) {
+    if (found == NULL || sorted == NULL || rows == NULL) {
         return false;
     }
     cut->capacity = capacity;
@@ -343,6 +350,46 @@ static bool collect_kept(weir_table_cut_t *cut, weir_slot_t slot, uint64_t end) 
 static int compare_hashes(const void *left, const void *right) {
     uint64_t a = ((const found_t *)left)->hash, b = ((const found_t *)right)->hash;
     return (a > b) - (a < b);
+}
+
+/* Put what was found in order, of hashes from `next` to `end` (0: 2^64). Hashes are spread evenly
+ * over the range: put where its share of the range lies, each is a few places from where it
+ * belongs. */
+static void order(weir_table_cut_t *cut, uint64_t end) {
+    size_t count = cut->count;
+    uint64_t last = end - 1 - cut->next;
+    if (count < 2) {
+        return;
+    }
+    if (count > EVEN_AT_MOST) { /* a sub-table of that size is not spread evenly */
+        qsort(cut->found, count, sizeof *cut->found, compare_hashes);
+        return;
+    }
+    int bits = 64 - __builtin_clzll(count), range_bits = 64 - __builtin_clzll(last | 1);
+    int shift = range_bits > bits ? range_bits - bits : 0;
+    size_t buckets = (size_t)(last >> shift) + 1;
+    uint32_t *starts = cut->starts;
+    found_t *found = cut->found, *sorted = cut->sorted;
+    memset(starts, 0, (buckets + 1) * sizeof *starts);
+    for (size_t i = 0; i < count; i++) {
+        starts[((found[i].hash - cut->next) >> shift) + 1]++;
+    }
+    for (size_t i = 0; i < buckets; i++) {
+        starts[i + 1] += starts[i];
+    }
+    for (size_t i = 0; i < count; i++) {
+        sorted[starts[(found[i].hash - cut->next) >> shift]++] = found[i];
+    }
+    for (size_t i = 1; i < count; i++) {
+        found_t moved = sorted[i];
+        size_t at = i;
+        for (; at > 0 && sorted[at - 1].hash > moved.hash; at--) {
+            sorted[at] = sorted[at - 1];
+        }
+        sorted[at] = moved;
+    }
+    cut->found = sorted;
+    cut->sorted = found;
 }
 
 /* Whether one of the first `count`, which are in order, has this hash. */
@@ -428,12 +475,12 @@ static weir_err_t find_rows(weir_table_cut_t *cut, uint64_t *end, weir_error_t *
         return out_of_memory(cut->table, error);
     }
     size_t in_memory = cut->count;
-    if ((cut->last || cut->has_cold) && cut->count > 1) {
-        qsort(cut->found, cut->count, sizeof *cut->found, compare_hashes);
+    if (cut->last || cut->has_cold) {
+        order(cut, *end);
     }
     weir_err_t err = cut->cold == NULL ? WEIR_OK : collect_cold(cut, *end, in_memory, error);
     if (err == WEIR_OK && cut->last && cut->count > in_memory) {
-        qsort(cut->found, cut->count, sizeof *cut->found, compare_hashes);
+        order(cut, *end);
     }
     return err;
 }
