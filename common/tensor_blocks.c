@@ -78,6 +78,52 @@ weir_err_t weir_tensor_blocks_verify(const weir_tensor_file_t *file, weir_tensor
     return status;
 }
 
+uint64_t weir_tensor_blocks_count(const weir_tensor_file_t *file) {
+    const weir_tensor_t *blocks = find_blocks(file, NULL);
+    return blocks == NULL ? 0 : blocks->shape[0];
+}
+
+weir_err_t weir_tensor_blocks_verify_part(const weir_tensor_file_t *file, const void *bytes,
+                                          uint64_t size, uint8_t *seen, uint64_t *checked,
+                                          weir_error_t *error) {
+    const weir_tensor_t *blocks = find_blocks(file, error);
+    if (blocks == NULL) {
+        return WEIR_ERR_CORRUPT;
+    }
+    uint64_t before = 0; /* blocks of the tensors before it */
+    for (size_t i = 0; i + 1 < weir_tensor_file_count(file); i++) {
+        const weir_tensor_t *tensor = weir_tensor_file_at(file, i);
+        const char *values = tensor->values;
+        uint64_t from = (uint64_t)((uintptr_t)bytes - (uintptr_t)values);
+        if (from >= tensor->bytes) { /* also what lies before it */
+            before += weir_tensor_blocks_of(tensor->bytes);
+            continue;
+        }
+        for (uint64_t block = from / WEIR_TENSOR_BLOCK_BYTES;
+             block <= (from + size - 1) / WEIR_TENSOR_BLOCK_BYTES; block++) {
+            uint64_t number = before + block, begin = block * WEIR_TENSOR_BLOCK_BYTES, written;
+            uint64_t left = tensor->bytes - begin;
+            size_t length = left < WEIR_TENSOR_BLOCK_BYTES ? left : WEIR_TENSOR_BLOCK_BYTES;
+            if ((seen[number / 8] >> (number % 8) & 1) != 0) {
+                continue;
+            }
+            memcpy(&written, (const char *)blocks->values + number * sizeof written,
+                   sizeof written);
+            if (weir_checksum(values + begin, length, 0) != written) {
+                return weir_errorf(error, WEIR_ERR_CORRUPT,
+                                   "'%s' is damaged: bytes %llu to %llu of tensor '%s'",
+                                   weir_tensor_file_path(file), (unsigned long long)begin,
+                                   (unsigned long long)(begin + length - 1), tensor->name);
+            }
+            seen[number / 8] = (uint8_t)(seen[number / 8] | 1u << (number % 8));
+            (*checked)++;
+        }
+        return WEIR_OK;
+    }
+    return weir_errorf(error, WEIR_ERR_INVALID, "'%s' has no such bytes",
+                       weir_tensor_file_path(file));
+}
+
 weir_err_t weir_tensor_blocks_check_path(const char *path, bool verify, uint64_t *checksum,
                                          uint64_t *size, weir_error_t *error) {
     weir_tensor_file_t *file = NULL;

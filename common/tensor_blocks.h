@@ -33,6 +33,17 @@ WEIR_MUST_USE weir_err_t weir_tensor_blocks_verify(const weir_tensor_file_t *fil
                                                    weir_tensor_bad_block_t *bad, void *argument,
                                                    weir_error_t *error);
 
+/* Blocks of the file; 0: it has no block_checksums. Call: local. */
+uint64_t weir_tensor_blocks_count(const weir_tensor_file_t *file);
+
+/* Compare the blocks in which `size` > 0 bytes at `bytes`, values of one tensor of the file, lie;
+ * those whose bit in `seen` (a bit for each block of the file) is set are left out, and *checked
+ * counts the others. Errors: as above. Call: blocks. Cost: a megabyte read a block. */
+WEIR_MUST_USE weir_err_t weir_tensor_blocks_verify_part(const weir_tensor_file_t *file,
+                                                        const void *bytes, uint64_t size,
+                                                        uint8_t *seen, uint64_t *checked,
+                                                        weir_error_t *error);
+
 /* As the checksum of the file PATH: `verify` compares the blocks too. Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_tensor_blocks_check_path(const char *path, bool verify,
                                                        uint64_t *checksum, uint64_t *size,

@@ -60,12 +60,6 @@ struct weir_snapshot {
     weir_error_t failure; /* of commit */
 };
 
-void weir_snapshot_name(const char *table, uint32_t index, uint32_t ps,
-                        char name[WEIR_CHECKPOINT_NAME_MAX]) {
-    (void)snprintf(name, WEIR_CHECKPOINT_NAME_MAX, "%.31s.ps-%04u-of-%04u.safetensors", table,
-                   index, ps);
-}
-
 /* Rows that a delta holds: used since its base, or never updated, which has no step. */
 static bool is_saved(const weir_snapshot_t *snapshot, const weir_table_row_t *row) {
     return row->last_step > snapshot->base || row->last_step == 0;

@@ -13,11 +13,8 @@
 #include "common/background.h"
 #include "common/checkpoint.h"
 #include "common/error.h"
+#include "ps/snapshot_file.h"
 #include "ps/table.h"
-
-/* The file name of server `index` of `ps`. Call: local. Threads: any. */
-void weir_snapshot_name(const char *table, uint32_t index, uint32_t ps,
-                        char name[WEIR_CHECKPOINT_NAME_MAX]);
 
 /* What a checkpoint must agree with: for each segment NAME:DIM:PRECISION:OPTIMIZER, by commas. */
 enum { WEIR_SNAPSHOT_SCHEMA_MAX = 256 };

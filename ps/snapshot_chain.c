@@ -1,7 +1,6 @@
 #include "ps/snapshot_chain.h"
 
 #include "common/file.h"
-#include "ps/snapshot.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -224,6 +223,25 @@ void weir_snapshot_chain_close(weir_snapshot_chain_t *chain) {
 
 const weir_snapshot_file_t *weir_snapshot_chain_first(const weir_snapshot_chain_t *chain) {
     return &chain->levels[0].files[0];
+}
+
+size_t weir_snapshot_chain_depth(const weir_snapshot_chain_t *chain) {
+    return chain->level_count;
+}
+
+size_t weir_snapshot_chain_levels(const weir_snapshot_chain_t *chain, weir_slot_t slot,
+                                  weir_snapshot_level_t *levels) {
+    size_t count = 0;
+    for (size_t l = 0; l < chain->level_count; l++) {
+        const level_t *level = &chain->levels[l];
+        levels[count++] = (weir_snapshot_level_t){
+            &level->files[weir_slot_owner(slot, level->shards) - level->first_shard],
+            level->keep_from};
+        if (levels[l].file->base == 0) {
+            break;
+        }
+    }
+    return count;
 }
 
 weir_err_t weir_snapshot_chain_enter(weir_snapshot_chain_t *chain, weir_slot_t slot,

@@ -25,6 +25,20 @@ void weir_snapshot_chain_close(weir_snapshot_chain_t *chain);
 /* One file of the chain, for what all of a table have in common; of the newest checkpoint. */
 const weir_snapshot_file_t *weir_snapshot_chain_first(const weir_snapshot_chain_t *chain);
 
+/* Checkpoints of the chain: itself, and those that its rows need. */
+size_t weir_snapshot_chain_depth(const weir_snapshot_chain_t *chain);
+
+typedef struct {
+    const weir_snapshot_file_t *file;
+    uint64_t keep_from; /* its rows last used before that step have expired */
+} weir_snapshot_level_t;
+
+/* The files that say what a slot of the chain holds, the newest first, the last one full; returns
+ * how many, at most the depth. Of a key the first that has it, or has it removed, counts. Call:
+ * local. */
+size_t weir_snapshot_chain_levels(const weir_snapshot_chain_t *chain, weir_slot_t slot,
+                                  weir_snapshot_level_t *levels);
+
 /* Go to a slot; slots come in order, each once. `newest`: the newest checkpoint's file that it is
  * in (its admission counters). Errors: CORRUPT. Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_snapshot_chain_enter(weir_snapshot_chain_t *chain, weir_slot_t slot,

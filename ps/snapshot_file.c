@@ -2,12 +2,18 @@
 
 #include "common/file.h"
 #include "common/tensor_blocks.h"
-#include "ps/snapshot.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+void weir_snapshot_name(const char *table, uint32_t index, uint32_t ps,
+                        char name[WEIR_CHECKPOINT_NAME_MAX]) {
+    (void)snprintf(name, WEIR_CHECKPOINT_NAME_MAX, "%.31s.ps-%04u-of-%04u.safetensors", table,
+                   index, ps);
+}
 
 bool weir_snapshot_parse_name(const char *table, const char *name, uint32_t *index, uint32_t *ps) {
     size_t length = strlen(table);

@@ -38,6 +38,10 @@ typedef struct {
     uint64_t counters;
 } weir_snapshot_file_t;
 
+/* The file name of server `index` of `ps`. Call: local. Threads: any. */
+void weir_snapshot_name(const char *table, uint32_t index, uint32_t ps,
+                        char name[WEIR_CHECKPOINT_NAME_MAX]);
+
 /* Whether `name` is a shard of `table`: exactly what weir_snapshot_name makes. Call: local. */
 bool weir_snapshot_parse_name(const char *table, const char *name, uint32_t *index, uint32_t *ps);
 
