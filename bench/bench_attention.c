@@ -1,5 +1,5 @@
 /* How fast is HSTU attention, forward and backward, against the best matrix product of this
- * machine, whichever of OpenBLAS's sets of kernels gives it?
+ * machine, whichever of OpenBLAS's sets of kernels gives it? In bfloat16, against our own best.
  *
  *   bench_attention [SECONDS [CASE]]    about how long to measure each direction of each case (all,
  * or the one of this number, from 0)
@@ -11,6 +11,7 @@
 #include "common/rng.h"
 #include "common/version.h"
 #include "worker/attention.h"
+#include "worker/bf16.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -87,7 +88,7 @@ static void draw_batch(problem_t *p, const case_t *shape, size_t limit) {
                                        .next_times = p->next_times};
 }
 
-static problem_t *create_problem(const case_t *shape, size_t limit) {
+static problem_t *create_problem(const case_t *shape, size_t limit, bool bf16) {
     problem_t *p = weir_measure_allocate(1, sizeof *p);
     weir_error_t error = {0};
     size_t longest = shape->length == 0 ? 200 : shape->length;
@@ -97,7 +98,8 @@ static problem_t *create_problem(const case_t *shape, size_t limit) {
                                           .dv = shape->dv,
                                           .attention_length = longest + 11,
                                           .position_bias = shape->biases,
-                                          .time_bias = shape->biases};
+                                          .time_bias = shape->biases,
+                                          .bf16 = bf16};
     size_t width = 2 * shape->heads * (shape->dqk + shape->dv), tokens = p->batch.tokens;
     size_t positions = 2 * p->config.attention_length - 1;
     p->z = weir_measure_numbers(tokens * width, 1.0, 3);
@@ -128,34 +130,34 @@ static void destroy_problem(problem_t *p) {
 }
 
 static void assert_close(const case_t *shape, const char *what, const weir_real_t *got,
-                         const weir_real_t *expected, size_t count) {
+                         const weir_real_t *expected, size_t count, bool bf16) {
     double worst = 0.0, largest = 1e-30;
     for (size_t i = 0; i < count; i++) {
         double difference = fabs((double)got[i] - (double)expected[i]);
         worst = difference > worst || isnan(difference) ? difference : worst;
         largest = fmax(largest, fabs((double)expected[i]));
     }
-    if (!(worst <= 1e-4 * largest)) {
+    if (!(worst <= (bf16 ? WEIR_BF16_UNIT : 1e-4) * largest)) {
         (void)fprintf(stderr, "bench_attention: not verified: %s of %s is off by %g of %g\n", what,
                       shape->name, worst, largest);
         exit(EXIT_FAILURE);
     }
 }
 
-static void verify(const case_t *shape) {
-    problem_t *p = create_problem(shape, 300), *naive = create_problem(shape, 300);
+static void verify(const case_t *shape, bool bf16) {
+    problem_t *p = create_problem(shape, 300, bf16), *naive = create_problem(shape, 300, bf16);
     size_t tokens = p->batch.tokens;
     weir_attention_forward(p->attention, &p->input, p->y);
     weir_attention_backward(p->attention, &p->input, p->d_y, &p->gradient);
     weir_attention_forward_naive(&naive->config, &naive->batch, &naive->input, naive->y);
     weir_attention_backward_naive(&naive->config, &naive->batch, &naive->input, naive->d_y,
                                   &naive->gradient);
-    assert_close(shape, "y", p->y, naive->y, tokens * shape->heads * shape->dv);
+    assert_close(shape, "y", p->y, naive->y, tokens * shape->heads * shape->dv, bf16);
     assert_close(shape, "d_z", p->d_z, naive->d_z,
-                 tokens * 2 * shape->heads * (shape->dqk + shape->dv));
+                 tokens * 2 * shape->heads * (shape->dqk + shape->dv), bf16);
     assert_close(shape, "d_position", p->d_position, naive->d_position,
-                 2 * p->config.attention_length - 1);
-    assert_close(shape, "d_time", p->d_time, naive->d_time, WEIR_HSTU_TIME_BUCKETS);
+                 2 * p->config.attention_length - 1, bf16);
+    assert_close(shape, "d_time", p->d_time, naive->d_time, WEIR_HSTU_TIME_BUCKETS, bf16);
     destroy_problem(p);
     destroy_problem(naive);
 }
@@ -178,9 +180,9 @@ static void run_backward(void *argument) {
     weir_attention_backward(p->attention, &p->input, p->d_y, &p->gradient);
 }
 
-static void measure(const case_t *shape, double budget, double peak, const char *level,
+static void measure(const case_t *shape, bool bf16, double budget, double peak, const char *level,
                     const char *machine) {
-    problem_t *p = create_problem(shape, SIZE_MAX);
+    problem_t *p = create_problem(shape, SIZE_MAX, bf16);
     double tokens = (double)p->batch.tokens, pairs = 0.0;
     for (size_t user = 0; user < p->batch.users; user++) {
         double length = (double)(p->offsets[user + 1] - p->offsets[user]);
@@ -191,16 +193,17 @@ static void measure(const case_t *shape, double budget, double peak, const char 
     double backward = weir_measure_seconds(run_backward, p, budget);
     double forward_rate = 2e-9 * pairs * (double)(shape->dqk + shape->dv) / forward;
     double backward_rate = 2e-9 * pairs * (double)(3 * shape->dqk + 2 * shape->dv) / backward;
-    (void)printf(
-        "{\"bench\": \"attention\", \"case\": \"%s\", \"level\": \"%s\", \"tokens\": %.0f, "
-        "\"heads\": %zu, \"dqk\": %zu, \"dv\": %zu, \"prepare_ms\": %.3f, "
-        "\"forward_ms\": %.3f, \"backward_ms\": %.3f, \"tokens_per_second\": %.0f, "
-        "\"forward_gflops\": %.1f, \"backward_gflops\": %.1f, "
-        "\"peak_gflops\": %.1f, \"forward_fraction\": %.3f, \"backward_fraction\": %.3f, "
-        "\"machine\": \"%s\", \"version\": \"%s\"}\n",
-        shape->name, level, tokens, shape->heads, shape->dqk, shape->dv, 1e3 * prepare,
-        1e3 * forward, 1e3 * backward, tokens / (forward + backward), forward_rate, backward_rate,
-        peak, forward_rate / peak, backward_rate / peak, machine, WEIR_VERSION);
+    (void)printf("{\"bench\": \"attention\", \"case\": \"%s\", \"level\": \"%s\", \"compute\": "
+                 "\"%s\", \"tokens\": %.0f, "
+                 "\"heads\": %zu, \"dqk\": %zu, \"dv\": %zu, \"prepare_ms\": %.3f, "
+                 "\"forward_ms\": %.3f, \"backward_ms\": %.3f, \"tokens_per_second\": %.0f, "
+                 "\"forward_gflops\": %.1f, \"backward_gflops\": %.1f, "
+                 "\"peak_gflops\": %.1f, \"forward_fraction\": %.3f, \"backward_fraction\": %.3f, "
+                 "\"machine\": \"%s\", \"version\": \"%s\"}\n",
+                 shape->name, level, bf16 ? "bf16" : "float32", tokens, shape->heads, shape->dqk,
+                 shape->dv, 1e3 * prepare, 1e3 * forward, 1e3 * backward,
+                 tokens / (forward + backward), forward_rate, backward_rate, peak,
+                 forward_rate / peak, backward_rate / peak, machine, WEIR_VERSION);
     (void)fflush(stdout);
     destroy_problem(p);
 }
@@ -218,13 +221,17 @@ int main(int argc, char **argv) {
         stop(&error);
     }
     weir_measure_machine(machine);
-    double peak = weir_measure_best_peak(argv[0]);
+    double peak = weir_measure_best_peak(argv[0]), bf16_peak = weir_measure_bf16_peak();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (argc > 2 && strtoul(argv[2], NULL, 10) != i) {
             continue;
         }
-        verify(&cases[i]);
-        measure(&cases[i], budget, peak, kernels->level, machine);
+        verify(&cases[i], false);
+        measure(&cases[i], false, budget, peak, kernels->level, machine);
+        if (bf16_peak > 0.0) {
+            verify(&cases[i], true);
+            measure(&cases[i], true, budget, bf16_peak, kernels->level, machine);
+        }
     }
     return EXIT_SUCCESS;
 }

@@ -1,6 +1,7 @@
 #include "bench/measure.h"
 
 #include "common/rng.h"
+#include "worker/bf16.h"
 #include "worker/blas.h"
 
 #include <stdio.h>
@@ -80,6 +81,74 @@ double weir_measure_gemm(size_t m, size_t n, size_t k, double budget) {
     free(p.b);
     free(p.c);
     return 2e-9 * (double)m * (double)n * (double)k / seconds;
+}
+
+typedef struct {
+    const weir_kernels_t *kernels;
+    weir_product_t product;
+    bool bf16;
+} own_product_t;
+
+static void run_own_product(void *argument) {
+    own_product_t *own = argument;
+    weir_product_run(own->kernels, own->bf16, &own->product);
+}
+
+static void run_blas_product(void *argument) {
+    const weir_product_t *p = &((own_product_t *)argument)->product;
+    weir_blas_gemm(p->form_a, p->form_b, p->m, p->n, p->k, 1, p->a, p->lda, p->b, p->ldb, 0, p->c,
+                   p->ldc);
+}
+
+static const weir_kernels_t *kernels_here(void) {
+    const weir_kernels_t *kernels = NULL;
+    weir_error_t error = {0};
+    if (weir_kernels_select(&kernels, &error) != WEIR_OK) {
+        (void)fprintf(stderr, "bench: %s\n", error.message);
+        exit(EXIT_FAILURE);
+    }
+    return kernels;
+}
+
+static double measure_form(const weir_product_t *shape, bool bf16, void (*work)(void *argument),
+                           double budget) {
+    openblas_set_num_threads(1);
+    size_t m = shape->m, n = shape->n, k = shape->k;
+    weir_real_t *a = weir_measure_numbers(m * k, 1.0, 1), *b = weir_measure_numbers(k * n, 1.0, 2);
+    weir_real_t *c = weir_measure_allocate(m * n, sizeof *c);
+    own_product_t own = {.kernels = kernels_here(), .product = *shape, .bf16 = bf16};
+    own.product.a = a;
+    own.product.lda = shape->form_a == WEIR_BLAS_TRANSPOSED ? m : k;
+    own.product.b = b;
+    own.product.ldb = shape->form_b == WEIR_BLAS_TRANSPOSED ? k : n;
+    own.product.c = c;
+    own.product.ldc = n;
+    double seconds = weir_measure_seconds(work, &own, budget);
+    free(a);
+    free(b);
+    free(c);
+    return 2e-9 * (double)m * (double)n * (double)k / seconds;
+}
+
+double weir_measure_product(const weir_product_t *shape, bool bf16, double budget) {
+    return measure_form(shape, bf16, run_own_product, budget);
+}
+
+double weir_measure_blas(const weir_product_t *shape, double budget) {
+    return measure_form(shape, false, run_blas_product, budget);
+}
+
+double weir_measure_bf16_peak(void) {
+    double peak = 0.0;
+    if (weir_bf16_kernels(kernels_here()) == NULL) {
+        return 0.0;
+    }
+    for (size_t size = 512; size <= 2048; size *= 2) {
+        const weir_product_t square = {.m = size, .n = size, .k = size};
+        double rate = weir_measure_product(&square, true, 0.3);
+        peak = rate > peak ? rate : peak;
+    }
+    return peak;
 }
 
 double weir_measure_gemm_peak(void) {

@@ -4,6 +4,7 @@
 #define WEIR_BENCH_MEASURE_H
 
 #include "common/real.h"
+#include "worker/product.h"
 
 #include <stddef.h>
 
@@ -24,6 +25,15 @@ double weir_measure_gemm(size_t m, size_t n, size_t k, double budget);
 
 /* The best of square products of 256 to 1,024. */
 double weir_measure_gemm_peak(void);
+
+/* GFLOP/s of a product of the model's (worker/product.h): of `shape` the forms and sizes are read.
+ */
+double weir_measure_product(const weir_product_t *shape, bool bf16, double budget);
+/* The same by OpenBLAS. */
+double weir_measure_blas(const weir_product_t *shape, double budget);
+
+/* The best of large products in bfloat16, of 512 to 2,048. 0: this processor has none. */
+double weir_measure_bf16_peak(void);
 
 /* The best of weir_measure_gemm_peak over OpenBLAS's sets of kernels, whichever this process runs
  * on: `program` is started again for each, OPENBLAS_CORETYPE naming it, with WEIR_MEASURE_PEAK as

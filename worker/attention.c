@@ -64,7 +64,7 @@ static void choose_kernels(weir_attention_t *attention, const weir_kernels_t *ke
     attention->run_backward = kernels->attention_backward;
     attention->rounded = attention->config.bf16;
     const weir_bf16_kernels_t *bf16 = attention->config.bf16 ? weir_bf16_kernels(kernels) : NULL;
-    if (bf16 != NULL && bf16->attention_forward != NULL) {
+    if (bf16 != NULL) {
         attention->run_forward = bf16->attention_forward;
         attention->run_backward = bf16->attention_backward;
         attention->rounded = false;

@@ -61,7 +61,7 @@ static inline size_t weir_attention_workspace(size_t length, size_t dqk, size_t 
            dv_padded = weir_attention_padded(dv, lanes);
     size_t per_token = 2 * (dqk_padded + dv_padded);
     size_t per_query = 3 * (dqk_padded + dv_padded);
-    return keys * per_token + ATTENTION_GROUP * panel * per_query + 3 * ATTENTION_KEYS * panel +
+    return keys * per_token + ATTENTION_GROUP * panel * per_query + 4 * ATTENTION_KEYS * panel +
            64 * lanes;
 }
 
@@ -73,5 +73,7 @@ void weir_attention_backward_v2(const weir_attention_task_t *task);
 void weir_attention_backward_v3(const weir_attention_task_t *task);
 void weir_attention_backward_v4(const weir_attention_task_t *task);
 void weir_attention_backward_generic(const weir_attention_task_t *task);
+void weir_attention_forward_bf16(const weir_attention_task_t *task);
+void weir_attention_backward_bf16(const weir_attention_task_t *task);
 
 #endif

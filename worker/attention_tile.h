@@ -142,11 +142,6 @@ static void multiply_tile(size_t rows, size_t width, size_t depth, const weir_re
     }
 }
 
-/* Lanes 1 .. of `a`, then lane 0 of `b`. */
-WEIR_INLINE vec_t shift_lanes(vec_t a, vec_t b) {
-    return __builtin_shufflevector(a, b, NEXT_LANES);
-}
-
 /* Rows of `width` numbers times `scale`, from_row apart, to rows to_row apart; `pad`: whole vectors
  * are written, zeros behind the width. */
 static void copy_rows(const weir_real_t *from, size_t from_row, size_t rows, size_t width,

@@ -57,8 +57,8 @@ static void pack_rows(const weir_real_t *from, size_t from_row, size_t rows, siz
 
 /* Rows 2 p and 2 p + 1 of `width` numbers times `scale` become row p of pairs; zeros behind the
  * width up to a whole vector, and for a row that is not there. */
-static void pack_pairs(const weir_real_t *from, size_t from_row, size_t rows, size_t width,
-                       weir_real_t scale, pair_t *to, size_t to_row) {
+static inline void pack_pairs(const weir_real_t *from, size_t from_row, size_t rows, size_t width,
+                              weir_real_t scale, pair_t *to, size_t to_row) {
     for (size_t r = 0; r < rows; r += 2, from += 2 * from_row, to += to_row) {
         bool two = r + 1 < rows;
         for (size_t c = 0; c < width; c += LANES) {
