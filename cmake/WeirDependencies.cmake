@@ -10,4 +10,6 @@ pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(ROCKSDB REQUIRED IMPORTED_TARGET rocksdb)
 pkg_check_modules(CHECK REQUIRED IMPORTED_TARGET check)
+# ScaLAPACK for the MPI above; it has neither a header nor a .pc file of one name everywhere.
+find_library(SCALAPACK_LIBRARY NAMES scalapack-openmpi scalapack REQUIRED)
 find_program(PROTOC_C protoc-c REQUIRED)

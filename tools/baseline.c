@@ -1,7 +1,9 @@
 /* weir baseline: simple models by the same protocol, to see what the transducer adds. A new one is
  * a row of the table of verbs. */
+#include "analysis/baseline_options.h"
 #include "common/config.h"
 #include "common/log.h"
+#include "tools/analysis_job.h"
 #include "tools/baseline_popularity.h"
 #include "tools/verbs.h"
 
@@ -65,15 +67,6 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     }
 }
 
-static void print_row(const char *name, const weir_metrics_t *metrics) {
-    double users = metrics->users > 0 ? (double)metrics->users : 1.0;
-    (void)printf("%-11s  %8.4f  %8.4f  %8.4f  %8.4f  %8.4f  %8.4f  %8.4f  %8.4f  %8llu\n", name,
-                 metrics->hr[0] / users, metrics->hr[1] / users, metrics->hr[2] / users,
-                 metrics->hr[3] / users, metrics->ndcg[1] / users, metrics->ndcg[2] / users,
-                 metrics->ndcg[3] / users, metrics->mrr / users,
-                 (unsigned long long)metrics->users);
-}
-
 /* The same shape as `weir eval`, so that one reader serves both. */
 static void print_metrics(const char *name, const arguments_t *arguments,
                           const weir_metrics_t *test, const weir_metrics_t *validation) {
@@ -86,12 +79,10 @@ static void print_metrics(const char *name, const arguments_t *arguments,
                      both ? ", \"validation\": " : "", both ? values[1] : "");
         return;
     }
-    (void)printf("baseline %s\n%-11s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s\n", name, "",
-                 "HR@1", "HR@10", "HR@50", "HR@200", "NDCG@10", "NDCG@50", "NDCG@200", "MRR",
-                 "users");
-    print_row("test", test);
+    weir_baseline_print_header(name);
+    weir_baseline_print_row("test", test);
     if (both) {
-        print_row("validation", validation);
+        weir_baseline_print_row("validation", validation);
     }
 }
 
@@ -131,9 +122,44 @@ static int run_popularity(int argc, char **argv) {
     return 0;
 }
 
+static int run_method(weir_baseline_method_t method, int argc, char **argv) {
+    weir_baseline_options_t own;
+    char about[256];
+    weir_baseline_options_init(method, &own);
+    (void)snprintf(about, sizeof about,
+                   "Rank the catalogue by %s, computed by a job of N processes.",
+                   weir_baseline_summary(method));
+    weir_analysis_job_t job = {.about = about,
+                               .program = "weir-baseline",
+                               .method = weir_baseline_name(method),
+                               .argp = weir_baseline_argp(method),
+                               .input = &own,
+                               .words = own.words,
+                               .word_count = &own.word_count,
+                               .json = &own.json};
+    int status = weir_analysis_job_run(&job, argc, argv);
+    weir_baseline_options_fini(&own);
+    return status;
+}
+
+static int run_ease(int argc, char **argv) {
+    return run_method(WEIR_BASELINE_EASE, argc, argv);
+}
+
+static int run_knn(int argc, char **argv) {
+    return run_method(WEIR_BASELINE_KNN, argc, argv);
+}
+
+static int run_markov(int argc, char **argv) {
+    return run_method(WEIR_BASELINE_MARKOV, argc, argv);
+}
+
 int weir_verb_baseline(int argc, char **argv) {
     static const weir_verb_t table[] = {
         {"popularity", "rank the catalogue by the number of training events", run_popularity},
+        {"ease", "a linear model of items by items in closed form (EASE)", run_ease},
+        {"knn", "nearest neighbours of items, by the cosine of their users", run_knn},
+        {"markov", "what follows the last item most often (first-order Markov chain)", run_markov},
         {NULL, NULL, NULL},
     };
     return weir_verbs_run(table, "weir baseline",

@@ -1,5 +1,7 @@
 #include "tools/baseline_popularity.h"
 
+#include "worker/protocol.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,9 +69,9 @@ static void evaluate(popularity_t *popularity, const weir_dataset_t *dataset, si
                      size_t after, weir_metrics_t *metrics) {
     for (uint64_t user = 0; user < weir_dataset_users(dataset); user++) {
         weir_user_events_t events = weir_dataset_user(dataset, user);
-        if (events.count >= after + 2) {
-            size_t target = events.count - after - 1;
-            size_t length = target < max_length ? target : max_length;
+        size_t target = 0;
+        if (weir_protocol_target(events.count, after, &target)) {
+            size_t length = weir_protocol_history(target, max_length);
             weir_metrics_add(metrics, rank_target(popularity, events, target, length));
         }
     }

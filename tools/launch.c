@@ -73,7 +73,7 @@ static weir_err_t program_path(const char *name, char *path, size_t capacity, we
     weir_err_t err = weir_path_join(path, capacity, self, name, error);
     if (err == WEIR_OK && access(path, X_OK) != 0) {
         err = weir_error_from_errno(error, errno, "cannot run %s", path);
-        weir_error_hint(error, "weir-coordinator, weir-ps and weir-worker belong beside weir");
+        weir_error_hint(error, "all weir-* programs belong beside weir");
     }
     return err;
 }
@@ -136,6 +136,9 @@ static weir_err_t build_mpirun(const weir_launch_t *launch, line_t *line, weir_e
     if (getenv("WEIR_TTY") != NULL) {
         add_word(line, "-x");
         add_word(line, "WEIR_TTY");
+    }
+    if (launch->program != NULL) {
+        return add_role(line, launch, launch->ranks, launch->program, error);
     }
     weir_err_t err = add_role(line, launch, 1, "weir-coordinator", error);
     if (err == WEIR_OK) {
@@ -208,8 +211,8 @@ static weir_err_t write_multi_prog(const weir_launch_t *launch, char *path, size
 
 static weir_err_t build_srun(const weir_launch_t *launch, line_t *line, weir_error_t *error) {
     char path[WEIR_PATH_MAX];
-    weir_err_t err = check_srun_words(launch, error);
-    if (err == WEIR_OK) {
+    weir_err_t err = launch->program != NULL ? WEIR_OK : check_srun_words(launch, error);
+    if (err == WEIR_OK && launch->program == NULL) {
         err = write_multi_prog(launch, path, sizeof path, error);
     }
     if (err != WEIR_OK) {
@@ -225,6 +228,9 @@ static weir_err_t build_srun(const weir_launch_t *launch, line_t *line, weir_err
     add_word(line, "srun");
     add_word(line, "--mpi=pmix");
     add_word(line, "--kill-on-bad-exit=1");
+    if (launch->program != NULL) {
+        return add_role(line, launch, launch->ranks, launch->program, error);
+    }
     add_word(line, "-n");
     add_number(line, 1 + launch->ps + launch->workers);
     add_word(line, "--multi-prog");

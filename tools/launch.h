@@ -18,6 +18,8 @@ typedef enum {
 
 typedef struct {
     weir_launcher_t launcher; /* AUTO: srun where SLURM_JOB_ID is set and mpirun is not found */
+    const char *program;      /* a job of `ranks` of this one alone; NULL: of the three roles */
+    long ranks;
     long ps, workers;
     const char *run;              /* folder; srun's program file goes there */
     const char *const *arguments; /* the same for all roles */

@@ -2,6 +2,7 @@
 
 #include "ps/model_tables.h"
 #include "worker/key_set.h"
+#include "worker/protocol.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,34 +41,11 @@ const char *weir_split_name(weir_split_t split) {
 /* The target's place in a user's events; false when there is no history before it. */
 static bool target_of_user(const evaluation_t *evaluation, weir_user_events_t events,
                            size_t *target) {
-    if (events.count < evaluation->holdout + 2) {
-        return false;
-    }
-    *target = events.count - evaluation->holdout - 1;
-    return true;
+    return weir_protocol_target(events.count, evaluation->holdout, target);
 }
 
 static size_t history_length(const evaluation_t *evaluation, size_t target) {
-    return target < evaluation->max_length ? target : evaluation->max_length;
-}
-
-static int compare_items(const void *a, const void *b) {
-    int64_t x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return (x > y) - (x < y);
-}
-
-/* Sort a user's items and drop repeats; returns how many are left. */
-static size_t sort_distinct(int64_t *items, size_t count) {
-    size_t kept = 0;
-    qsort(items, count, sizeof *items, compare_items);
-    for (size_t i = 0; i < count; i++) {
-        if (kept == 0 || items[kept - 1] != items[i]) {
-            items[kept++] = items[i];
-        }
-    }
-    return kept;
+    return weir_protocol_history(target, evaluation->max_length);
 }
 
 /* Which users are this worker's, their targets and the items not to rank. */
@@ -105,7 +83,7 @@ static weir_err_t gather_users(evaluation_t *evaluation, weir_error_t *error) {
         evaluation->targets[i] = events.items[target];
         memcpy(evaluation->excluded + used, events.items + target - length,
                length * sizeof(int64_t));
-        used += sort_distinct(evaluation->excluded + used, length);
+        used += weir_protocol_distinct(evaluation->excluded + used, length);
         evaluation->excluded_offsets[i + 1] = used;
     }
     return WEIR_OK;
