@@ -9,6 +9,7 @@ pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(ROCKSDB REQUIRED IMPORTED_TARGET rocksdb)
+pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
 pkg_check_modules(CHECK REQUIRED IMPORTED_TARGET check)
 # ScaLAPACK for the MPI above; it has neither a header nor a .pc file of one name everywhere.
 find_library(SCALAPACK_LIBRARY NAMES scalapack-openmpi scalapack REQUIRED)

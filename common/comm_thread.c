@@ -431,6 +431,11 @@ void weir_comm_thread_wake(weir_comm_thread_t *thread) {
     notify_main(thread, true);
 }
 
+void weir_comm_thread_depths(weir_comm_thread_t *thread, size_t *posted, size_t *received) {
+    *posted = weir_ring_count(&thread->posts);
+    *received = weir_ring_count(&thread->received);
+}
+
 weir_err_t weir_comm_thread_stop(weir_comm_thread_t *thread, double timeout_seconds,
                                  weir_error_t *error) {
     if (thread == NULL) {

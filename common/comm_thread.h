@@ -50,6 +50,10 @@ WEIR_MUST_USE weir_err_t weir_comm_thread_take(weir_comm_thread_t *thread, uint3
 /* Wake a thread that blocks in take (it returns with *received false). Threads: any. */
 void weir_comm_thread_wake(weir_comm_thread_t *thread);
 
+/* Frames posted that the transport has not got yet, and frames received that nobody has taken,
+ * those kept for later calls not counted. Threads: any; a moment's truth. */
+void weir_comm_thread_depths(weir_comm_thread_t *thread, size_t *posted, size_t *received);
+
 /* Drain sends (up to `timeout_seconds`), end the thread, free all. Accepts NULL. */
 WEIR_MUST_USE weir_err_t weir_comm_thread_stop(weir_comm_thread_t *thread, double timeout_seconds,
                                                weir_error_t *error);

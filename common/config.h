@@ -184,8 +184,9 @@ typedef struct {
     struct {
         int64_t ps; /* servers */
         int64_t workers;
-        char bind[128];       /* control socket: host or interface address, or "*" */
-        int64_t port;         /* 0: any free one */
+        char bind[128];            /* control socket: host or interface address, or "*" */
+        int64_t port;              /* 0: any free one */
+        char metrics_address[128]; /* "host:port" of the metrics page; empty: none */
         bool curve;           /* the control plane is encrypted, and for ranks of the job alone */
         double timeout;       /* seconds that a wait for another rank may last */
         double hang_timeout;  /* seconds without progress until the job is ended; 0: see

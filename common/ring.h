@@ -58,6 +58,12 @@ static inline bool weir_ring_pop(weir_ring_t *ring, void *element) {
     return true;
 }
 
+/* Elements in it. Threads: any; a moment's truth. */
+static inline size_t weir_ring_count(weir_ring_t *ring) {
+    size_t head = atomic_load(&ring->head); /* first: it does not pass the tail read after it */
+    return atomic_load(&ring->tail) - head;
+}
+
 /* Threads: any; a moment's truth. */
 static inline bool weir_ring_empty(weir_ring_t *ring) {
     return atomic_load(&ring->head) == atomic_load(&ring->tail);

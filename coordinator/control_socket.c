@@ -183,13 +183,17 @@ weir_err_t weir_control_socket_admit(weir_control_socket_t *socket, const char *
                                     rank == WEIR_CONTROL_CTL ? ctl_name : name, error);
 }
 
-void weir_control_socket_wait(weir_control_socket_t *socket, double seconds) {
-    zmq_pollitem_t items[2] = {{.socket = socket->router, .events = ZMQ_POLLIN},
-                               {.events = ZMQ_POLLIN}};
+void weir_control_socket_wait(weir_control_socket_t *socket, int other, double seconds) {
+    zmq_pollitem_t items[3] = {{.socket = socket->router, .events = ZMQ_POLLIN}};
+    int count = 1;
     if (socket->guard != NULL) {
-        items[1].socket = weir_control_guard_socket(socket->guard);
+        items[count++] = (zmq_pollitem_t){.socket = weir_control_guard_socket(socket->guard),
+                                          .events = ZMQ_POLLIN};
     }
-    (void)zmq_poll(items, socket->guard != NULL ? 2 : 1, (long)(seconds * 1000.0));
+    if (other >= 0) {
+        items[count++] = (zmq_pollitem_t){.fd = other, .events = ZMQ_POLLIN};
+    }
+    (void)zmq_poll(items, count, (long)(seconds * 1000.0));
     if (socket->guard != NULL) {
         weir_control_guard_serve(socket->guard);
     }

@@ -36,8 +36,9 @@ WEIR_MUST_USE weir_err_t weir_control_socket_admit(weir_control_socket_t *socket
 /* Let what was sent go out, for a second at the most. Accepts NULL. */
 void weir_control_socket_close(weir_control_socket_t *socket);
 
-/* Until there may be a message, a signal came, or `seconds` have passed. */
-void weir_control_socket_wait(weir_control_socket_t *socket, double seconds);
+/* Until there may be a message, the descriptor `other` (-1: none) is readable, a signal came, or
+ * `seconds` have passed. */
+void weir_control_socket_wait(weir_control_socket_t *socket, int other, double seconds);
 
 /* The next message, if there is one: `*bytes` are the socket's and valid until the next call.
  * Anything but one body under a short identity, which with CURVE must be that of its key, is

@@ -21,7 +21,7 @@ weir_err_t weir_coordinator_create(const weir_coordinator_options_t *options,
     }
     created->options = *options;
     created->operations = *operations;
-    created->started = now;
+    created->started = created->now = now;
     created->last_checkpoint = options->step;
     for (uint32_t rank = 0; rank < created->rank_count; rank++) {
         bool worker = rank > options->ps;
@@ -192,6 +192,10 @@ static void on_heartbeat(weir_coordinator_t *coordinator, uint32_t number,
     }
     rank->rows = heartbeat->rows;
     rank->bytes = heartbeat->bytes;
+    if (!weir_rank_metrics_unpack(heartbeat->metric, heartbeat->n_metric, heartbeat->value,
+                                  heartbeat->n_value, &rank->metrics)) {
+        weir_coordinator_refuse(coordinator, "metrics that are no numbers");
+    }
     rank->left = coordinator->finished && rank->phase == WEIR_PHASE_DONE;
 }
 
@@ -236,7 +240,7 @@ static void receive_from_ctl(weir_coordinator_t *coordinator, const weir_identit
                              const weir_envelope_t *envelope, double now) {
     switch (envelope->body_case) {
     case WEIR__CONTROL__ENVELOPE__BODY_STATUS_REQUEST:
-        weir_coordinator_send_status(coordinator, from, now);
+        weir_coordinator_send_status(coordinator, from, envelope->status_request->metrics, now);
         break;
     case WEIR__CONTROL__ENVELOPE__BODY_STOP:
         if (!coordinator->finished) {
@@ -262,6 +266,7 @@ void weir_coordinator_receive(weir_coordinator_t *coordinator, const weir_identi
                               const void *bytes, size_t size, double now) {
     weir_envelope_t *envelope = NULL;
     weir_error_t error = {.message = "its sender has too long a name"};
+    coordinator->now = now;
     if (from->size > WEIR_IDENTITY_MAX ||
         weir_envelope_unpack(bytes, size, &envelope, &error) != WEIR_OK) {
         weir_coordinator_refuse(coordinator, error.message);
@@ -298,6 +303,7 @@ static void look_for_silence(weir_coordinator_t *coordinator, uint32_t number, d
 }
 
 void weir_coordinator_tick(weir_coordinator_t *coordinator, double now) {
+    coordinator->now = now;
     weir_coordinator_tick_save(coordinator, now);
     if (coordinator->finished) {
         tick_end(coordinator, now);

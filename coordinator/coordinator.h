@@ -46,6 +46,7 @@ typedef struct {
     double hang_seconds;       /* without progress until the job is given up; 0: never */
     uint64_t step;             /* of the checkpoint that the job started from */
     uint64_t full_every;       /* one checkpoint of so many is full; 0, 1: all */
+    uint64_t restarts;         /* of the run, before this job */
 } weir_coordinator_options_t;
 
 typedef struct weir_coordinator weir_coordinator_t;
@@ -82,5 +83,11 @@ typedef struct {
     uint64_t refused_messages; /* not understood, or not the sender's to say */
 } weir_coordinator_counters_t;
 weir_coordinator_counters_t weir_coordinator_counters(const weir_coordinator_t *coordinator);
+
+/* What the coordinator and its ranks count, as a page of the Prometheus text format 0.0.4 (names:
+ * docs/operations.md). *page is the caller's to free. Errors: memory. Call: local. */
+WEIR_MUST_USE weir_err_t weir_coordinator_show_metrics(const weir_coordinator_t *coordinator,
+                                                       double now, char **page, size_t *size,
+                                                       weir_error_t *error);
 
 #endif

@@ -23,7 +23,8 @@ typedef struct {
     weir_phase_t phase;
     double loss, tokens_per_second, heard;
     weir_wait_t wait; /* what it waits for, and of whom */
-    double moved;     /* when its step, phase or progress last changed */
+    weir_rank_metrics_t metrics;
+    double moved; /* when its step, phase or progress last changed */
 } weir_member_t;
 
 /* A checkpoint under way. */
@@ -44,7 +45,7 @@ struct weir_coordinator {
     weir_coordinator_operations_t operations;
     weir_member_t *ranks; /* 1 + P + W; entry 0 is the coordinator itself */
     uint32_t rank_count;
-    double started;
+    double started, now; /* now: of the last call */
     weir_save_t save;
     weir_identity_t waiting[WEIR_MAX_WAITING_CTL]; /* ctl that waits for a checkpoint */
     size_t waiting_count;
@@ -54,6 +55,9 @@ struct weir_coordinator {
     double finished_at;
     char reason[64];
     uint64_t last_checkpoint, refused;
+    uint64_t published, failed;        /* checkpoints of this job */
+    double published_at, save_seconds; /* of the last published */
+    uint64_t save_bytes;
     uint64_t base, deltas; /* the last that this job published, 0: none; deltas since a full one */
     double calm_since;     /* nothing can be stuck that was not stuck then */
     bool cut_off;          /* said so in the log */
@@ -83,8 +87,9 @@ void weir_coordinator_reply(weir_coordinator_t *coordinator, const weir_identity
                             const char *text);
 void weir_coordinator_send_stop(weir_coordinator_t *coordinator, uint32_t rank, bool save,
                                 bool done);
+/* `metrics`: with what each rank counts. */
 void weir_coordinator_send_status(weir_coordinator_t *coordinator, const weir_identity_t *to,
-                                  double now);
+                                  bool metrics, double now);
 
 /* ---- coordinator_save.c ---- */
 

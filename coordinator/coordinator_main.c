@@ -6,6 +6,7 @@
 #include "common/signals.h"
 #include "coordinator/control_socket.h"
 #include "coordinator/coordinator.h"
+#include "coordinator/metrics_http.h"
 #include "proto/job.h"
 
 #include <errno.h>
@@ -23,6 +24,8 @@ typedef struct {
     weir_run_lock_t lock;
     weir_control_socket_t *socket;
     char endpoint[128];
+    weir_metrics_http_t *http;  /* NULL: metrics are not shown */
+    char metrics_url[300];      /* empty: likewise */
     weir_curve_keys_t ctl_keys; /* for weir ctl, in control.json */
     char *config_yaml;
     uint64_t start_step;
@@ -109,10 +112,11 @@ static weir_err_t write_control_file(const process_t *process, uint64_t id, weir
     char job[32], host[64] = "";
     (void)gethostname(host, sizeof host - 1);
     (void)snprintf(job, sizeof job, "%016llx", (unsigned long long)id);
-    json_t *object = json_pack(
-        "{s:s, s:s, s:s, s:I, s:s, s:s, s:s}", "endpoint", process->endpoint, "job", job, "host",
-        host, "pid", (json_int_t)getpid(), "server_key", process->job.keys.public_key, "public_key",
-        process->ctl_keys.public_key, "secret_key", process->ctl_keys.secret_key);
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "endpoint", process->endpoint, "job",
+                  job, "host", host, "pid", (json_int_t)getpid(), "server_key",
+                  process->job.keys.public_key, "public_key", process->ctl_keys.public_key,
+                  "secret_key", process->ctl_keys.secret_key, "metrics", process->metrics_url);
     char *text = object != NULL ? json_dumps(object, JSON_INDENT(2)) : NULL;
     mode_t mask = umask(0077);
     weir_err_t err = text != NULL ? write_in_run(process, "control.json", text, error)
@@ -121,6 +125,42 @@ static weir_err_t write_control_file(const process_t *process, uint64_t id, weir
     free(text);
     json_decref(object);
     return err;
+}
+
+static weir_err_t make_page(void *argument, char **page, size_t *size, weir_error_t *error) {
+    process_t *process = argument;
+    if (process->coordinator == NULL) {
+        return weir_errorf(error, WEIR_ERR_NOT_FOUND, "the job has not begun");
+    }
+    return weir_coordinator_show_metrics(process->coordinator, weir_clock_seconds(), page, size,
+                                         error);
+}
+
+/* An evaluation shows none: it may run beside the training job. */
+static weir_err_t open_metrics(process_t *process, weir_error_t *error) {
+    const char *address = process->job.config.cluster.metrics_address;
+    return process->job.options.eval_only || address[0] == '\0'
+               ? WEIR_OK
+               : weir_metrics_http_open(address, make_page, process, process->metrics_url,
+                                        sizeof process->metrics_url, &process->http, error);
+}
+
+/* Lines of RUN/restarts.jsonl. */
+static uint64_t count_restarts(const process_t *process) {
+    char path[WEIR_PATH_MAX];
+    uint64_t count = 0;
+    if (weir_path_join(path, sizeof path, process->job.options.run, "restarts.jsonl", NULL) !=
+        WEIR_OK) {
+        return 0;
+    }
+    FILE *file = fopen(path, "re"); /* there is none before the first */
+    for (int c; file != NULL && (c = getc(file)) != EOF;) {
+        count += c == '\n';
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return count;
 }
 
 static void remove_in_run(const process_t *process, const char *name) {
@@ -149,6 +189,9 @@ static weir_err_t open_run(process_t *process, uint64_t id, weir_error_t *error)
             options->eval_only ? 0 : process->job.config.cluster.port,
             process->job.config.cluster.curve ? &process->job.keys : NULL, process->endpoint,
             sizeof process->endpoint, &process->socket, error);
+    }
+    if (err == WEIR_OK) {
+        err = open_metrics(process, error);
     }
     if (err == WEIR_OK && !options->eval_only) {
         remove_in_run(process, "outcome.json");
@@ -222,7 +265,8 @@ static weir_err_t run(process_t *process, const char **reason, weir_error_t *err
     const char *culprit;
     double last_tick = 0.0;
     while (!weir_coordinator_is_done(process->coordinator, reason)) {
-        weir_control_socket_wait(process->socket, 0.2);
+        weir_control_socket_wait(process->socket, weir_metrics_http_fd(process->http), 0.2);
+        weir_metrics_http_serve(process->http);
         receive_messages(process);
         if (weir_signals_stop_requested() != 0) {
             weir_coordinator_ask_stop(process->coordinator);
@@ -269,7 +313,8 @@ static weir_err_t create_coordinator(process_t *process, weir_error_t *error) {
                                           .hang_seconds = weir_config_hang_seconds(config),
                                           .step = process->start_step,
                                           .full_every =
-                                              (uint64_t)config->train.checkpoint_full_every};
+                                              (uint64_t)config->train.checkpoint_full_every,
+                                          .restarts = count_restarts(process)};
     weir_coordinator_operations_t operations = {.send = send_message,
                                                 .begin = begin_checkpoint,
                                                 .publish = publish_checkpoint,
@@ -338,6 +383,7 @@ int main(int argc, char **argv) {
     if (process.beat_fd >= 0) {
         (void)close(process.beat_fd);
     }
+    weir_metrics_http_close(process.http);
     weir_control_socket_close(process.socket);
     char run_folder[WEIR_PATH_MAX];
     (void)snprintf(run_folder, sizeof run_folder, "%s", process.job.options.run);

@@ -57,6 +57,17 @@ static uint64_t choose_base(const weir_coordinator_t *coordinator, uint64_t step
                : 0;
 }
 
+static void count_published(weir_coordinator_t *coordinator) {
+    const weir_save_t *save = &coordinator->save;
+    coordinator->published++;
+    coordinator->published_at = coordinator->now;
+    coordinator->save_seconds = coordinator->now - save->started;
+    coordinator->save_bytes = 0;
+    for (size_t i = 0; i < save->file_count; i++) {
+        coordinator->save_bytes += save->files[i].size;
+    }
+}
+
 /* Tell everybody how the checkpoint under way ended; `failure` NULL: it is published. */
 static void settle(weir_coordinator_t *coordinator, const char *failure) {
     char text[512], message[600];
@@ -70,10 +81,12 @@ static void settle(weir_coordinator_t *coordinator, const char *failure) {
     envelope.checkpoint_done = &done;
     if (failure == NULL) {
         coordinator->last_checkpoint = step;
+        count_published(coordinator);
         coordinator->base = step;
         coordinator->deltas = is_delta(&coordinator->save) ? coordinator->deltas + 1 : 0;
         (void)snprintf(message, sizeof message, "checkpoint of step %llu published", step);
     } else {
+        coordinator->failed++;
         coordinator->operations.abandon(coordinator->operations.argument, coordinator->save.folder);
         weir_log(WEIR_LOG_ERROR, "coordinator", "checkpoint not saved: %s|at_step=%llu", failure,
                  step);

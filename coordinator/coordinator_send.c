@@ -54,13 +54,15 @@ void weir_coordinator_send_stop(weir_coordinator_t *coordinator, uint32_t rank, 
     weir_coordinator_send_rank(coordinator, rank, &envelope);
 }
 
-/* Texts of a row, which points to them. */
+/* Texts and lists of a row, which points to them. */
 typedef struct {
     char role[16], waits[96];
+    uint32_t numbers[WEIR_RANK_METRICS];
+    double values[WEIR_RANK_METRICS];
 } texts_t;
 
 /* `host` of the row points into the member. */
-static void fill_row(weir_member_t *member, uint32_t rank, double now, texts_t *texts,
+static void fill_row(weir_member_t *member, uint32_t rank, double now, bool metrics, texts_t *texts,
                      Weir__Control__RankStatus *row) {
     weir__control__rank_status__init(row);
     (void)snprintf(texts->role, sizeof texts->role, "%s", member->role);
@@ -75,10 +77,16 @@ static void fill_row(weir_member_t *member, uint32_t rank, double now, texts_t *
     row->age_seconds = now - member->heard;
     row->rows = member->rows;
     row->bytes = member->bytes;
+    if (metrics) {
+        row->n_metric = row->n_value =
+            weir_rank_metrics_pack(&member->metrics, texts->numbers, texts->values);
+        row->metric = texts->numbers;
+        row->value = texts->values;
+    }
 }
 
 void weir_coordinator_send_status(weir_coordinator_t *coordinator, const weir_identity_t *to,
-                                  double now) {
+                                  bool metrics, double now) {
     char version[] = WEIR_VERSION;
     uint32_t count = coordinator->rank_count - 1;
     const weir_member_t *lead = &coordinator->ranks[weir_coordinator_lead(coordinator)];
@@ -94,7 +102,7 @@ void weir_coordinator_send_status(weir_coordinator_t *coordinator, const weir_id
     for (uint32_t i = 0; i < count; i++) {
         weir_coordinator_describe_wait(coordinator, &coordinator->ranks[i + 1], texts[i].waits,
                                        sizeof texts[i].waits);
-        fill_row(&coordinator->ranks[i + 1], i + 1, now, &texts[i], &rows[i]);
+        fill_row(&coordinator->ranks[i + 1], i + 1, now, metrics, &texts[i], &rows[i]);
         pointers[i] = &rows[i];
     }
     status.job = coordinator->options.job;

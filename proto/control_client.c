@@ -6,6 +6,7 @@
 #include "proto/envelope.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,8 @@ struct weir_control_client {
     weir_packed_t queued[MAX_QUEUED]; /* a ring, oldest at first */
     size_t first, count;
     weir_rank_state_t state;
+    weir_rank_metrics_t metrics;
+    weir_comm_thread_t *watched; /* NULL: none */
     bool checkpoint_wish, stop_wish, stop_save, done;
     bool begun;
     uint64_t begin_step, begin_base;
@@ -123,7 +126,21 @@ static weir_err_t queue_join(weir_control_client_t *client, weir_error_t *error)
     return queue_envelope(client, &envelope, false, error);
 }
 
+/* Resident memory of this process, bytes; NaN: it cannot be known. */
+static double resident_bytes(void) {
+    unsigned long long total = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file == NULL) {
+        return (double)NAN;
+    }
+    int found = fscanf(file, "%llu %llu", &total, &resident);
+    (void)fclose(file);
+    return found == 2 ? (double)resident * (double)sysconf(_SC_PAGESIZE) : (double)NAN;
+}
+
 static void queue_heartbeat(weir_control_client_t *client) {
+    uint32_t numbers[WEIR_RANK_METRICS];
+    double values[WEIR_RANK_METRICS], resident = resident_bytes();
     Weir__Control__Heartbeat heartbeat = WEIR__CONTROL__HEARTBEAT__INIT;
     envelope_t envelope = WEIR__CONTROL__ENVELOPE__INIT;
     (void)pthread_mutex_lock(&client->mutex);
@@ -141,6 +158,17 @@ static void queue_heartbeat(weir_control_client_t *client) {
     heartbeat.progress = wait.progress;
     heartbeat.rows = client->state.rows;
     heartbeat.bytes = client->state.bytes;
+    weir_rank_metrics_set(&client->metrics, WEIR_METRIC_RESIDENT_BYTES, resident);
+    if (client->watched != NULL) {
+        size_t posted, received;
+        weir_comm_thread_depths(client->watched, &posted, &received);
+        weir_rank_metrics_set(&client->metrics, WEIR_METRIC_SEND_QUEUE, (double)posted);
+        weir_rank_metrics_set(&client->metrics, WEIR_METRIC_RECEIVE_QUEUE, (double)received);
+    }
+    heartbeat.n_metric = heartbeat.n_value =
+        weir_rank_metrics_pack(&client->metrics, numbers, values);
+    heartbeat.metric = numbers;
+    heartbeat.value = values;
     (void)pthread_mutex_unlock(&client->mutex);
     envelope.body_case = WEIR__CONTROL__ENVELOPE__BODY_HEARTBEAT;
     envelope.heartbeat = &heartbeat;
@@ -328,6 +356,19 @@ void weir_control_client_publish(weir_control_client_t *client, const weir_rank_
 void weir_control_client_publish_step(weir_control_client_t *client, uint64_t step) {
     (void)pthread_mutex_lock(&client->mutex);
     client->state.step = step;
+    (void)pthread_mutex_unlock(&client->mutex);
+}
+
+void weir_control_client_watch(weir_control_client_t *client, weir_comm_thread_t *thread) {
+    (void)pthread_mutex_lock(&client->mutex);
+    client->watched = thread;
+    (void)pthread_mutex_unlock(&client->mutex);
+}
+
+void weir_control_client_publish_metrics(weir_control_client_t *client,
+                                         const weir_rank_metrics_t *metrics) {
+    (void)pthread_mutex_lock(&client->mutex);
+    weir_rank_metrics_merge(&client->metrics, metrics);
     (void)pthread_mutex_unlock(&client->mutex);
 }
 

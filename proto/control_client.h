@@ -6,9 +6,11 @@
 #define WEIR_PROTO_CONTROL_CLIENT_H
 
 #include "common/checkpoint.h"
+#include "common/comm_thread.h"
 #include "common/error.h"
 #include "common/waiting.h"
 #include "proto/curve.h"
+#include "proto/rank_metrics.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -61,6 +63,15 @@ void weir_control_client_publish(weir_control_client_t *client, const weir_rank_
 
 /* Only the step. Threads: any. */
 void weir_control_client_publish_step(weir_control_client_t *client, uint64_t step);
+
+/* Heartbeats tell how much waits in the rings of `thread`, which polls this client. Threads: any.
+ */
+void weir_control_client_watch(weir_control_client_t *client, weir_comm_thread_t *thread);
+
+/* What the next heartbeats tell beside; those that are not set stay as they were said last. The
+ * memory of the process is told without. Threads: any. */
+void weir_control_client_publish_metrics(weir_control_client_t *client,
+                                         const weir_rank_metrics_t *metrics);
 
 /* A checkpoint or a stop was asked for by the coordinator (edge: cleared by the call). Workers
  * agree among themselves at which step they follow. Threads: any. */

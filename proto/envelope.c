@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* Longer texts and lists are nobody's who speaks this protocol. */
-enum { MAX_TEXT = 64 * 1024, MAX_FILES = 4096, MAX_RANKS = 1 << 16 };
+enum { MAX_TEXT = 64 * 1024, MAX_FILES = 4096, MAX_RANKS = 1 << 16, MAX_METRICS = 1024 };
 
 weir_err_t weir_envelope_pack(const Weir__Control__Envelope *envelope, weir_packed_t *packed,
                               weir_error_t *error) {
@@ -59,6 +59,8 @@ static bool is_sane(const Weir__Control__Envelope *envelope) {
     case WEIR__CONTROL__ENVELOPE__BODY_REPLY:
         return is_short(envelope->reply->message);
     case WEIR__CONTROL__ENVELOPE__BODY_HEARTBEAT:
+        return envelope->heartbeat->n_metric <= MAX_METRICS &&
+               envelope->heartbeat->n_value <= MAX_METRICS;
     case WEIR__CONTROL__ENVELOPE__BODY_STATUS_REQUEST:
         return true;
     default:

@@ -166,6 +166,9 @@ static weir_err_t connect_rank(weir_job_t *job, weir_error_t *error) {
                                              .callers = job->ps + job->workers - 1};
         err = weir_comm_thread_start(&thread, &job->comm_thread, error);
     }
+    if (err == WEIR_OK) {
+        weir_control_client_watch(job->control, job->comm_thread);
+    }
     return err;
 }
 

@@ -42,14 +42,62 @@ static weir_err_t cut(void *argument, uint64_t step, weir_error_t *error) {
     return err;
 }
 
+static void add_stats(weir_table_stats_t *sum, weir_table_stats_t stats) {
+    sum->rows += stats.rows;
+    sum->cold_rows += stats.cold_rows;
+    sum->bytes += stats.bytes;
+    sum->index_bytes += stats.index_bytes;
+    sum->born += stats.born;
+    sum->evicted += stats.evicted;
+    sum->expired += stats.expired;
+    sum->rejected += stats.rejected;
+    sum->cold_reads += stats.cold_reads;
+    sum->cold_hits += stats.cold_hits;
+    sum->cold_writes += stats.cold_writes;
+}
+
+static void publish_metrics(const process_t *process, const weir_table_stats_t *tables) {
+    weir_server_counters_t server = weir_server_counters(process->server);
+    weir_rank_metrics_t metrics = {.set = {false}, .values = {0.0}};
+    const struct {
+        weir_rank_metric_t metric;
+        uint64_t value;
+    } values[] = {
+        {WEIR_METRIC_ROWS, tables->rows},
+        {WEIR_METRIC_COLD_ROWS, tables->cold_rows},
+        {WEIR_METRIC_TABLE_BYTES, tables->bytes},
+        {WEIR_METRIC_INDEX_BYTES, tables->index_bytes},
+        {WEIR_METRIC_ROWS_BORN, tables->born},
+        {WEIR_METRIC_ROWS_EVICTED, tables->evicted},
+        {WEIR_METRIC_ROWS_EXPIRED, tables->expired},
+        {WEIR_METRIC_KEYS_REJECTED, tables->rejected},
+        {WEIR_METRIC_COLD_READS, tables->cold_reads},
+        {WEIR_METRIC_COLD_HITS, tables->cold_hits},
+        {WEIR_METRIC_COLD_WRITES, tables->cold_writes},
+        {WEIR_METRIC_PULLS, server.pulls},
+        {WEIR_METRIC_KEYS_PULLED, server.keys_pulled},
+        {WEIR_METRIC_KEYS_PEEKED, server.keys_peeked},
+        {WEIR_METRIC_ROWS_UPDATED, server.rows_updated},
+        {WEIR_METRIC_PULL_STALENESS, server.staleness_sum},
+        {WEIR_METRIC_GRADIENTS_DROPPED, server.gradients_dropped},
+        {WEIR_METRIC_GRADIENTS_NOT_FINITE, server.gradients_not_finite},
+    };
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        weir_rank_metrics_set(&metrics, values[i].metric, (double)values[i].value);
+    }
+    weir_control_client_publish_metrics(process->job.control, &metrics);
+}
+
 static void publish(process_t *process, weir_phase_t phase) {
     weir_rank_state_t state = {.step = weir_server_step(process->server), .phase = phase};
+    weir_table_stats_t tables = {.rows = 0};
     for (uint32_t k = 0; k < process->table_count; k++) {
-        weir_table_stats_t stats = weir_table_stats(process->tables[k]);
-        state.rows += stats.rows + stats.cold_rows;
-        state.bytes += stats.bytes;
+        add_stats(&tables, weir_table_stats(process->tables[k]));
     }
+    state.rows = tables.rows + tables.cold_rows;
+    state.bytes = tables.bytes;
     weir_control_client_publish(process->job.control, &state);
+    publish_metrics(process, &tables);
     weir_log_set_step(state.step);
     process->published = weir_clock_seconds();
 }

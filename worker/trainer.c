@@ -203,6 +203,7 @@ weir_err_t weir_trainer_run(weir_trainer_t *trainer, const char **reason, weir_e
         err = weir_trainer_step(trainer, &boundary, error);
         if (err == WEIR_OK) {
             weir_control_client_publish_step(trainer->options.control, trainer->state.step);
+            weir_trainer_publish_metrics(trainer);
         }
         if (err == WEIR_OK && trainer->log != NULL) {
             weir_run_log_progress(trainer->log, trainer->state.step);

@@ -68,6 +68,7 @@ void weir_trainer_publish(weir_trainer_t *trainer, weir_phase_t phase, double lo
 
 void weir_trainer_begin_interval(weir_trainer_t *trainer) {
     weir_ps_client_counters_t counters = weir_ps_client_counters(trainer->options.client);
+    weir_trainer_add_totals(trainer);
     trainer->interval = (interval_t){
         .started = weir_clock_seconds(),
         .pull_wait = counters.seconds_waited,

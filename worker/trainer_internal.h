@@ -34,10 +34,17 @@ typedef struct {
 /* Sums since the last line. */
 typedef struct {
     double started, loss_sum, compute, pull_wait, push_wait, reduce_wait; /* seconds */
-    uint64_t tokens, steps, keys, bytes_pulled, bytes_pushed, rows_early, missed;
+    uint64_t tokens, own_tokens, steps, keys, bytes_pulled, bytes_pushed, rows_early, missed;
     uint64_t rows_left_out, rows_copied;
     int64_t bytes_saved;
 } interval_t;
+
+/* Sums of the intervals that have ended, since the process started. */
+typedef struct {
+    double compute, push_wait; /* seconds */
+    uint64_t steps, tokens, keys, missed;
+    double published; /* when the heartbeats last got them */
+} totals_t;
 
 /* A pull under way: sent, its step not done. */
 typedef struct {
@@ -74,6 +81,7 @@ struct weir_trainer {
     float *items, *encoded, *d_encoded, *d_items; /* T x D */
     agreement_t *agreements;                      /* W */
     interval_t interval;
+    totals_t totals;
 };
 
 /* One step: train on the batch of the step after state.step. `*boundary`: something happens now,
@@ -84,6 +92,13 @@ WEIR_MUST_USE weir_err_t weir_trainer_step(weir_trainer_t *trainer, bool *bounda
 /* Start counting a new interval; show the one that ends. */
 void weir_trainer_begin_interval(weir_trainer_t *trainer);
 void weir_trainer_end_interval(weir_trainer_t *trainer);
+
+/* ---- trainer_metrics.c ---- */
+
+/* The interval ends: it is counted. */
+void weir_trainer_add_totals(weir_trainer_t *trainer);
+/* What this worker counts, for the next heartbeats; twice a second at the most. */
+void weir_trainer_publish_metrics(weir_trainer_t *trainer);
 
 /* What the next heartbeats say. */
 void weir_trainer_publish(weir_trainer_t *trainer, weir_phase_t phase, double loss, double rate);

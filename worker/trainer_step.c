@@ -300,6 +300,7 @@ static weir_err_t compute(weir_trainer_t *trainer, uint64_t step, agreement_t *m
     }
     if (err == WEIR_OK) {
         mine->tokens = pull->batch->sequence.tokens;
+        trainer->interval.own_tokens += mine->tokens;
         trainer->interval.keys += keys_of(trainer, pull->batch);
         trainer->interval.missed += pull->missed;
     }

@@ -117,7 +117,7 @@ static void turn(void) {
     if (control_socket == NULL) {
         return;
     }
-    weir_control_socket_wait(control_socket, 0.001);
+    weir_control_socket_wait(control_socket, -1, 0.001);
     while (weir_control_socket_receive(control_socket, &from, &bytes, &size, &whole)) {
         if (whole) {
             weir_coordinator_receive(coordinator, &from, bytes, size, weir_clock_seconds());

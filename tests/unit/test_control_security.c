@@ -73,7 +73,7 @@ static bool hear(char *text, size_t capacity, double seconds) {
         const void *bytes;
         size_t size;
         bool whole = false;
-        weir_control_socket_wait(control_socket, 0.01);
+        weir_control_socket_wait(control_socket, -1, 0.01);
         while (weir_control_socket_receive(control_socket, &from, &bytes, &size, &whole)) {
             if (whole) {
                 ck_assert_uint_lt(size, capacity);
