@@ -131,29 +131,49 @@ static bool finish_step(sim_t *sim, sim_worker_t *worker) {
     if (worker->pushed && all_have_met(sim, worker, step)) {
         worker->pushed = false;
         worker->step = step;
-        if (step == boundary_after(step - 1)) {
-            worker->saving = true;
-            worker->saving_since = sim->now;
-            if (worker->index == 0) {
-                ask_to_save(sim, worker);
-            }
-        }
+        worker->at_boundary = step == boundary_after(step - 1);
         return true;
     }
     return false;
+}
+
+/* The checkpoint before this one must be there; then the servers are asked to remember the step,
+ * and when all have, training goes on while it is written. */
+static void pass_boundary(sim_t *sim, sim_worker_t *worker) {
+    if (worker->saved == worker->saving && worker->saving < worker->step) {
+        worker->saving = worker->step;
+        worker->uncut = sim->ps;
+        for (uint32_t server = 0; server < sim->ps; server++) {
+            weir_frame_t frame = {.header = {.type = WEIR_FRAME_CUT_REQ, .step = worker->step}};
+            sim_send_frame(sim, sim_worker_rank(sim, worker->index), 1 + server, frame);
+        }
+    }
+}
+
+static void take_cut(sim_t *sim, sim_worker_t *worker, const weir_frame_header_t *header) {
+    ck_assert(worker->at_boundary && worker->uncut > 0);
+    ck_assert_uint_eq(header->step, worker->step);
+    if (--worker->uncut == 0) {
+        worker->at_boundary = false;
+        worker->saving_since = sim->now;
+        if (worker->index == 0) {
+            ask_to_save(sim, worker);
+        }
+    }
 }
 
 void sim_worker_advance(sim_t *sim, sim_worker_t *worker) {
     bool moved = true;
     while (moved && !worker->done) {
         moved = false;
-        if (worker->saving) {
-            worker->saving = worker->saved < worker->step;
-            moved = !worker->saving;
-            continue;
+        if (worker->at_boundary) {
+            pass_boundary(sim, worker);
+            return;
         }
         if (worker->step == SIM_STEPS) {
-            sim_worker_finish(sim, worker);
+            if (worker->saved == worker->step) {
+                sim_worker_finish(sim, worker);
+            }
             return;
         }
         uint64_t last = worker->step + 1 + sim->ahead, boundary = boundary_after(worker->step);
@@ -168,7 +188,8 @@ void sim_worker_advance(sim_t *sim, sim_worker_t *worker) {
 
 void sim_worker_start(sim_t *sim, uint32_t index, uint64_t step) {
     sim_worker_t *worker = &sim->players[index];
-    *worker = (sim_worker_t){.index = index, .step = step, .pulled = step, .saved = step};
+    *worker =
+        (sim_worker_t){.index = index, .step = step, .pulled = step, .saving = step, .saved = step};
     for (uint32_t other = 0; other < sim->workers; other++) {
         worker->met[other] = step;
     }
@@ -219,6 +240,8 @@ static void take_rows(sim_t *sim, sim_worker_t *worker, const weir_frame_t *fram
 void sim_worker_on_frame(sim_t *sim, sim_worker_t *worker, weir_frame_t frame) {
     if (frame.header.type == WEIR_FRAME_PULL_REP) {
         take_rows(sim, worker, &frame);
+    } else if (frame.header.type == WEIR_FRAME_CUT_REP) {
+        take_cut(sim, worker, &frame.header);
     } else if (frame.header.sequence == 0) {
         uint32_t other = frame.header.source - sim_worker_rank(sim, 0);
         ck_assert_uint_eq(worker->met[other] + 1, frame.header.step);
@@ -259,7 +282,7 @@ void sim_worker_on_control(sim_t *sim, sim_worker_t *worker,
         return;
     }
     if (envelope->body_case == WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_BEGIN) {
-        ck_assert_uint_eq(envelope->checkpoint_begin->step, worker->step);
+        ck_assert_uint_eq(envelope->checkpoint_begin->step, worker->saving);
         write_dense(sim, envelope->checkpoint_begin);
     } else if (envelope->body_case == WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_DONE) {
         if (envelope->checkpoint_done->error[0] != '\0') {

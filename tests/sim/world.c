@@ -144,6 +144,17 @@ static weir_err_t send_answer(void *argument, weir_rank_t to, weir_frame_t frame
     return WEIR_OK;
 }
 
+static void end_save(sim_server_t *server);
+
+static weir_err_t cut(void *argument, uint64_t step, weir_error_t *error) {
+    const sender_t *sender = argument;
+    sim_server_t *server = &sender->sim->servers[sender->server];
+    end_save(server);
+    server->save_step = step;
+    return weir_snapshot_begin(server->table, sender->server, sender->sim->ps, step,
+                               &server->snapshot, error);
+}
+
 static weir_table_t *create_table(uint32_t index, uint32_t ps) {
     weir_table_options_t options = case_options();
     options.first_slot = weir_slot_first(index, ps);
@@ -171,39 +182,62 @@ static void create_server(sim_t *sim, uint32_t index, const char *checkpoint, ui
                                      .step = step,
                                      .consistency = WEIR_CONSISTENCY_BSP,
                                      .send = send_answer,
+                                     .cut = cut,
                                      .argument = &senders[index]};
     ck_assert_int_eq(weir_server_create(&options, &made->table, 1, &made->server, &error), WEIR_OK);
 }
 
-static void save_when_due(sim_t *sim, uint32_t index) {
-    sim_server_t *server = &sim->servers[index];
-    char nothing[] = "";
-    weir_checkpoint_file_t written = {.size = 0};
+static void report_written(sim_t *sim, uint32_t index, const weir_checkpoint_file_t *written) {
+    char name[WEIR_CHECKPOINT_NAME_MAX], nothing[] = "";
     Weir__Control__CheckpointFile file = WEIR__CONTROL__CHECKPOINT_FILE__INIT, *files[] = {&file};
     Weir__Control__CheckpointDone done = WEIR__CONTROL__CHECKPOINT_DONE__INIT;
     Weir__Control__Envelope envelope = WEIR__CONTROL__ENVELOPE__INIT;
-    if (!server->saving || weir_server_step(server->server) < server->save_step) {
-        return;
-    }
-    server->saving = false;
-    ck_assert_uint_eq(weir_server_step(server->server), server->save_step);
-    if (weir_snapshot_write(server->table, index, sim->ps, server->save_step, server->save_folder,
-                            &written, NULL) != WEIR_OK) {
-        return; /* the folder is gone: the checkpoint was given up */
-    }
-    file.name = written.name;
-    file.size = written.size;
-    file.checksum = written.checksum;
-    file.blocks = written.blocks;
-    file.builds_on = written.base;
+    (void)snprintf(name, sizeof name, "%s", written->name);
+    file.name = name;
+    file.size = written->size;
+    file.checksum = written->checksum;
+    file.blocks = written->blocks;
+    file.builds_on = written->base;
     done.rank = 1 + index;
-    done.step = server->save_step;
+    done.step = sim->servers[index].save_step;
     done.n_files = 1;
     done.files = files;
     done.error = nothing;
     envelope.body_case = WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_DONE;
     envelope.checkpoint_done = &done;
     sim_say(sim, 1 + index, &envelope);
+}
+
+static void end_save(sim_server_t *server) {
+    weir_snapshot_destroy(server->snapshot);
+    server->snapshot = NULL;
+    server->writes = false;
+}
+
+/* Some pieces more of a checkpoint. */
+static void save_some(sim_t *sim, uint32_t index) {
+    sim_server_t *server = &sim->servers[index];
+    for (uint32_t pieces = 1 + sim_draw(sim, 60); pieces > 0 && server->writes; pieces--) {
+        weir_snapshot_state_t state;
+        if (weir_snapshot_advance(server->snapshot, &state, NULL) != WEIR_OK) {
+            end_save(server); /* the folder is gone: the checkpoint was given up */
+        } else if (state == WEIR_SNAPSHOT_WRITTEN) {
+            report_written(sim, index, weir_snapshot_file(server->snapshot));
+            end_save(server);
+        }
+    }
+}
+
+static void begin_writing(sim_t *sim, uint32_t index, const Weir__Control__CheckpointBegin *begin) {
+    sim_server_t *server = &sim->servers[index];
+    weir_error_t error = {0};
+    ck_assert_uint_eq(begin->step, server->save_step);
+    if (server->writes || server->snapshot == NULL) {
+        return; /* told again */
+    }
+    ck_assert_msg(weir_snapshot_open(server->snapshot, 0, begin->folder, NULL, &error) == WEIR_OK,
+                  "seed %llu: %s", (unsigned long long)sim->seed, error.message);
+    server->writes = true;
 }
 
 /* ---- start and end of the job ---- */
@@ -285,6 +319,7 @@ static void stop(sim_t *sim) {
     }
     weir_coordinator_destroy(sim->coordinator);
     for (uint32_t index = 0; index < sim->ps; index++) {
+        end_save(&sim->servers[index]);
         weir_server_destroy(sim->servers[index].server);
         weir_table_destroy(sim->servers[index].table);
     }
@@ -304,7 +339,6 @@ static void deliver_frame(sim_t *sim, uint32_t to, weir_frame_t frame) {
     if (to <= sim->ps) {
         ck_assert_msg(weir_server_handle(sim->servers[to - 1].server, frame, &error) == WEIR_OK,
                       "seed %llu: %s", (unsigned long long)sim->seed, error.message);
-        save_when_due(sim, to - 1);
     } else {
         sim_worker_on_frame(sim, &sim->players[to - sim_worker_rank(sim, 0)], frame);
     }
@@ -318,12 +352,7 @@ static void deliver_down(sim_t *sim, uint32_t rank, const sim_message_t *message
     } else if (rank > sim->ps) {
         sim_worker_on_control(sim, &sim->players[rank - sim_worker_rank(sim, 0)], envelope);
     } else if (envelope->body_case == WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_BEGIN) {
-        sim_server_t *server = &sim->servers[rank - 1];
-        server->saving = true;
-        server->save_step = envelope->checkpoint_begin->step;
-        (void)snprintf(server->save_folder, sizeof server->save_folder, "%s",
-                       envelope->checkpoint_begin->folder);
-        save_when_due(sim, rank - 1);
+        begin_writing(sim, rank - 1, envelope->checkpoint_begin);
     }
     weir_envelope_free(envelope);
 }
@@ -352,7 +381,7 @@ static void pass_time(sim_t *sim) {
     uint32_t rank = 1 + sim_draw(sim, sim->ps + sim->workers);
     say_alive(sim, rank, false);
     weir_coordinator_tick(sim->coordinator, sim->now);
-    if (lead->saving && sim->now - lead->saving_since > WORKER_SECONDS) {
+    if (lead->saving > lead->saved && sim->now - lead->saving_since > WORKER_SECONDS) {
         sim->failed = true; /* worker 0 waits no longer */
     }
     if (lead->done && sim_draw(sim, 5) == 0) {
@@ -363,12 +392,12 @@ static void pass_time(sim_t *sim) {
 typedef struct {
     sim_queue_t *queue;
     uint32_t to;
-    enum { DATA, UP, DOWN } kind;
+    enum { DATA, UP, DOWN, SAVE } kind;
 } choice_t;
 
 /* One thing that can happen, happens. */
 static void happen(sim_t *sim) {
-    choice_t choices[SIM_MAX_RANKS * SIM_MAX_RANKS + 2 * SIM_MAX_RANKS];
+    choice_t choices[SIM_MAX_RANKS * SIM_MAX_RANKS + 3 * SIM_MAX_RANKS];
     uint32_t count = 0, ranks = 1 + sim->ps + sim->workers;
     for (uint32_t to = 1; to < ranks; to++) {
         for (uint32_t from = 1; from < ranks; from++) {
@@ -382,6 +411,9 @@ static void happen(sim_t *sim) {
         if (sim->down[to].first != NULL) {
             choices[count++] = (choice_t){&sim->down[to], to, DOWN};
         }
+        if (to <= sim->ps && sim->servers[to - 1].writes) {
+            choices[count++] = (choice_t){NULL, to, SAVE};
+        }
     }
     sim->events++;
     if (count == 0 || draw_chance(sim, 0.02)) {
@@ -389,7 +421,9 @@ static void happen(sim_t *sim) {
         return;
     }
     choice_t choice = choices[sim_draw(sim, count)];
-    if (choice.kind == DATA) {
+    if (choice.kind == SAVE) {
+        save_some(sim, choice.to - 1);
+    } else if (choice.kind == DATA) {
         deliver_frame(sim, choice.to, take(choice.queue).frame);
     } else {
         deliver_control(sim, choice.to, choice.kind == UP);

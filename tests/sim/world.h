@@ -13,6 +13,7 @@
 #include "coordinator/coordinator.h"
 #include "proto/envelope.h"
 #include "ps/server.h"
+#include "ps/snapshot.h"
 #include "tests/unit/ps_cases.h"
 
 #include <stdbool.h>
@@ -62,8 +63,10 @@ typedef struct {
     sim_pull_t pulls[SIM_MAX_AHEAD + 1];
     bool pushed;                   /* step + 1 */
     uint64_t met[SIM_MAX_WORKERS]; /* the last step of which each worker has said that it pushed */
-    bool saving, done;
-    uint64_t saved; /* the last step whose checkpoint this worker knows to be published */
+    bool at_boundary, done;
+    uint32_t uncut;  /* servers that have not remembered the step of this boundary */
+    uint64_t saving; /* the last step whose checkpoint was begun */
+    uint64_t saved;  /* the last whose checkpoint this worker knows to be published */
     double saving_since;
 } sim_worker_t;
 
@@ -81,9 +84,9 @@ void sim_worker_on_control(sim_t *sim, sim_worker_t *worker,
 typedef struct {
     weir_table_t *table;
     weir_server_t *server;
-    bool saving;
+    weir_snapshot_t *snapshot; /* of the cut after save_step; NULL: none, or written */
+    bool writes;               /* it has been told where to */
     uint64_t save_step;
-    char save_folder[700];
 } sim_server_t;
 
 struct sim {
