@@ -1,5 +1,6 @@
 /* weir inspect: what a checkpoint holds. A verb of its own is a row of the table below; a word that
  * is none of them is the checkpoint to show. */
+#include "tools/inspect.h"
 #include "common/log.h"
 #include "tools/survey.h"
 #include "tools/verbs.h"
@@ -79,12 +80,24 @@ static int show(int argc, char **argv) {
 
 int weir_verb_inspect(int argc, char **argv) {
     static const weir_verb_t table[] = {
-        {"show", "what a checkpoint holds", show},
+        {"show", "what a checkpoint holds, its numbers measured; so does WHERE alone", show},
+        {"info", "what manifests and headers say, however large it is", weir_inspect_info},
+        {"ls", "the checkpoints of a run", weir_inspect_ls},
+        {"tables", "the tables of a checkpoint and their columns", weir_inspect_tables},
+        {"get", "rows by their keys", weir_inspect_get},
+        {"grep", "rows by what the dictionary calls them", weir_inspect_grep},
+        {"stats", "norms, ages and counts of the rows of a table", weir_inspect_stats},
+        {"top", "the nearest rows to a key", weir_inspect_top},
+        {"diff", "what is different between two checkpoints", weir_inspect_diff},
         {NULL, NULL, NULL},
     };
+    bool help = argc > 1 && strcmp(argv[1], "--help") == 0;
     for (const weir_verb_t *verb = table; argc > 1 && verb->name != NULL; verb++) {
-        if (strcmp(argv[1], verb->name) == 0) {
-            return weir_verbs_run(table, "weir inspect", "Look into checkpoints.", argc, argv);
+        if (help || strcmp(argv[1], verb->name) == 0) {
+            return weir_verbs_run(table, "weir inspect",
+                                  "Look into checkpoints. `weir inspect WHERE` is `weir inspect "
+                                  "show WHERE`.",
+                                  argc, argv);
         }
     }
     return show(argc, argv);
