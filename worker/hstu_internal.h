@@ -93,7 +93,7 @@ typedef void (*weir_hstu_rows_t)(weir_hstu_t *hstu, void *argument, size_t first
 void weir_hstu_run_rows(weir_hstu_t *hstu, weir_hstu_rows_t work, void *argument);
 
 /* to (rows x columns) = left^T right, or added to: sums over T, in panels of columns, whose width
- * depends on `columns` and the number type alone, by all threads. */
+ * depends on `columns`, the level and the number type alone, by all threads. */
 typedef struct {
     const weir_hstu_t *hstu;
     size_t tokens, rows, columns;

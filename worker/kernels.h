@@ -41,6 +41,7 @@ typedef struct {
 } weir_adamw_t;
 
 typedef struct weir_attention_task weir_attention_task_t; /* worker/attention_task.h */
+typedef struct weir_product weir_product_t;               /* worker/product.h */
 
 typedef struct {
     const char *level; /* "v2", "v3", "v4", "generic", "naive" */
@@ -97,6 +98,9 @@ typedef struct {
      * the same bits for equal rows wherever they stand. For worker/rank.c. */
     void (*score_tile)(const weir_real_t *const *group, const weir_real_t *tile, size_t depth,
                        weir_real_t *scores);
+
+    /* A product with two thin dimensions; for worker/product.c alone. NULL: BLAS. */
+    void (*thin_product)(const weir_product_t *product);
 
     /* One user and head of attention; for worker/attention.c alone. NULL: naive. */
     void (*attention_forward)(const weir_attention_task_t *task);

@@ -7,6 +7,13 @@ static void multiply(const weir_product_t *p) {
                    p->add ? 1 : 0, p->c, p->ldc);
 }
 
+/* Two dimensions that a BLAS does not fill: where ours measured faster (docs/performance.md). */
+static bool is_thin(const weir_product_t *p) {
+    enum { THIN = 256 };
+    bool deep = p->form_a == WEIR_BLAS_TRANSPOSED;
+    return p->k > 0 && p->n <= THIN && (deep ? p->m : p->k) <= THIN;
+}
+
 #ifndef WEIR_REAL_F64
 
 /* Rounded copies of parts of the operands, one set a thread. */
@@ -64,8 +71,11 @@ void weir_product_run(const weir_kernels_t *kernels, bool bf16, const weir_produ
         return;
     }
 #else
-    (void)kernels;
     (void)bf16;
 #endif
-    multiply(product);
+    if (kernels->thin_product != NULL && is_thin(product)) {
+        kernels->thin_product(product);
+    } else {
+        multiply(product);
+    }
 }

@@ -13,7 +13,7 @@
 
 /* C (m x n) = op(A) op(B), or added to when `add`: op(A) is m x k, op(B) k x n; a transposed
  * operand is stored the other way round. Not both are transposed. */
-typedef struct {
+struct weir_product {
     weir_blas_form_t form_a, form_b;
     size_t m, n, k;
     const weir_real_t *a;
@@ -23,7 +23,7 @@ typedef struct {
     bool add;
     weir_real_t *c;
     size_t ldc;
-} weir_product_t;
+};
 
 /* `bf16`: operands rounded, sums in float32; float32 build only. The same bits on every run of one
  * level and one BLAS. Nothing is allocated. Call: local. Threads: any. */
