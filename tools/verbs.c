@@ -19,6 +19,7 @@ const weir_verb_t weir_verbs[] = {
     {"baseline", "evaluate a simple model by the same protocol", weir_verb_baseline},
     {"report", "one HTML page of a run: curves, evaluations, timing", weir_verb_report},
     {"ctl", "status of a running job; ask it for a checkpoint, or to stop", weir_verb_ctl},
+    {"top", "a running job, live in the terminal", weir_verb_top},
     {"plan", "servers, memory, network and time that a model of a given size needs",
      weir_verb_plan},
     {"prepare", "turn a log of events into data to train on", weir_verb_prepare},

@@ -32,5 +32,6 @@ int weir_verb_train(int argc, char **argv);
 int weir_verb_prepare(int argc, char **argv);
 int weir_verb_report(int argc, char **argv);
 int weir_verb_synth(int argc, char **argv);
+int weir_verb_top(int argc, char **argv);
 
 #endif

@@ -26,11 +26,14 @@ if command -v promtool >/dev/null; then
     "$url" | promtool check metrics || fail "promtool"
 fi
 "$WEIR_PYTHON" "$WEIR_SOURCE/tests/e2e/scrape.py" "$url" run 2 2 || fail "the page"
+expect 0 top '^worker .*waits for$' weir top --run run --once --interval 1
+"$WEIR_PYTHON" "$WEIR_SOURCE/tests/e2e/top.py" "$url" run || fail "weir top"
 "$WEIR_PYTHON" "$WEIR_SOURCE/tests/e2e/hostile_http.py" "$url" || fail "hostile clients"
 expect 0 status 'worker' weir ctl --run run status --timeout 20
 expect 0 stop 'stops' weir ctl --run run stop --no-save
 wait "$pid" || true
 pid=
+expect 8 top-after 'no job is running' weir top --run run
 [ ! -e run/control.json ] || fail "control.json stays"
 train none 1 1 --set train.epochs=1 --set cluster.metrics_address=
 echo "ok"
