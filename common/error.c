@@ -110,6 +110,15 @@ const char *weir_err_name(weir_err_t code) {
     return "unknown";
 }
 
+weir_err_t weir_err_of_name(const char *name) {
+    for (size_t i = 0; i < sizeof error_table / sizeof error_table[0]; i++) {
+        if (error_table[i].code != WEIR_OK && strcmp(error_table[i].name, name) == 0) {
+            return error_table[i].code;
+        }
+    }
+    return WEIR_ERR_IO;
+}
+
 int weir_exit_status(weir_err_t code) {
     for (size_t i = 0; i < sizeof error_table / sizeof error_table[0]; i++) {
         if (error_table[i].code == code) {

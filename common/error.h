@@ -54,6 +54,9 @@ void weir_error_prefix(weir_error_t *error, const char *format, ...)
 /* The name of a code ("corrupt", "disk_full", ...), for logs and --json. Never NULL. */
 const char *weir_err_name(weir_err_t code);
 
+/* The code of a name; WEIR_ERR_IO for a name of none, and for "ok": who asks has a failure. */
+weir_err_t weir_err_of_name(const char *name);
+
 /* The process exit status that stands for a code (docs/exit-codes.md); 0 for WEIR_OK. */
 int weir_exit_status(weir_err_t code);
 

@@ -69,14 +69,16 @@ static void count_published(weir_coordinator_t *coordinator) {
 }
 
 /* Tell everybody how the checkpoint under way ended; `failure` NULL: it is published. */
-static void settle(weir_coordinator_t *coordinator, const char *failure) {
-    char text[512], message[600];
+static void settle(weir_coordinator_t *coordinator, const weir_error_t *failure) {
+    char text[512], kind[32], message[600];
     Weir__Control__CheckpointDone done = WEIR__CONTROL__CHECKPOINT_DONE__INIT;
     weir_envelope_t envelope = WEIR__CONTROL__ENVELOPE__INIT;
     unsigned long long step = coordinator->save.step;
-    (void)snprintf(text, sizeof text, "%s", failure != NULL ? failure : "");
+    (void)snprintf(text, sizeof text, "%s", failure != NULL ? failure->message : "");
+    (void)snprintf(kind, sizeof kind, "%s", failure != NULL ? weir_err_name(failure->code) : "");
     done.step = step;
     done.error = text;
+    done.kind = kind;
     envelope.body_case = WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_DONE;
     envelope.checkpoint_done = &done;
     if (failure == NULL) {
@@ -88,10 +90,10 @@ static void settle(weir_coordinator_t *coordinator, const char *failure) {
     } else {
         coordinator->failed++;
         coordinator->operations.abandon(coordinator->operations.argument, coordinator->save.folder);
-        weir_log(WEIR_LOG_ERROR, "coordinator", "checkpoint not saved: %s|at_step=%llu", failure,
-                 step);
+        weir_log(WEIR_LOG_ERROR, "coordinator", "checkpoint not saved: %s|at_step=%llu",
+                 failure->message, step);
         (void)snprintf(message, sizeof message, "checkpoint of step %llu not saved: %s", step,
-                       failure);
+                       failure->message);
     }
     for (uint32_t rank = 1; rank < coordinator->rank_count; rank++) {
         weir_coordinator_send_rank(coordinator, rank, &envelope);
@@ -129,7 +131,7 @@ static void publish(weir_coordinator_t *coordinator) {
                          : coordinator->operations.publish(coordinator->operations.argument,
                                                            &manifest, save->best, &error);
     free(config);
-    settle(coordinator, err == WEIR_OK ? NULL : error.message);
+    settle(coordinator, err == WEIR_OK ? NULL : &error);
 }
 
 static void send_begin(weir_coordinator_t *coordinator, uint32_t rank) {
@@ -161,14 +163,15 @@ void weir_coordinator_begin_save(weir_coordinator_t *coordinator,
     if (request->metrics_json[0] != '\0') {
         save->metrics_json = strdup(request->metrics_json);
         if (save->metrics_json == NULL) {
-            settle(coordinator, "no memory for the metrics");
+            (void)weir_errorf(&error, WEIR_ERR_MEMORY, "no memory for the metrics");
+            settle(coordinator, &error);
             return;
         }
     }
     weir_err_t err = coordinator->operations.begin(coordinator->operations.argument, save->step,
                                                    save->folder, sizeof save->folder, &error);
     if (err != WEIR_OK) {
-        settle(coordinator, error.message);
+        settle(coordinator, &error);
         return;
     }
     for (uint32_t rank = 1; rank < coordinator->rank_count; rank++) {
@@ -237,28 +240,30 @@ void weir_coordinator_take_report(weir_coordinator_t *coordinator, uint32_t rank
                                   const Weir__Control__CheckpointDone *done) {
     weir_save_t *save = &coordinator->save;
     weir_member_t *member = &coordinator->ranks[rank];
-    char failure[512];
+    weir_error_t failure = {0};
     if (!save->active || done->step != save->step || !writes_files(coordinator, rank) ||
         member->written) {
         weir_coordinator_refuse(coordinator, "a report of a checkpoint that is not under way");
         return;
     }
     if (done->error[0] != '\0') {
-        (void)snprintf(failure, sizeof failure, "rank %u (%s %u on %s): %s", rank, member->role,
-                       member->index, member->host, done->error);
-        settle(coordinator, failure);
+        (void)weir_errorf(&failure, weir_err_of_name(done->kind), "rank %u (%s %u on %s): %s", rank,
+                          member->role, member->index, member->host, done->error);
+        settle(coordinator, &failure);
         return;
     }
     member->written = true;
     if (!add_files(save, done)) {
-        settle(coordinator, "no memory for the list of files");
+        (void)weir_errorf(&failure, WEIR_ERR_MEMORY, "no memory for the list of files");
+        settle(coordinator, &failure);
     } else if (--save->awaited == 0) {
         publish(coordinator);
     }
 }
 
 void weir_coordinator_tick_save(weir_coordinator_t *coordinator, double now) {
-    char failure[512], missing[256] = "";
+    weir_error_t failure = {0};
+    char missing[256] = "";
     if (!coordinator->save.active ||
         now - coordinator->save.started <= coordinator->options.checkpoint_seconds) {
         return;
@@ -271,7 +276,7 @@ void weir_coordinator_tick_save(weir_coordinator_t *coordinator, double now) {
                            member->host[0] != '\0' ? member->host : "a host unknown");
         }
     }
-    (void)snprintf(failure, sizeof failure, "it took longer than %.0f s%s",
-                   coordinator->options.checkpoint_seconds, missing);
-    settle(coordinator, failure);
+    (void)weir_errorf(&failure, WEIR_ERR_TIMEOUT, "it took longer than %.0f s%s",
+                      coordinator->options.checkpoint_seconds, missing);
+    settle(coordinator, &failure);
 }

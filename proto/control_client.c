@@ -45,8 +45,9 @@ struct weir_control_client {
     char begin_folder[FOLDER_MAX];
     bool settled; /* the coordinator said how the checkpoint of settled_step ended */
     uint64_t settled_step;
-    char settled_error[512];
-    bool answer_done; /* tell the coordinator that we know */
+    char settled_error[512]; /* empty: it is published */
+    weir_err_t settled_code; /* of that error */
+    bool answer_done;        /* tell the coordinator that we know */
     bool garbage_logged;
 };
 
@@ -197,6 +198,7 @@ static void apply_envelope(weir_control_client_t *client, const envelope_t *enve
         client->settled_step = envelope->checkpoint_done->step;
         (void)snprintf(client->settled_error, sizeof client->settled_error, "%s",
                        envelope->checkpoint_done->error);
+        client->settled_code = weir_err_of_name(envelope->checkpoint_done->kind);
         break;
     case WEIR__CONTROL__ENVELOPE__BODY_STOP:
         if (envelope->stop->done) {
@@ -442,17 +444,21 @@ bool weir_control_client_take_begin(weir_control_client_t *client, uint64_t *ste
 
 weir_err_t weir_control_client_report_written(weir_control_client_t *client, uint64_t step,
                                               const weir_checkpoint_file_t *files, size_t count,
-                                              const char *failure, weir_error_t *error) {
+                                              const weir_error_t *failure, weir_error_t *error) {
     Weir__Control__CheckpointDone done = WEIR__CONTROL__CHECKPOINT_DONE__INIT;
     envelope_t envelope = WEIR__CONTROL__ENVELOPE__INIT;
     Weir__Control__CheckpointFile *entries = calloc(count + 1, sizeof *entries);
     Weir__Control__CheckpointFile **pointers = calloc(count + 1, sizeof *pointers);
     char(*names)[WEIR_CHECKPOINT_NAME_MAX] = calloc(count + 1, sizeof *names);
-    char *reason = strdup(failure != NULL ? failure : "");
+    char reason[sizeof failure->message] = "", kind[32] = "";
     weir_err_t err = WEIR_OK;
-    if (entries == NULL || pointers == NULL || names == NULL || reason == NULL) {
+    if (entries == NULL || pointers == NULL || names == NULL) {
         err = weir_errorf(error, WEIR_ERR_MEMORY, "no memory for a control message");
         goto out;
+    }
+    if (failure != NULL) {
+        (void)snprintf(reason, sizeof reason, "%s", failure->message);
+        (void)snprintf(kind, sizeof kind, "%s", weir_err_name(failure->code));
     }
     for (size_t i = 0; i < count; i++) {
         memcpy(names[i], files[i].name, sizeof names[i]);
@@ -469,6 +475,7 @@ weir_err_t weir_control_client_report_written(weir_control_client_t *client, uin
     done.n_files = failure != NULL ? 0 : count;
     done.files = pointers;
     done.error = reason;
+    done.kind = kind;
     envelope.body_case = WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_DONE;
     envelope.checkpoint_done = &done;
     err = queue_envelope(client, &envelope, false, error);
@@ -476,7 +483,6 @@ out:
     free(entries);
     free(pointers);
     free(names);
-    free(reason);
     return err;
 }
 
@@ -496,7 +502,7 @@ weir_err_t weir_control_client_wait_published(weir_control_client_t *client, uin
                           "the checkpoint of step %llu was not published within %.0f s",
                           (unsigned long long)step, timeout_seconds);
     } else if (client->settled_error[0] != '\0') {
-        err = weir_errorf(error, WEIR_ERR_IO, "%s", client->settled_error);
+        err = weir_errorf(error, client->settled_code, "%s", client->settled_error);
     }
     client->settled = false;
     (void)pthread_mutex_unlock(&client->mutex);

@@ -91,12 +91,11 @@ uint64_t weir_control_client_begun_base(weir_control_client_t *client);
 bool weir_control_client_take_begin(weir_control_client_t *client, uint64_t *step, char *folder,
                                     size_t capacity);
 /* Say that this rank's files are on disk, or why not (`failure` NULL: written). */
-WEIR_MUST_USE weir_err_t weir_control_client_report_written(weir_control_client_t *client,
-                                                            uint64_t step,
-                                                            const weir_checkpoint_file_t *files,
-                                                            size_t count, const char *failure,
-                                                            weir_error_t *error);
-/* Wait until the coordinator published the checkpoint of `step`, or refused it (error).
+WEIR_MUST_USE weir_err_t weir_control_client_report_written(
+    weir_control_client_t *client, uint64_t step, const weir_checkpoint_file_t *files, size_t count,
+    const weir_error_t *failure, weir_error_t *error);
+/* Wait until the coordinator published the checkpoint of `step`, or said why it is not: with the
+ * code that the rank had which failed. Errors of its own: TIMEOUT.
  * Call: blocks up to `timeout_seconds`. */
 WEIR_MUST_USE weir_err_t weir_control_client_wait_published(weir_control_client_t *client,
                                                             uint64_t step, double timeout_seconds,

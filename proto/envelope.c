@@ -30,7 +30,7 @@ static bool is_short(const char *text) {
 }
 
 static bool has_sane_files(const Weir__Control__CheckpointDone *done) {
-    if (done->n_files > MAX_FILES || !is_short(done->error)) {
+    if (done->n_files > MAX_FILES || !is_short(done->error) || !is_short(done->kind)) {
         return false;
     }
     for (size_t i = 0; i < done->n_files; i++) {

@@ -211,7 +211,7 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
 }
 
 static weir_err_t report(process_t *process, uint64_t step, const weir_checkpoint_file_t *files,
-                         const char *failure, weir_error_t *error) {
+                         const weir_error_t *failure, weir_error_t *error) {
     weir_table_save_t save = weir_table_saver_last(process->saver);
     if (failure == NULL && save.stalled > 0.0) {
         weir_log(WEIR_LOG_INFO, "ps_main",
@@ -247,8 +247,7 @@ static weir_err_t save_some(process_t *process, bool *waits, weir_error_t *error
     }
     *waits = err == WEIR_OK && state == WEIR_SNAPSHOT_WAITS;
     if (err != WEIR_OK || state == WEIR_SNAPSHOT_WRITTEN) {
-        return report(process, process->save_step, files, err == WEIR_OK ? NULL : failure.message,
-                      error);
+        return report(process, process->save_step, files, err == WEIR_OK ? NULL : &failure, error);
     }
     return WEIR_OK;
 }

@@ -61,9 +61,8 @@ static weir_err_t save(weir_saver_t *saver, weir_error_t *error) {
     }
     err = weir_dense_file_write(folder, &saver->model, saver->parameters, options->m, options->v,
                                 &options->state, files, &failure);
-    weir_err_t reported =
-        weir_control_client_report_written(options->control, step, files, WEIR_DENSE_FILES,
-                                           err == WEIR_OK ? NULL : failure.message, error);
+    weir_err_t reported = weir_control_client_report_written(
+        options->control, step, files, WEIR_DENSE_FILES, err == WEIR_OK ? NULL : &failure, error);
     return reported == WEIR_OK
                ? weir_control_client_wait_published(options->control, step, options->timeout, error)
                : reported;

@@ -202,6 +202,8 @@ static void fail_everywhere(const scenario_t *scenario, file_fault_t fault, int 
         /* Success may only be said when all is there. */
         check_left(scenario, err == WEIR_OK, when);
         ck_assert_msg(err == WEIR_OK || error.message[0] != '\0', "%s: no sentence", when);
+        ck_assert_msg(err == WEIR_OK || number != ENOSPC || err == WEIR_ERR_DISK_FULL, "%s: %s",
+                      when, weir_err_name(err));
         check_next_save(scenario, when);
         remove_run();
         points++;

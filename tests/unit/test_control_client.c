@@ -168,7 +168,7 @@ START_TEST(heartbeats_carry_what_was_published) {
 }
 END_TEST
 
-static weir_err_t save(uint64_t step, const char *reason, weir_error_t *error) {
+static weir_err_t save(uint64_t step, const weir_error_t *reason, weir_error_t *error) {
     uint64_t begun = 0;
     char folder[4096] = "", small[4];
     weir_checkpoint_file_t files[2] = {{.name = "a", .size = 1}, {.name = "b", .size = 2}};
@@ -203,9 +203,10 @@ START_TEST(a_checkpoint_goes_round_and_worker_0_learns_of_its_publication) {
 }
 END_TEST
 
-START_TEST(a_checkpoint_that_fails_anywhere_fails_at_worker_0_with_the_sentence) {
+START_TEST(a_checkpoint_that_fails_anywhere_fails_at_worker_0_with_its_sentence_and_code) {
     weir_error_t error = {0};
-    ck_assert_int_eq(save(40, "the disk is full", &error), WEIR_ERR_IO);
+    const weir_error_t full = {.code = WEIR_ERR_DISK_FULL, .message = "the disk is full"};
+    ck_assert_int_eq(save(40, &full, &error), WEIR_ERR_DISK_FULL);
     ck_assert_ptr_nonnull(strstr(error.message, "the disk is full"));
     (void)snprintf(failure, sizeof failure, "cannot rename");
     ck_assert_int_eq(save(41, NULL, &error), WEIR_ERR_IO);
@@ -307,7 +308,8 @@ static Suite *suite(void) {
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, heartbeats_carry_what_was_published);
     tcase_add_test(t, a_checkpoint_goes_round_and_worker_0_learns_of_its_publication);
-    tcase_add_test(t, a_checkpoint_that_fails_anywhere_fails_at_worker_0_with_the_sentence);
+    tcase_add_test(t,
+                   a_checkpoint_that_fails_anywhere_fails_at_worker_0_with_its_sentence_and_code);
     tcase_add_test(t, waiting_for_a_checkpoint_that_nobody_makes_has_an_end);
     tcase_add_test(t, a_stop_reaches_worker_0_and_the_end_everybody);
     tcase_add_test(t, a_server_that_comes_up_after_the_end_is_told_of_it);

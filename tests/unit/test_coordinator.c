@@ -180,7 +180,7 @@ static void request(uint64_t step, bool best) {
 }
 
 static void report(uint32_t rank, uint64_t step, const char *failure) {
-    char name[32], reason[64];
+    char name[32], reason[64], kind[] = "disk_full";
     Weir__Control__CheckpointFile file = WEIR__CONTROL__CHECKPOINT_FILE__INIT, *files[] = {&file};
     Weir__Control__CheckpointDone body = WEIR__CONTROL__CHECKPOINT_DONE__INIT;
     envelope_t envelope = WEIR__CONTROL__ENVELOPE__INIT;
@@ -193,6 +193,7 @@ static void report(uint32_t rank, uint64_t step, const char *failure) {
     body.n_files = failure == NULL ? 1 : 0;
     body.files = files;
     body.error = reason;
+    body.kind = failure != NULL ? kind : body.kind;
     envelope.body_case = WEIR__CONTROL__ENVELOPE__BODY_CHECKPOINT_DONE;
     envelope.checkpoint_done = &body;
     say(rank, &envelope);
@@ -297,6 +298,7 @@ START_TEST(a_failed_rank_fails_the_checkpoint_and_all_are_told_why) {
     ck_assert_uint_eq(world.published, 0);
     ck_assert_uint_eq(count_sent("rank-3", DONE, &done), 1);
     ck_assert_ptr_nonnull(strstr(done->checkpoint_done->error, "no space left"));
+    ck_assert_str_eq(done->checkpoint_done->kind, "disk_full");
     ck_assert_ptr_nonnull(strstr(done->checkpoint_done->error, "rank 2 (ps 1 on node)"));
     forget_sent();
     request(9, false); /* the next one starts clean */
@@ -315,6 +317,7 @@ START_TEST(a_checkpoint_that_cannot_begin_or_be_published_is_told) {
     request(8, false);
     ck_assert_uint_eq(count_sent("rank-3", DONE, &done), 1);
     ck_assert_str_eq(done->checkpoint_done->error, "no room");
+    ck_assert_str_eq(done->checkpoint_done->kind, "disk_full");
     ck_assert_uint_eq(count_sent("rank-1", BEGIN, NULL), 0);
     forget_sent();
     world.begin_fails = false;
@@ -325,6 +328,7 @@ START_TEST(a_checkpoint_that_cannot_begin_or_be_published_is_told) {
     report(LEAD, 9, NULL);
     ck_assert_uint_eq(count_sent("rank-3", DONE, &done), 1);
     ck_assert_str_eq(done->checkpoint_done->error, "cannot rename");
+    ck_assert_str_eq(done->checkpoint_done->kind, "io");
     ck_assert_uint_eq(weir_coordinator_counters(world.coordinator).last_checkpoint, 0);
 }
 END_TEST

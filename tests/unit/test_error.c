@@ -30,6 +30,10 @@ START_TEST(a_full_disk_has_its_own_code_and_exit_status) {
     ck_assert_str_ne(error.hint, "");
     ck_assert_int_eq(weir_exit_status(WEIR_ERR_DISK_FULL), 11);
     ck_assert_str_eq(weir_err_name(WEIR_ERR_DISK_FULL), "disk_full");
+    ck_assert_int_eq(weir_err_of_name("disk_full"), WEIR_ERR_DISK_FULL);
+    ck_assert_int_eq(weir_err_of_name("ok"), WEIR_ERR_IO);
+    ck_assert_int_eq(weir_err_of_name(""), WEIR_ERR_IO);
+    ck_assert_int_eq(weir_err_of_name("disk_full2"), WEIR_ERR_IO);
 }
 END_TEST
 
