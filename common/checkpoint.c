@@ -414,58 +414,69 @@ static weir_err_t mark_chain(const char *parent, const uint64_t *steps, size_t c
     }
 }
 
-/* Mark what stays with the chains of what is wanted, then remove the others. */
-static weir_err_t remove_unneeded(const char *parent, const uint64_t *steps, size_t count,
-                                  const bool *wanted, bool *stays, weir_error_t *error) {
-    weir_err_t status = WEIR_OK;
-    for (size_t i = 0; i < count && status == WEIR_OK; i++) {
-        if (wanted[i]) {
-            status = mark_chain(parent, steps, count, i, stays, error);
-        }
+/* Mark what stays: what is wanted, with its chain. */
+static weir_err_t mark_staying(const char *parent, const uint64_t *steps, size_t count, size_t keep,
+                               bool *stays, weir_error_t *error) {
+    uint64_t latest = 0, best = 0;
+    bool has_latest = false, has_best = false;
+    weir_err_t status = read_link(parent, "latest", &has_latest, &latest, error);
+    if (status == WEIR_OK) {
+        status = read_link(parent, "best", &has_best, &best, error);
     }
-    /* What builds on another goes first: no name is left without its base. */
-    for (size_t i = count; i > 0 && status == WEIR_OK; i--) {
-        if (!stays[i - 1]) {
-            status = remove_step(parent, steps[i - 1], error);
+    /* The newest stays in any case: it is what resolve falls back to. */
+    size_t kept = keep == 0 ? 1 : keep;
+    for (size_t i = 0; status == WEIR_OK && i < count; i++) {
+        if (i + kept >= count || (has_latest && steps[i] == latest) ||
+            (has_best && steps[i] == best)) {
+            status = mark_chain(parent, steps, count, i, stays, error);
         }
     }
     return status;
 }
 
-weir_err_t weir_checkpoint_prune(const char *run, size_t keep, weir_error_t *error) {
+weir_err_t weir_checkpoint_unneeded(const char *run, size_t keep, uint64_t **unneeded,
+                                    size_t *unneeded_count, weir_error_t *error) {
     char parent[WEIR_PATH_MAX];
-    uint64_t *steps = NULL, latest = 0, best = 0;
-    bool *wanted = NULL, *stays = NULL;
-    size_t count = 0;
-    bool has_latest = false, has_best = false;
+    uint64_t *steps = NULL;
+    bool *stays = NULL;
+    size_t count = 0, gone = 0;
     weir_err_t status = checkpoints_path(run, parent, error);
     if (status == WEIR_OK) {
         status = weir_checkpoint_list(run, &steps, &count, error);
     }
     if (status == WEIR_OK) {
-        status = read_link(parent, "latest", &has_latest, &latest, error);
-    }
-    if (status == WEIR_OK) {
-        status = read_link(parent, "best", &has_best, &best, error);
-    }
-    if (status == WEIR_OK) {
-        wanted = calloc(count + 1, sizeof *wanted);
         stays = calloc(count + 1, sizeof *stays);
-        status = wanted == NULL || stays == NULL
+        status = stays == NULL
                      ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to list '%s'", parent)
-                     : WEIR_OK;
-    }
-    /* The newest stays in any case: it is what resolve falls back to. */
-    size_t kept = keep == 0 ? 1 : keep;
-    for (size_t i = 0; status == WEIR_OK && i < count; i++) {
-        wanted[i] = i + kept >= count || (has_latest && steps[i] == latest) ||
-                    (has_best && steps[i] == best);
+                     : mark_staying(parent, steps, count, keep, stays, error);
     }
     if (status == WEIR_OK) {
-        status = remove_unneeded(parent, steps, count, wanted, stays, error);
+        for (size_t i = 0; i < count; i++) {
+            if (!stays[i]) {
+                steps[gone++] = steps[i];
+            }
+        }
+        *unneeded = steps;
+        *unneeded_count = gone;
+        steps = NULL;
     }
-    free(wanted);
     free(stays);
     free(steps);
+    return status;
+}
+
+weir_err_t weir_checkpoint_prune(const char *run, size_t keep, weir_error_t *error) {
+    char parent[WEIR_PATH_MAX];
+    uint64_t *unneeded = NULL;
+    size_t count = 0;
+    weir_err_t status = checkpoints_path(run, parent, error);
+    if (status == WEIR_OK) {
+        status = weir_checkpoint_unneeded(run, keep, &unneeded, &count, error);
+    }
+    /* What builds on another goes first: no name is left without its base. */
+    for (size_t i = count; i > 0 && status == WEIR_OK; i--) {
+        status = remove_step(parent, unneeded[i - 1], error);
+    }
+    free(unneeded);
     return status;
 }

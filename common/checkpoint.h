@@ -128,5 +128,9 @@ WEIR_MUST_USE weir_err_t weir_checkpoint_begin(const char *run, uint64_t step, c
 WEIR_MUST_USE weir_err_t weir_checkpoint_publish(const char *run, const weir_manifest_t *manifest,
                                                  bool best, weir_error_t *error);
 WEIR_MUST_USE weir_err_t weir_checkpoint_prune(const char *run, size_t keep, weir_error_t *error);
+/* The steps that prune would remove, ascending; caller frees (NULL where there are no checkpoints).
+ */
+WEIR_MUST_USE weir_err_t weir_checkpoint_unneeded(const char *run, size_t keep, uint64_t **unneeded,
+                                                  size_t *unneeded_count, weir_error_t *error);
 
 #endif

@@ -89,6 +89,10 @@ int weir_verb_inspect(int argc, char **argv) {
         {"stats", "norms, ages and counts of the rows of a table", weir_inspect_stats},
         {"top", "the nearest rows to a key", weir_inspect_top},
         {"diff", "what is different between two checkpoints", weir_inspect_diff},
+        {"prune", "remove old checkpoints of a run", weir_inspect_prune},
+        {"reshard", "write a checkpoint with the files of another number of servers",
+         weir_inspect_reshard},
+        {"import", "write a checkpoint with rows trained elsewhere in it", weir_inspect_import},
         {NULL, NULL, NULL},
     };
     bool help = argc > 1 && strcmp(argv[1], "--help") == 0;

@@ -98,5 +98,8 @@ int weir_inspect_grep(int argc, char **argv);
 int weir_inspect_stats(int argc, char **argv);
 int weir_inspect_diff(int argc, char **argv);
 int weir_inspect_top(int argc, char **argv);
+int weir_inspect_prune(int argc, char **argv);
+int weir_inspect_reshard(int argc, char **argv);
+int weir_inspect_import(int argc, char **argv);
 
 #endif
