@@ -90,6 +90,7 @@ int weir_verb_inspect(int argc, char **argv) {
         {"top", "the nearest rows to a key", weir_inspect_top},
         {"diff", "what is different between two checkpoints", weir_inspect_diff},
         {"prune", "remove old checkpoints of a run", weir_inspect_prune},
+        {"fold", "write a checkpoint that builds on others as a full one", weir_inspect_fold},
         {"reshard", "write a checkpoint with the files of another number of servers",
          weir_inspect_reshard},
         {"import", "write a checkpoint with rows trained elsewhere in it", weir_inspect_import},

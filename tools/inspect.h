@@ -100,6 +100,7 @@ int weir_inspect_diff(int argc, char **argv);
 int weir_inspect_top(int argc, char **argv);
 int weir_inspect_prune(int argc, char **argv);
 int weir_inspect_reshard(int argc, char **argv);
+int weir_inspect_fold(int argc, char **argv);
 int weir_inspect_import(int argc, char **argv);
 
 #endif

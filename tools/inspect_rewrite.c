@@ -1,4 +1,4 @@
-/* weir inspect prune, reshard, import: checkpoints removed and written anew. */
+/* weir inspect prune, fold, reshard, import: checkpoints removed and written anew. */
 #include "common/checkpoint.h"
 #include "common/config.h"
 #include "common/log.h"
@@ -128,6 +128,41 @@ int weir_inspect_reshard(int argc, char **argv) {
     }
     const weir_rewrite_options_t rewrite = {.servers = (uint32_t)arguments.servers};
     stop_on(weir_rewrite(arguments.words[0], arguments.out, &rewrite, &result, &error), &error);
+    print_result(&arguments, &result, 0);
+    return 0;
+}
+
+/* ---- fold ---- */
+
+int weir_inspect_fold(int argc, char **argv) {
+    static const struct argp_option options[] = {
+        WEIR_INSPECT_OPTION_JSON,
+        {"out", WEIR_INSPECT_OUT, "RUN", 0,
+         "leave WHERE as it is, and write it into this run folder; made", 0},
+        {0}};
+    weir_inspect_t arguments;
+    weir_error_t error = {0};
+    weir_rewrite_result_t result = {0};
+    weir_inspect_parse(argc, argv, options, "WHERE",
+                       "Write a checkpoint that builds on others anew as a full one, the same byte "
+                       "for byte as if all had been saved at that step: a run's newest, in its "
+                       "place, or with --out any. Bounded memory, whatever the size. No job may "
+                       "run on what is replaced.",
+                       1, 1, &arguments);
+    if (arguments.out == NULL) {
+        arguments.out = arguments.words[0];
+        stop_on(weir_rewrite_fold(arguments.words[0], &result, &error), &error);
+        if (result.rows == 0 && !arguments.json) {
+            (void)printf("%s: step %" PRIu64 " builds on none: nothing to fold\n", arguments.out,
+                         result.step);
+            return 0;
+        }
+    } else {
+        weir_reader_t *reader = weir_inspect_open(arguments.words[0], NULL, NULL);
+        const weir_rewrite_options_t rewrite = {.servers = weir_reader_about(reader)->servers};
+        weir_reader_close(reader);
+        stop_on(weir_rewrite(arguments.words[0], arguments.out, &rewrite, &result, &error), &error);
+    }
     print_result(&arguments, &result, 0);
     return 0;
 }

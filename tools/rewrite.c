@@ -2,6 +2,7 @@
 
 #include "common/config.h"
 #include "common/file.h"
+#include "common/run_dir.h"
 #include "ps/model_tables.h"
 #include "ps/snapshot.h"
 #include "tools/rewrite_internal.h"
@@ -254,7 +255,7 @@ weir_err_t weir_rewrite(const char *where, const char *run, const weir_rewrite_o
     if (err == WEIR_OK && options->table != NULL) {
         err = check_schema(rewrite.source, &rewrite.manifest, &rewrite.import, error);
     }
-    if (err == WEIR_OK) {
+    if (err == WEIR_OK && !options->replace) {
         err = check_target(run, rewrite.manifest.step, error);
     }
     if (err == WEIR_OK) {
@@ -286,5 +287,40 @@ weir_err_t weir_rewrite(const char *where, const char *run, const weir_rewrite_o
     free(rewrite.import.scratch);
     free(rewrite.files);
     weir_manifest_fini(&rewrite.manifest);
+    return err;
+}
+
+weir_err_t weir_rewrite_fold(const char *run, weir_rewrite_result_t *result, weir_error_t *error) {
+    char folder[WEIR_PATH_MAX];
+    weir_manifest_t manifest = {0};
+    weir_run_lock_t lock = {.fd = -1};
+    uint64_t *steps = NULL;
+    size_t count = 0;
+    weir_err_t err = weir_checkpoint_list(run, &steps, &count, error);
+    if (err == WEIR_OK && count == 0) {
+        err = weir_errorf(error, WEIR_ERR_NOT_FOUND, "run '%s' has no checkpoint", run);
+    }
+    if (err == WEIR_OK) {
+        err = weir_run_dir_acquire(run, true, &lock, error);
+    }
+    if (err == WEIR_OK) {
+        char name[32], checkpoints[WEIR_PATH_MAX];
+        weir_checkpoint_step_name(steps[count - 1], name);
+        err = weir_path_join(checkpoints, sizeof checkpoints, run, "checkpoints", error);
+        if (err == WEIR_OK) {
+            err = weir_path_join(folder, sizeof folder, checkpoints, name, error);
+        }
+    }
+    if (err == WEIR_OK) {
+        err = weir_manifest_read_one(folder, false, &manifest, error);
+    }
+    *result = (weir_rewrite_result_t){.step = manifest.step};
+    if (err == WEIR_OK && manifest.base != 0) {
+        const weir_rewrite_options_t options = {.servers = manifest.ps, .replace = true};
+        err = weir_rewrite(folder, run, &options, result, error);
+    }
+    weir_run_dir_release(run, &lock);
+    weir_manifest_fini(&manifest);
+    free(steps);
     return err;
 }

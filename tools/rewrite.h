@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "common/hash.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@ typedef struct {
                                  and the optimiser's state of a new one */
     size_t row_count;
     uint32_t dim; /* floats of each */
+    bool replace; /* the checkpoint of that step that `run` has */
 } weir_rewrite_options_t;
 
 typedef struct {
@@ -31,6 +33,13 @@ typedef struct {
     uint64_t rows;     /* written, of all tables */
     uint64_t replaced; /* of options->rows, those whose key had a row */
 } weir_rewrite_result_t;
+
+/* Write the newest checkpoint of `run` anew in its place, full where it was a delta, by as many
+ * servers: what it builds on is needed for it no more. The run's lock is held meanwhile. Until the
+ * new one is published the old one stays. *result: 0 rows when it was full, and nothing is done.
+ * Errors: those of weir_rewrite; EXISTS when a job runs. Call: blocks. */
+WEIR_MUST_USE weir_err_t weir_rewrite_fold(const char *run, weir_rewrite_result_t *result,
+                                           weir_error_t *error);
 
 /* Write the checkpoint that `where` means into the run folder `run`, which is made; it must have no
  * checkpoint of that step. Every byte of the source is compared with its checksums first. Errors:

@@ -18,6 +18,22 @@ for name, manifest in steps.items():
         assert f"step-{manifest['base']:012d}" in steps, f"{name} lost its base"
 assert len(steps) > 3, "keep_checkpoints removed what others build on"
 PY
+# Folded, the newest is what a run that saves all would have saved, and stands alone.
+train whole 2 2 --set train.checkpoint_every=6 --set train.max_steps=30
+cp -r b folded
+expect 0 fold "folded: step 30, " weir inspect fold folded
+for shard in whole/checkpoints/latest/item*.safetensors; do
+  cmp "$shard" "folded/${shard#*/}" || fail "a folded checkpoint differs from a full one"
+done
+expect 0 twice "step 30 builds on none" weir inspect fold folded
+expect 0 apart "apart: step 30, " weir inspect fold b --out apart
+cmp folded/checkpoints/latest/item.ps-0000-of-0002.safetensors apart/checkpoints/latest/item.ps-0000-of-0002.safetensors
+rm -rf folded/checkpoints/step-00000000000* folded/checkpoints/step-00000000001* folded/checkpoints/step-000000000024
+train folded 1 2 --resume --set train.checkpoint_full_every=1
+digest folded >folded.digest
+diff a.digest folded.digest || fail "a run resumed from a folded checkpoint differs"
+expect 8 none "has no checkpoint" weir inspect fold data
+
 train b 3 2 --resume --set train.checkpoint_full_every=1
 digest b >b.digest
 diff a.digest b.digest || fail "a run resumed from a base and deltas differs from one that never stopped"
