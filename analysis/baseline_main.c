@@ -2,18 +2,15 @@
 #include "analysis/baseline_options.h"
 #include "analysis/budget.h"
 #include "analysis/ease.h"
+#include "analysis/process.h"
 #include "analysis/sparse_model.h"
 #include "common/clock.h"
-#include "common/comm.h"
 #include "common/log.h"
-#include "common/signals.h"
 #include "common/version.h"
-#include "worker/blas.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
     weir_baseline_options_t options;
@@ -69,7 +66,7 @@ static weir_err_t check_plan(const process_t *process, weir_error_t *error) {
     }
     (void)snprintf(what, sizeof what, "%s of %zu items", weir_baseline_name(options->method), n);
     return weir_budget_check(what, bytes, weir_budget_local_ranks(grid->ranks), options->memory_gib,
-                             error);
+                             "more hosts: weights are shared out among all processes", error);
 }
 
 /* The training items when the last `holdout` events of each user are not training. */
@@ -252,30 +249,13 @@ static void parse(int argc, char **argv, weir_baseline_options_t *options) {
     exit(asked ? 0 : weir_exit_status(WEIR_ERR_INVALID));
 }
 
-/* Most failures are of all processes alike: rank 0 says so first, and takes the others with it. */
-static _Noreturn void fail(const process_t *process, const weir_error_t *error) {
-    double deadline = weir_clock_seconds() + (error->code == WEIR_ERR_PEER ? 5.0 : 3.0);
-    while (process->comm != NULL && process->comm->rank > 0 && weir_clock_seconds() < deadline) {
-        weir_clock_sleep(1.0);
-        if (weir_signals_stop_requested() != 0) {
-            _exit(weir_exit_status(error->code)); /* it has been said */
-        }
-    }
-    weir_fatal(error);
-}
-
 int main(int argc, char **argv) {
     process_t process = {.holdout = 0};
     outcome_t outcome = {.value = 0.0};
     weir_error_t error = {0};
     parse(argc, argv, &process.options);
-    weir_signals_init();
-    weir_blas_use_one_thread();
-    /* ScaLAPACK waits inside MPI: on shared cores a waiting process must give its core up */
-    (void)setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
-    weir_err_t err = weir_comm_mpi_init(&argc, &argv, &process.comm, &error);
+    weir_err_t err = weir_analysis_begin(&argc, &argv, "baseline", &process.comm, &error);
     if (err == WEIR_OK) {
-        weir_log_init("baseline", (int)process.comm->rank, WEIR_LOG_INFO);
         err = work(&process, &outcome, &error);
     }
     if (err == WEIR_OK && process.comm->rank == 0) {
@@ -285,7 +265,7 @@ int main(int argc, char **argv) {
         }
     }
     if (err != WEIR_OK) {
-        fail(&process, &error);
+        weir_analysis_fail(process.comm, &error);
     }
     weir_item_set_fini(&process.set);
     weir_dataset_close(process.dataset);

@@ -35,7 +35,7 @@ static double available(void) {
 }
 
 weir_err_t weir_budget_check(const char *what, double bytes, int local_ranks, double limit_gib,
-                             weir_error_t *error) {
+                             const char *hint, weir_error_t *error) {
     double limit = limit_gib > 0.0 ? limit_gib * gib : available();
     double needed = bytes * (double)local_ranks;
     if (limit <= 0.0 || needed <= limit) {
@@ -45,6 +45,6 @@ weir_err_t weir_budget_check(const char *what, double bytes, int local_ranks, do
         error, WEIR_ERR_MEMORY,
         "%s: that takes %.3g GiB of this host, %.3g of each of %d processes, and it has %.3g", what,
         needed / gib, bytes / gib, local_ranks, limit / gib);
-    weir_error_hint(error, "more hosts: a matrix is shared out among all processes");
+    weir_error_hint(error, "%s", hint);
     return WEIR_ERR_MEMORY;
 }

@@ -69,7 +69,7 @@ static weir_err_t fill_gram(weir_ease_t *ease, double lambda, weir_error_t *erro
         const int64_t *items = weir_item_set_user(ease->set, user, &count);
         add_pairs(matrix, items, count, rows, columns);
         if (user % USERS_BETWEEN_LOOKS == USERS_BETWEEN_LOOKS - 1) {
-            err = weir_ranking_check_stop(ease->grid, error);
+            err = weir_grid_check_stop(ease->grid, error);
         }
     }
     for (int column = 0; column < matrix->local_columns; column++) {
@@ -91,7 +91,7 @@ static weir_err_t invert(weir_ease_t *ease, double lambda, weir_error_t *error) 
     pdpotrf_("L", &matrix->n, matrix->values, &first, &first, matrix->descriptor, &info);
     say(ease->grid, "factored", &since);
     if (info == 0) {
-        weir_err_t err = weir_ranking_check_stop(ease->grid, error);
+        weir_err_t err = weir_grid_check_stop(ease->grid, error);
         if (err != WEIR_OK) {
             return err;
         }
@@ -277,7 +277,7 @@ weir_err_t weir_ease_write(const weir_ease_t *ease, const char *path, weir_error
         }
         err = share(ease->grid, err, error);
         if (err == WEIR_OK) {
-            err = weir_ranking_check_stop(ease->grid, error);
+            err = weir_grid_check_stop(ease->grid, error);
         }
     }
     if (writes && err == WEIR_OK) {

@@ -1,6 +1,7 @@
 #include "analysis/grid.h"
 
 #include "analysis/scalapack.h"
+#include "common/signals.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -74,24 +75,27 @@ void weir_grid_sum(const weir_grid_t *grid, weir_grid_scope_t scope, double *val
     }
 }
 
+void weir_grid_send(const weir_grid_t *grid, int rank, const double *values, size_t count) {
+    Cdgesd2d(grid->context, (int)count, 1, values, (int)count, rank / grid->columns,
+             rank % grid->columns);
+}
+
+void weir_grid_receive(const weir_grid_t *grid, int rank, double *values, size_t count) {
+    Cdgerv2d(grid->context, (int)count, 1, values, (int)count, rank / grid->columns,
+             rank % grid->columns);
+}
+
 bool weir_grid_any(const weir_grid_t *grid, bool own) {
     double said = own ? 1.0 : 0.0;
     weir_grid_sum(grid, WEIR_GRID_ALL, &said, 1);
     return said > 0.0;
 }
 
-/* By bisection: no memory is needed. */
-void weir_grid_first_failed(const weir_grid_t *grid, weir_err_t own, int *first) {
-    int low = 0, high = grid->ranks; /* the first that failed is in [low, high], high: none */
-    while (low < high) {
-        int middle = low + (high - low) / 2;
-        if (weir_grid_any(grid, own != WEIR_OK && grid->rank <= middle)) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
+weir_err_t weir_grid_check_stop(const weir_grid_t *grid, weir_error_t *error) {
+    if (weir_grid_any(grid, weir_signals_stop_requested() != 0)) {
+        return weir_errorf(error, WEIR_ERR_STOPPED, "stopped on request; nothing was written");
     }
-    *first = low < grid->ranks ? low : -1;
+    return WEIR_OK;
 }
 
 /* ---- matrices ---- */
@@ -181,6 +185,40 @@ void weir_grid_matrix_diagonal(const weir_grid_matrix_t *matrix, double *diagona
         }
     }
     weir_grid_sum(matrix->grid, WEIR_GRID_ALL, diagonal, (size_t)matrix->n);
+}
+
+weir_err_t weir_grid_matrix_eigen(weir_grid_matrix_t *matrix, double *eigenvalues,
+                                  weir_grid_matrix_t *vectors, weir_error_t *error) {
+    static const int first = 1, ask = -1;
+    int info = 0, size = 1, integer_size = 1, smallest_integer = 0;
+    double smallest = 0.0;
+    pdsyevd_("V", "L", &matrix->n, matrix->values, &first, &first, matrix->descriptor, eigenvalues,
+             vectors->values, &first, &first, vectors->descriptor, &smallest, &ask,
+             &smallest_integer, &ask, &info);
+    /* Asked, PDSYEVD forgets what PDORMTR, which it calls last, needs for a block: where blocks are
+     * large beside the matrix that refuses, and eigenvectors are not what they should be. */
+    size = (int)smallest +
+           matrix->block * (2 * matrix->block + matrix->local_rows + matrix->local_columns + 2);
+    integer_size = smallest_integer + 1;
+    double *work = calloc((size_t)size, sizeof *work);
+    int *integer_work = calloc((size_t)integer_size, sizeof *integer_work);
+    weir_err_t err = WEIR_OK;
+    if (work == NULL || integer_work == NULL) {
+        err =
+            weir_errorf(error, WEIR_ERR_MEMORY, "no memory for eigenvectors of %d rows", matrix->n);
+    }
+    if (err == WEIR_OK) {
+        pdsyevd_("V", "L", &matrix->n, matrix->values, &first, &first, matrix->descriptor,
+                 eigenvalues, vectors->values, &first, &first, vectors->descriptor, work, &size,
+                 integer_work, &integer_size, &info);
+    }
+    free(work);
+    free(integer_work);
+    if (err == WEIR_OK && info != 0) {
+        err = weir_errorf(error, WEIR_ERR_INVALID, "the eigenvalues of %d rows were not found",
+                          matrix->n);
+    }
+    return err;
 }
 
 void weir_grid_matrix_gather(const weir_grid_matrix_t *matrix, int first, int count,

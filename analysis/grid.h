@@ -31,12 +31,15 @@ typedef enum { WEIR_GRID_ALL, WEIR_GRID_ROW } weir_grid_scope_t;
 /* Sums over all processes, or those of the own row, in place: all of them get them. */
 void weir_grid_sum(const weir_grid_t *grid, weir_grid_scope_t scope, double *values, size_t count);
 
+/* `count` values to another process, which receives as many from this one. Call: blocks. */
+void weir_grid_send(const weir_grid_t *grid, int rank, const double *values, size_t count);
+void weir_grid_receive(const weir_grid_t *grid, int rank, double *values, size_t count);
+
 /* Whether any process says so. */
 bool weir_grid_any(const weir_grid_t *grid, bool own);
 
-/* What came of a step that each process took by itself: `*first` is the lowest rank that failed, -1
- * where none did. */
-void weir_grid_first_failed(const weir_grid_t *grid, weir_err_t own, int *first);
+/* STOPPED, with the sentence, on all processes after a signal to any of them; else OK. */
+WEIR_MUST_USE weir_err_t weir_grid_check_stop(const weir_grid_t *grid, weir_error_t *error);
 
 /* ---- matrices ---- */
 
@@ -97,6 +100,13 @@ void weir_grid_matrix_mirror(weir_grid_matrix_t *matrix);
 
 /* The diagonal, n values, on every process. */
 void weir_grid_matrix_diagonal(const weir_grid_matrix_t *matrix, double *diagonal);
+
+/* Eigenvalues (n, ascending, on every process) and eigenvectors of a symmetric matrix of which the
+ * lower triangle is read; it is overwritten. `vectors`: another of the same grid, n and block; its
+ * column k belongs to eigenvalue k. Errors: MEMORY (this process alone); INVALID when the iteration
+ * does not end, as with values that are not finite. */
+WEIR_MUST_USE weir_err_t weir_grid_matrix_eigen(weir_grid_matrix_t *matrix, double *eigenvalues,
+                                                weir_grid_matrix_t *vectors, weir_error_t *error);
 
 /* Columns [first, first + count) to rank 0: column-major, n x count; NULL elsewhere. */
 void weir_grid_matrix_gather(const weir_grid_matrix_t *matrix, int first, int count,

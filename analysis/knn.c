@@ -161,7 +161,7 @@ static weir_err_t list_neighbors(counts_t *counts, size_t neighbors, weir_sparse
             (*entries)[(*used)++] = counts->candidates[i];
         }
         if (k % TARGETS_BETWEEN_LOOKS == TARGETS_BETWEEN_LOOKS - 1) {
-            err = weir_ranking_check_stop(counts->grid, error);
+            err = weir_grid_check_stop(counts->grid, error);
         }
     }
     return err;

@@ -1,6 +1,5 @@
 #include "analysis/ranking.h"
 
-#include "common/signals.h"
 #include "worker/protocol.h"
 
 #include <stdlib.h>
@@ -148,13 +147,6 @@ static void rank_batch(evaluation_t *evaluation, weir_metrics_t *metrics) {
     evaluation->users = 0;
 }
 
-weir_err_t weir_ranking_check_stop(const weir_grid_t *grid, weir_error_t *error) {
-    if (weir_grid_any(grid, weir_signals_stop_requested() != 0)) {
-        return weir_errorf(error, WEIR_ERR_STOPPED, "stopped on request; nothing was written");
-    }
-    return WEIR_OK;
-}
-
 weir_err_t weir_ranking_evaluate(const weir_ranking_options_t *options,
                                  const weir_ranking_scorer_t *scorer, weir_metrics_t *metrics,
                                  weir_error_t *error) {
@@ -173,7 +165,7 @@ weir_err_t weir_ranking_evaluate(const weir_ranking_options_t *options,
         }
         if (evaluation.users == evaluation.batch) {
             rank_batch(&evaluation, &sums);
-            err = weir_ranking_check_stop(options->grid, error);
+            err = weir_grid_check_stop(options->grid, error);
         }
     }
     if (err == WEIR_OK && evaluation.users > 0) {

@@ -49,8 +49,4 @@ WEIR_MUST_USE weir_err_t weir_ranking_evaluate(const weir_ranking_options_t *opt
                                                const weir_ranking_scorer_t *scorer,
                                                weir_metrics_t *metrics, weir_error_t *error);
 
-/* STOPPED, with the sentence, on all processes after a signal to any of them; else OK.
- * Call: collective(grid). */
-WEIR_MUST_USE weir_err_t weir_ranking_check_stop(const weir_grid_t *grid, weir_error_t *error);
-
 #endif

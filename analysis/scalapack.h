@@ -15,6 +15,10 @@ void Cblacs_exit(int go_on);
 void Cdgsum2d(int context, const char *scope, const char *topology, int m, int n, double *values,
               int stride, int to_row, int to_column);
 
+void Cdgesd2d(int context, int m, int n, const double *values, int stride, int to_row,
+              int to_column);
+void Cdgerv2d(int context, int m, int n, double *values, int stride, int from_row, int from_column);
+
 /* ---- tools ---- */
 int numroc_(const int *n, const int *block, const int *process, const int *first,
             const int *processes);

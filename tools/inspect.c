@@ -1,7 +1,9 @@
 /* weir inspect: what a checkpoint holds. A verb of its own is a row of the table below; a word that
  * is none of them is the checkpoint to show. */
 #include "tools/inspect.h"
+#include "analysis/spectrum_options.h"
 #include "common/log.h"
+#include "tools/analysis_job.h"
 #include "tools/survey.h"
 #include "tools/verbs.h"
 
@@ -78,6 +80,24 @@ static int show(int argc, char **argv) {
     return 0;
 }
 
+static int show_spectrum(int argc, char **argv) {
+    weir_spectrum_options_t own;
+    weir_spectrum_options_init(&own);
+    weir_analysis_job_t job = {
+        .about = "Singular values of an embedding table, and what they say of its dimensions: "
+                 "effective rank, condition, energy; computed by a job of N processes, each of "
+                 "which reads its share of the rows. WHERE is as for `weir inspect`.",
+        .program = "weir-spectrum",
+        .argp = weir_spectrum_argp(),
+        .input = &own,
+        .words = own.words,
+        .word_count = &own.word_count,
+        .json = &own.json};
+    int status = weir_analysis_job_run(&job, argc, argv);
+    weir_spectrum_options_fini(&own);
+    return status;
+}
+
 int weir_verb_inspect(int argc, char **argv) {
     static const weir_verb_t table[] = {
         {"show", "what a checkpoint holds, its numbers measured; so does WHERE alone", show},
@@ -94,6 +114,7 @@ int weir_verb_inspect(int argc, char **argv) {
         {"reshard", "write a checkpoint with the files of another number of servers",
          weir_inspect_reshard},
         {"import", "write a checkpoint with rows trained elsewhere in it", weir_inspect_import},
+        {"spectrum", "singular values of a table: whether it uses its dimensions", show_spectrum},
         {NULL, NULL, NULL},
     };
     bool help = argc > 1 && strcmp(argv[1], "--help") == 0;
