@@ -161,7 +161,7 @@ void weir_hstu_run_rows(weir_hstu_t *hstu, weir_hstu_rows_t work, void *argument
 
 /* ---- sums over rows, in panels of columns ---- */
 
-enum { PANELS = 8, PANEL_UNIT = 32, PANEL_UNIT_OWN = 112 }; /* OWN: of our own products */
+enum { PANELS = 8, PANEL_UNIT = 32, PANEL_UNIT_OWN = 128 }; /* OWN: of our own products */
 
 static void run_panel(void *argument, size_t task, uint32_t thread) {
     const weir_hstu_sum_t *sum = argument;
@@ -184,7 +184,7 @@ static void run_panel(void *argument, size_t task, uint32_t thread) {
 
 void weir_hstu_run_sum(weir_hstu_sum_t *sum) {
     const weir_hstu_t *hstu = sum->hstu;
-    bool own = hstu->config.bf16 || hstu->kernels->thin_product != NULL;
+    bool own = hstu->config.bf16 || hstu->kernels->product != NULL;
     size_t unit = own ? PANEL_UNIT_OWN : PANEL_UNIT;
     size_t panel = (sum->columns + PANELS - 1) / PANELS;
     sum->panel = (panel + unit - 1) / unit * unit;

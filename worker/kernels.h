@@ -99,8 +99,8 @@ typedef struct {
     void (*score_tile)(const weir_real_t *const *group, const weir_real_t *tile, size_t depth,
                        weir_real_t *scores);
 
-    /* A product with two thin dimensions; for worker/product.c alone. NULL: BLAS. */
-    void (*thin_product)(const weir_product_t *product);
+    /* For worker/product.c alone. NULL: BLAS. */
+    void (*product)(const weir_product_t *product);
 
     /* One user and head of attention; for worker/attention.c alone. NULL: naive. */
     void (*attention_forward)(const weir_attention_task_t *task);

@@ -417,7 +417,7 @@ static const weir_kernels_t level = {
     .scatter_axpy = scatter_axpy,
     .score_tile = LEVEL_FUNCTION(weir_rank_score_tile_, WEIR_LEVEL),
 #if defined(__AVX512F__)
-    .thin_product = LEVEL_FUNCTION(weir_product_thin_, WEIR_LEVEL),
+    .product = LEVEL_FUNCTION(weir_product_level_, WEIR_LEVEL),
 #endif
     .attention_forward = LEVEL_FUNCTION(weir_attention_forward_, WEIR_LEVEL),
     .attention_backward = LEVEL_FUNCTION(weir_attention_backward_, WEIR_LEVEL),

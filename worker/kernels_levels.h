@@ -9,7 +9,7 @@
 const weir_kernels_t *weir_kernels_v2(void);
 const weir_kernels_t *weir_kernels_v3(void);
 const weir_kernels_t *weir_kernels_v4(void);
-void weir_product_thin_v4(const weir_product_t *product);
+void weir_product_level_v4(const weir_product_t *product);
 #else
 const weir_kernels_t *weir_kernels_generic(void);
 #endif

@@ -36,6 +36,7 @@ struct weir_loss {
     weir_real_t *highest;    /* per token of a strip: running maximum of the logits */
     weir_real_t *sum;        /* per token of a strip: sum of exp(logit - highest) */
     weir_real_t *target;     /* per token of a strip: logit of the target */
+    weir_real_t *warmed;     /* strip x width: e / temperature */
     size_t *first_of_row;    /* U + 2: where a row's places among the negatives begin */
     uint32_t *places;        /* R: places among the negatives, by row */
 };

@@ -5,15 +5,19 @@
  *
  * Drawn negatives are gathered into a matrix of their own. The catalogue's are the normalised rows
  * as they stand: row number and place are one. */
-#include "worker/blas.h"
 #include "worker/dot.h"
 #include "worker/loss.h"
 #include "worker/loss_internal.h"
+#include "worker/parallel.h"
+#include "worker/product.h"
 
 #include <math.h>
 #include <string.h>
 
 enum { STRIP_TOKENS = 256, TILE_NEGATIVES = 4096 };
+
+/* What a thread takes at a time, whatever their number. */
+enum { TASK_TOKENS = 32, TASK_NEGATIVES = 256 };
 
 /* One call. Numbers of a strip: t from 0; of a tile: c from 0. */
 typedef struct {
@@ -23,6 +27,7 @@ typedef struct {
     const weir_real_t *encoded; /* T x width */
     weir_real_t *d_encoded;     /* T x width */
     size_t strip, strip_tokens; /* first token, count */
+    bool exponentiated;         /* the tile holds exponentials, not logits */
     size_t tile, tile_width;    /* first negative, count */
     bool catalogue;             /* the negatives are the rows */
     size_t negatives;           /* R, or U */
@@ -47,6 +52,7 @@ static void lay_out(const shared_t *s) {
     loss->highest = weir_workspace_take(workspace, STRIP_TOKENS, real);
     loss->sum = weir_workspace_take(workspace, STRIP_TOKENS, real);
     loss->target = weir_workspace_take(workspace, STRIP_TOKENS, real);
+    loss->warmed = weir_workspace_take(workspace, STRIP_TOKENS, s->width * real);
     loss->first_of_row =
         weir_workspace_take(workspace, s->catalogue ? 0 : batch->rows + 2, sizeof(size_t));
     loss->places = weir_workspace_take(workspace, gathered, sizeof(uint32_t));
@@ -84,27 +90,58 @@ static void mask_place(const shared_t *s, size_t t, size_t place) {
     }
 }
 
-static void compute_tile(const shared_t *s) {
-    const weir_loss_batch_t *batch = s->batch;
-    size_t width = s->width;
-    weir_real_t *logits = s->loss->logits;
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED, s->strip_tokens, s->tile_width, width,
-                   (weir_real_t)(1.0 / batch->temperature), s->encoded + s->strip * width, width,
-                   s->items + s->tile * s->stride, s->stride, 0, logits, s->tile_width);
-    for (size_t t = 0; t < s->strip_tokens; t++) {
-        uint32_t target = batch->targets[s->strip + t];
-        if (s->catalogue) {
-            mask_place(s, t, target);
-            continue;
-        }
-        for (size_t i = s->loss->first_of_row[target]; i < s->loss->first_of_row[target + 1]; i++) {
-            mask_place(s, t, s->loss->places[i]);
-        }
+static void mask_token(const shared_t *s, size_t t) {
+    const weir_loss_t *loss = s->loss;
+    uint32_t target = s->batch->targets[s->strip + t];
+    if (s->catalogue) {
+        mask_place(s, t, target);
+        return;
     }
+    for (size_t i = loss->first_of_row[target]; i < loss->first_of_row[target + 1]; i++) {
+        mask_place(s, t, loss->places[i]);
+    }
+}
+
+/* ---- tasks: some of the tile's negatives, or of the strip's tokens ---- */
+
+static size_t task_end(size_t first, size_t most, size_t all) {
+    return all - first < most ? all : first + most;
+}
+
+static void run_negatives(const shared_t *s, weir_parallel_task_t task) {
+    size_t tasks = (s->tile_width + TASK_NEGATIVES - 1) / TASK_NEGATIVES;
+    weir_parallel_run(tasks, task, (void *)(uintptr_t)s);
+}
+
+static void run_tokens(const shared_t *s, weir_parallel_task_t task) {
+    size_t tasks = (s->strip_tokens + TASK_TOKENS - 1) / TASK_TOKENS;
+    weir_parallel_run(tasks, task, (void *)(uintptr_t)s);
+}
+
+/* Logits of all tokens, not masked. */
+static void compute_logits(void *argument, size_t task, uint32_t thread) {
+    const shared_t *s = argument;
+    size_t first = task * TASK_NEGATIVES, end = task_end(first, TASK_NEGATIVES, s->tile_width);
+    const weir_product_t product = {.form_b = WEIR_BLAS_TRANSPOSED,
+                                    .m = s->strip_tokens,
+                                    .n = end - first,
+                                    .k = s->width,
+                                    .a = s->loss->warmed,
+                                    .lda = s->width,
+                                    .b = s->items + (s->tile + first) * s->stride,
+                                    .ldb = s->stride,
+                                    .c = s->loss->logits + first,
+                                    .ldc = s->tile_width};
+    (void)thread;
+    weir_product_run(s->loss->kernels, false, &product);
 }
 
 static void begin_strip(const shared_t *s) {
     size_t width = s->width, stride = weir_loss_stride(s->loss, width);
+    for (size_t i = 0; i < s->strip_tokens * width; i++) {
+        s->loss->warmed[i] =
+            s->encoded[s->strip * width + i] * (weir_real_t)(1.0 / s->batch->temperature);
+    }
     for (size_t t = 0; t < s->strip_tokens; t++) {
         const weir_real_t *e = s->encoded + (s->strip + t) * width;
         const weir_real_t *n = s->loss->normalised + s->batch->targets[s->strip + t] * stride;
@@ -115,8 +152,12 @@ static void begin_strip(const shared_t *s) {
 }
 
 /* Logits of the tile become exp(logit - highest), the running sum is continued. */
-static void stream_tile(const shared_t *s) {
-    for (size_t t = 0; t < s->strip_tokens; t++) {
+static void stream_logits(void *argument, size_t task, uint32_t thread) {
+    const shared_t *s = argument;
+    size_t first = task * TASK_TOKENS, end = task_end(first, TASK_TOKENS, s->strip_tokens);
+    (void)thread;
+    for (size_t t = first; t < end; t++) {
+        mask_token(s, t);
         weir_real_t *logits = s->loss->logits + t * s->tile_width;
         weir_real_t highest = weir_loss_maximum(logits, s->tile_width);
         if (highest > s->loss->highest[t]) {
@@ -128,26 +169,53 @@ static void stream_tile(const shared_t *s) {
     }
 }
 
-/* Exponentials become gradients of the logits, then of e and of the negatives. `exponentiated`: by
- * stream_tile, with the highest logit of the whole row; else the tile holds logits. */
-static void differentiate_tile(const shared_t *s, bool exponentiated) {
+/* Exponentials become gradients of the logits, then of e. Not `exponentiated`: the tile holds
+ * logits, and the highest one of the whole row is known. */
+static void differentiate_tokens(void *argument, size_t task, uint32_t thread) {
+    const shared_t *s = argument;
     const weir_loss_batch_t *batch = s->batch;
-    size_t width = s->width;
-    weir_real_t *logits = s->loss->logits;
-    for (size_t t = 0; t < s->strip_tokens; t++) {
-        weir_real_t *row = logits + t * s->tile_width;
-        if (!exponentiated) {
+    size_t first = task * TASK_TOKENS, end = task_end(first, TASK_TOKENS, s->strip_tokens);
+    weir_real_t *logits = s->loss->logits + first * s->tile_width;
+    (void)thread;
+    for (size_t t = first; t < end; t++) {
+        weir_real_t *row = s->loss->logits + t * s->tile_width;
+        if (!s->exponentiated) {
+            mask_token(s, t);
             (void)weir_loss_exponentiate(s->loss->kernels, row, s->tile_width, s->loss->highest[t]);
         }
         double factor = batch->scale / (batch->temperature * (double)s->loss->sum[t]);
         weir_loss_scale(row, s->tile_width, (weir_real_t)factor);
     }
-    weir_blas_gemm(WEIR_BLAS_PLAIN, WEIR_BLAS_PLAIN, s->strip_tokens, width, s->tile_width, 1,
-                   logits, s->tile_width, s->items + s->tile * s->stride, s->stride, 1,
-                   s->d_encoded + s->strip * width, width);
-    weir_blas_gemm(WEIR_BLAS_TRANSPOSED, WEIR_BLAS_PLAIN, s->tile_width, width, s->strip_tokens, 1,
-                   logits, s->tile_width, s->encoded + s->strip * width, width, 1,
-                   s->d_items + s->tile * s->stride, s->stride);
+    const weir_product_t product = {.m = end - first,
+                                    .n = s->width,
+                                    .k = s->tile_width,
+                                    .a = logits,
+                                    .lda = s->tile_width,
+                                    .b = s->items + s->tile * s->stride,
+                                    .ldb = s->stride,
+                                    .add = true,
+                                    .c = s->d_encoded + (s->strip + first) * s->width,
+                                    .ldc = s->width};
+    weir_product_run(s->loss->kernels, false, &product);
+}
+
+/* And of the negatives. */
+static void differentiate_negatives(void *argument, size_t task, uint32_t thread) {
+    const shared_t *s = argument;
+    size_t first = task * TASK_NEGATIVES, end = task_end(first, TASK_NEGATIVES, s->tile_width);
+    const weir_product_t product = {.form_a = WEIR_BLAS_TRANSPOSED,
+                                    .m = end - first,
+                                    .n = s->width,
+                                    .k = s->strip_tokens,
+                                    .a = s->loss->logits + first,
+                                    .lda = s->tile_width,
+                                    .b = s->encoded + s->strip * s->width,
+                                    .ldb = s->width,
+                                    .add = true,
+                                    .c = s->d_items + (s->tile + first) * s->stride,
+                                    .ldc = s->stride};
+    (void)thread;
+    weir_product_run(s->loss->kernels, false, &product);
 }
 
 /* The target's part of the strip: sets d_encoded, adds to d_normalised; returns the strip's loss.
@@ -181,16 +249,18 @@ static double run_strip(shared_t *s) {
     begin_strip(s);
     for (s->tile = 0; s->tile < negatives; s->tile += TILE_NEGATIVES) {
         s->tile_width = negatives - s->tile < TILE_NEGATIVES ? negatives - s->tile : TILE_NEGATIVES;
-        compute_tile(s);
-        stream_tile(s);
+        run_negatives(s, compute_logits);
+        run_tokens(s, stream_logits);
     }
     double loss = finish_targets(s);
     for (s->tile = 0; s->tile < negatives; s->tile += TILE_NEGATIVES) {
         s->tile_width = negatives - s->tile < TILE_NEGATIVES ? negatives - s->tile : TILE_NEGATIVES;
+        s->exponentiated = kept;
         if (!kept) {
-            compute_tile(s);
+            run_negatives(s, compute_logits);
         }
-        differentiate_tile(s, kept);
+        run_tokens(s, differentiate_tokens);
+        run_negatives(s, differentiate_negatives);
     }
     return loss;
 }

@@ -7,11 +7,11 @@ static void multiply(const weir_product_t *p) {
                    p->add ? 1 : 0, p->c, p->ldc);
 }
 
-/* Two dimensions that a BLAS does not fill: where ours measured faster (docs/performance.md). */
-static bool is_thin(const weir_product_t *p) {
-    enum { THIN = 256 };
-    bool deep = p->form_a == WEIR_BLAS_TRANSPOSED;
-    return p->k > 0 && p->n <= THIN && (deep ? p->m : p->k) <= THIN;
+/* Whether the level's own kernel is as fast as a BLAS (docs/performance.md). It reads a transposed
+ * A again for every 256 columns. */
+static bool suits_own(const weir_product_t *p) {
+    enum { PART_COLUMNS = 256 };
+    return p->k > 0 && (p->form_a == WEIR_BLAS_PLAIN || p->n <= PART_COLUMNS);
 }
 
 #ifndef WEIR_REAL_F64
@@ -73,8 +73,8 @@ void weir_product_run(const weir_kernels_t *kernels, bool bf16, const weir_produ
 #else
     (void)bf16;
 #endif
-    if (kernels->thin_product != NULL && is_thin(product)) {
-        kernels->thin_product(product);
+    if (kernels->product != NULL && suits_own(product)) {
+        kernels->product(product);
     } else {
         multiply(product);
     }

@@ -1,8 +1,8 @@
-/* Products with two thin dimensions, as the projections of narrow models are, where a BLAS spends
- * much of its time on packing and on columns that are not there. Parts of B are packed in panels of
- * up to three vectors, A is read where it lies. Columns that fill little of a last vector are
+/* Products of the level's own. A BLAS packs both operands; here parts of B are packed in panels of
+ * up to three vectors and A is read where it lies, which pays where dimensions are thin, as in
+ * narrow models, and costs nothing elsewhere. Columns that fill little of a last vector are
  * computed another way: as sums along the depth, or, where A is transposed, with the roles of A and
- * B exchanged. Compiled once for the level "v4" (WEIR_LEVEL). */
+ * B exchanged. Compiled for the level "v4" alone (WEIR_LEVEL). */
 #include "worker/kernels_levels.h"
 #include "worker/kernels_transpose.h"
 #include "worker/kernels_vector.h"
@@ -56,7 +56,8 @@ WEIR_INLINE void store_last(weir_real_t *to, vec_t value, size_t count) {
 }
 
 /* `rows` and `vectors` are constants. Element (d, c) of B is b[d * b_row + c]; of its last vector
- * only the numbers that C has are read. */
+ * only the numbers that C has are read. What C holds is added at the end: a large number there
+ * costs the sums none of their digits. */
 WEIR_INLINE void multiply_block(const block_t *block, size_t row, size_t rows, size_t vectors,
                                 const weir_real_t *b, size_t b_row, bool part) {
     vec_t sum[ROWS][3];
@@ -66,9 +67,7 @@ WEIR_INLINE void multiply_block(const block_t *block, size_t row, size_t rows, s
     for (size_t r = 0; r < rows; r++) {
         WEIR_UNROLL
         for (size_t v = 0; v < vectors; v++) {
-            sum[r][v] = !block->add ? (vec_t){0}
-                                    : load_last(c + r * block->c_row + v * LANES,
-                                                v + 1 == vectors ? last : LANES);
+            sum[r][v] = (vec_t){0};
         }
     }
     size_t a_row = block->a_row, a_step = block->a_step;
@@ -100,8 +99,9 @@ WEIR_INLINE void multiply_block(const block_t *block, size_t row, size_t rows, s
     for (size_t r = 0; r < rows; r++) {
         WEIR_UNROLL
         for (size_t v = 0; v < vectors; v++) {
-            store_last(c + r * block->c_row + v * LANES, sum[r][v],
-                       v + 1 == vectors ? last : LANES);
+            weir_real_t *at = c + r * block->c_row + v * LANES;
+            size_t count = v + 1 == vectors ? last : LANES;
+            store_last(at, block->add ? load_last(at, count) + sum[r][v] : sum[r][v], count);
         }
     }
 }
@@ -318,7 +318,7 @@ static void multiply_columns(const weir_product_t *p, size_t first, size_t depth
     }
 }
 
-void LEVEL_FUNCTION(weir_product_thin_, WEIR_LEVEL)(const weir_product_t *p) {
+void LEVEL_FUNCTION(weir_product_level_, WEIR_LEVEL)(const weir_product_t *p) {
     for (size_t column = 0; column < p->n; column += WIDE) {
         for (size_t first = 0; first < p->k; first += DEEP) {
             multiply_columns(p, first, smaller(DEEP, p->k - first), column,

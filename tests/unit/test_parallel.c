@@ -9,19 +9,20 @@
 
 enum { USERS = 23, LONG_USERS = 2, DIM = 18 };
 
-static const weir_hstu_config_t model = {.embedding_dim = DIM,
-                                         .blocks = 2,
-                                         .heads = 3,
-                                         .dqk = 5,
-                                         .dv = 7,
-                                         .max_sequence_length = 900,
-                                         .attention_length = 905,
-                                         .input_dropout = 0.2,
-                                         .layer_dropout = 0.3,
-                                         .position_bias = true,
-                                         .time_bias = true};
+static weir_hstu_config_t model = {.embedding_dim = DIM,
+                                   .blocks = 2,
+                                   .heads = 3,
+                                   .dqk = 5,
+                                   .dv = 7,
+                                   .max_sequence_length = 900,
+                                   .attention_length = 905,
+                                   .input_dropout = 0.2,
+                                   .layer_dropout = 0.3,
+                                   .position_bias = true,
+                                   .time_bias = true};
 
 static void tear_down(void) {
+    model.bf16 = false;
     weir_parallel_set_threads(1);
 }
 
@@ -98,6 +99,73 @@ END_TEST
 START_TEST(a_step_of_long_users_is_the_same_bits) {
     static const size_t lengths[LONG_USERS] = {900, 601};
     expect_equal_steps(lengths, LONG_USERS, WEIR_NEGATIVES_TOKEN);
+#ifndef WEIR_REAL_F64
+    model.bf16 = true;
+    expect_equal_steps(lengths, LONG_USERS, WEIR_NEGATIVES_TOKEN);
+#endif
+}
+END_TEST
+
+START_TEST(a_step_with_shared_negatives_is_the_same_bits) {
+    static const size_t lengths[LONG_USERS] = {500, 101};
+    expect_equal_steps(lengths, LONG_USERS, WEIR_NEGATIVES_BATCH);
+    expect_equal_steps(lengths, LONG_USERS, WEIR_NEGATIVES_CATALOGUE);
+}
+END_TEST
+
+/* The losses in tiles alone, with more negatives than a tile has. */
+enum { LOSS_TOKENS = 300, LOSS_ROWS = 4500 };
+
+START_TEST(a_loss_in_tiles_is_the_same_bits) {
+    case_rng_t rng = {.seed = 11};
+    size_t real = sizeof(weir_real_t), cells = (size_t)LOSS_TOKENS * DIM;
+    size_t table = (size_t)LOSS_ROWS * DIM;
+    weir_real_t *encoded = case_allocate(cells, real), *rows = case_allocate(table, real);
+    weir_real_t *d_encoded[2] = {case_allocate(cells, real), case_allocate(cells, real)};
+    weir_real_t *d_rows[2] = {case_allocate(table, real), case_allocate(table, real)};
+    uint32_t *targets = case_allocate(LOSS_TOKENS, sizeof *targets);
+    uint32_t *negatives = case_allocate(LOSS_ROWS, sizeof *negatives);
+    double sums[2] = {0, 0};
+    case_fill(&rng, encoded, cells, 0.3);
+    case_fill(&rng, rows, table, 1.0);
+    for (size_t t = 0; t < LOSS_TOKENS; t++) {
+        targets[t] = case_below(&rng, LOSS_ROWS);
+    }
+    for (size_t r = 0; r < LOSS_ROWS; r++) {
+        negatives[r] = case_below(&rng, LOSS_ROWS);
+    }
+    const weir_loss_batch_t batch = {.tokens = LOSS_TOKENS,
+                                     .rows = LOSS_ROWS,
+                                     .dim = DIM,
+                                     .negatives = LOSS_ROWS,
+                                     .targets = targets,
+                                     .negative_rows = negatives,
+                                     .temperature = 0.05,
+                                     .scale = 1.0 / LOSS_TOKENS};
+    weir_loss_form_t *const forms[] = {weir_loss_shared, weir_loss_catalogue};
+    for (size_t form = 0; form < 2; form++) {
+        for (uint32_t threads = 1; threads <= 4; threads++) {
+            size_t into = threads > 1;
+            weir_loss_t *loss = NULL;
+            weir_parallel_set_threads(threads);
+            ck_assert_int_eq(weir_loss_create(&loss, NULL), WEIR_OK);
+            ck_assert_int_eq(forms[form](loss, &batch, encoded, rows, &sums[into], d_encoded[into],
+                                         d_rows[into], NULL),
+                             WEIR_OK);
+            weir_loss_destroy(loss);
+            ck_assert_int_eq(memcmp(d_encoded[0], d_encoded[into], cells * real), 0);
+            ck_assert_int_eq(memcmp(d_rows[0], d_rows[into], table * real), 0);
+            ck_assert_int_eq(memcmp(&sums[0], &sums[into], sizeof sums[0]), 0);
+        }
+    }
+    free(encoded);
+    free(rows);
+    free(targets);
+    free(negatives);
+    for (size_t i = 0; i < 2; i++) {
+        free(d_encoded[i]);
+        free(d_rows[i]);
+    }
 }
 END_TEST
 
@@ -155,6 +223,8 @@ static Suite *suite(void) {
     tcase_add_test(t, every_task_is_run_once_by_a_thread_that_there_is);
     tcase_add_test(t, a_step_of_many_users_is_the_same_bits);
     tcase_add_test(t, a_step_of_long_users_is_the_same_bits);
+    tcase_add_test(t, a_step_with_shared_negatives_is_the_same_bits);
+    tcase_add_test(t, a_loss_in_tiles_is_the_same_bits);
     tcase_add_test(t, ranks_are_the_same_numbers);
     suite_add_tcase(s, t);
     return s;
