@@ -109,6 +109,7 @@ int weir_verb_inspect(int argc, char **argv) {
         {"stats", "norms, ages and counts of the rows of a table", weir_inspect_stats},
         {"top", "the nearest rows to a key", weir_inspect_top},
         {"diff", "what is different between two checkpoints", weir_inspect_diff},
+        {"export", "rows of a table as safetensors, .npy or CSV", weir_inspect_export},
         {"prune", "remove old checkpoints of a run", weir_inspect_prune},
         {"fold", "write a checkpoint that builds on others as a full one", weir_inspect_fold},
         {"reshard", "write a checkpoint with the files of another number of servers",

@@ -98,6 +98,7 @@ int weir_inspect_grep(int argc, char **argv);
 int weir_inspect_stats(int argc, char **argv);
 int weir_inspect_diff(int argc, char **argv);
 int weir_inspect_top(int argc, char **argv);
+int weir_inspect_export(int argc, char **argv);
 int weir_inspect_prune(int argc, char **argv);
 int weir_inspect_reshard(int argc, char **argv);
 int weir_inspect_fold(int argc, char **argv);

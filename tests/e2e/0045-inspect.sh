@@ -10,6 +10,15 @@ got=0
 [ "$got" -eq 0 ] || [ "$got" -eq 77 ] || fail "another reader sees other numbers: $(cat numbers.log)"
 cat numbers.log
 
+got=0
+"$WEIR_PYTHON" "$WEIR_SOURCE/tests/interop/export_rows.py" "$WEIR_BIN/weir" run \
+  "$WEIR_SOURCE/docs/examples/read_checkpoint.py" >export.log 2>&1 || got=$?
+[ "$got" -eq 0 ] || [ "$got" -eq 77 ] || fail "export: $(cat export.log)"
+cat export.log
+if [ "$got" -eq 0 ]; then
+  expect 0 example 'dense position_embedding' "$WEIR_PYTHON" "$WEIR_SOURCE/docs/examples/read_checkpoint.py" run
+fi
+
 # For a person.
 expect 0 ls 'latest.*ndcg@10|latest' weir inspect ls run
 expect 0 info 'builds on step' weir inspect info run
@@ -29,5 +38,7 @@ shard=$(ls run/checkpoints/latest/item.ps-0000-of-*.safetensors)
 size=$(stat -c %s "$shard")
 printf '\377\377\377\377' | dd of="$shard" bs=1 seek=$((size - 400)) conv=notrunc status=none
 expect 4 damaged 'is damaged' weir inspect stats run
+expect 4 unfinished 'is damaged' weir inspect export run --out damaged.csv --format csv
+[ -z "$(ls damaged.csv* 2>/dev/null)" ] || fail "an export that failed left something"
 expect 0 headers 'builds on step' weir inspect info run
 echo ok
