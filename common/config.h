@@ -161,6 +161,7 @@ typedef struct {
         int64_t epochs;
         int64_t max_steps;        /* 0: no limit */
         int64_t log_every;        /* steps between lines */
+        bool tensorboard;         /* event files beside metrics.jsonl */
         int64_t checkpoint_every; /* steps; 0: only at the end and on request */
         bool checkpoint_in_background;
         int64_t checkpoint_full_every; /* checkpoints of which one is full; 1: all */

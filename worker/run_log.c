@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/log.h"
+#include "worker/event_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,7 @@ enum { BAR_WIDTH = 24 };
 
 struct weir_run_log {
     FILE *metrics;
+    weir_event_file_t *events;      /* NULL: none */
     int progress;                   /* RUN/progress */
     unsigned long long from, start; /* what its lines end in */
     double started;                 /* clock at opening */
@@ -129,6 +131,11 @@ weir_err_t weir_run_log_open(const char *run, uint64_t step, double seconds, wei
     return WEIR_OK;
 }
 
+weir_err_t weir_run_log_open_events(weir_run_log_t *log, const char *run, uint64_t step,
+                                    weir_error_t *error) {
+    return weir_event_file_open(run, step, &log->events, error);
+}
+
 static void end_bar(weir_run_log_t *log) {
     if (log->drawn) {
         (void)fputs("\r\033[K", stdout);
@@ -140,6 +147,7 @@ void weir_run_log_close(weir_run_log_t *log) {
     if (log != NULL) {
         end_bar(log);
         (void)fflush(stdout);
+        weir_event_file_close(log->events);
         (void)fclose(log->metrics);
         (void)close(log->progress);
         free(log);
@@ -148,6 +156,30 @@ void weir_run_log_close(weir_run_log_t *log) {
 
 double weir_run_log_seconds(const weir_run_log_t *log) {
     return log->seconds_before + weir_clock_seconds() - log->started;
+}
+
+/* The numbers of a line, also as scalars of its step: "train/loss", "test/hr@10". */
+static void add_events(weir_run_log_t *log, json_t *line) {
+    weir_event_scalar_t scalars[WEIR_EVENT_SCALARS];
+    char tags[WEIR_EVENT_SCALARS][64];
+    const char *group = json_string_value(json_object_get(line, "kind")), *name;
+    json_t *value;
+    size_t count = 0;
+    if (group == NULL || strcmp(group, "start") == 0 || strcmp(group, "end") == 0) {
+        return;
+    }
+    group = strcmp(group, "eval") == 0 ? json_string_value(json_object_get(line, "split")) : group;
+    json_object_foreach(line, name, value) {
+        if (json_is_number(value) && strcmp(name, "t") != 0 && strcmp(name, "step") != 0 &&
+            group != NULL && count < WEIR_EVENT_SCALARS) {
+            (void)snprintf(tags[count], sizeof tags[count], "%s/%s", group, name);
+            scalars[count].tag = tags[count];
+            scalars[count].value = json_number_value(value);
+            count++;
+        }
+    }
+    weir_event_file_add(log->events, (uint64_t)json_integer_value(json_object_get(line, "step")),
+                        scalars, count);
 }
 
 /* Write one object as a line; takes over the reference. */
@@ -161,6 +193,9 @@ static void write_line(weir_run_log_t *log, json_t *line) {
                  text == NULL ? "out of memory" : strerror(errno));
     }
     free(text);
+    if (log->events != NULL && line != NULL) {
+        add_events(log, line);
+    }
     json_decref(line);
 }
 

@@ -18,6 +18,10 @@ typedef struct weir_run_log weir_run_log_t;
  * nothing because it had not saved yet. `seconds`: training time before this start. */
 WEIR_MUST_USE weir_err_t weir_run_log_open(const char *run, uint64_t step, double seconds,
                                            weir_run_log_t **log, weir_error_t *error);
+/* From now on write what metrics.jsonl gets to TensorBoard's event files too (worker/event_file.h).
+ */
+WEIR_MUST_USE weir_err_t weir_run_log_open_events(weir_run_log_t *log, const char *run,
+                                                  uint64_t step, weir_error_t *error);
 void weir_run_log_close(weir_run_log_t *log);
 
 /* Write RUN/progress (docs/files/run.md): `step` is done. A supervisor reads it when the job has

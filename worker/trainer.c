@@ -174,6 +174,10 @@ static weir_err_t open_log(weir_trainer_t *trainer, weir_error_t *error) {
     bool resumed = trainer->options.checkpoint != NULL;
     weir_err_t err = weir_run_log_open(trainer->options.run, trainer->state.step,
                                        trainer->state.seconds, &trainer->log, error);
+    if (err == WEIR_OK && trainer->options.config->train.tensorboard) {
+        err = weir_run_log_open_events(trainer->log, trainer->options.run, trainer->state.step,
+                                       error);
+    }
     if (err == WEIR_OK) {
         weir_run_start_t start = {
             .ps = trainer->options.ps,
