@@ -212,6 +212,11 @@ weir_err_t weir_grid_matrix_eigen(weir_grid_matrix_t *matrix, double *eigenvalue
                  eigenvalues, vectors->values, &first, &first, vectors->descriptor, work, &size,
                  integer_work, &integer_size, &info);
     }
+    /* of a matrix that is one block the process that has it alone learns the eigenvalues */
+    if (matrix->grid->rank != 0) {
+        memset(eigenvalues, 0, (size_t)matrix->n * sizeof *eigenvalues);
+    }
+    weir_grid_sum(matrix->grid, WEIR_GRID_ALL, eigenvalues, (size_t)matrix->n);
     free(work);
     free(integer_work);
     if (err == WEIR_OK && info != 0) {
