@@ -79,3 +79,16 @@ void weir_product_run(const weir_kernels_t *kernels, bool bf16, const weir_produ
         multiply(product);
     }
 }
+
+weir_err_t weir_product_means(weir_product_means_t *means, weir_error_t *error) {
+    const weir_kernels_t *kernels = NULL;
+    weir_err_t err = weir_kernels_select(&kernels, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    const weir_bf16_kernels_t *bf16 = weir_bf16_kernels(kernels);
+    *means = (weir_product_means_t){.level = kernels->level,
+                                    .blas_core = openblas_get_corename(),
+                                    .bf16 = bf16 != NULL ? bf16->name : "rounded"};
+    return WEIR_OK;
+}

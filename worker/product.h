@@ -29,4 +29,14 @@ struct weir_product {
  * level and one BLAS. Nothing is allocated. Call: local. Threads: any. */
 void weir_product_run(const weir_kernels_t *kernels, bool bf16, const weir_product_t *product);
 
+/* What multiplies in this process, for a log: the level of the kernels, the BLAS's own set of
+ * kernels, and how bfloat16 would be multiplied. */
+typedef struct {
+    const char *level;     /* "v4" */
+    const char *blas_core; /* "Cooperlake" */
+    const char *bf16; /* "avx512_bf16", or "rounded": by float32 products of rounded operands */
+} weir_product_means_t;
+/* Errors: those of weir_kernels_select. Call: local. Threads: any. */
+WEIR_MUST_USE weir_err_t weir_product_means(weir_product_means_t *means, weir_error_t *error);
+
 #endif

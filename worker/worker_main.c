@@ -5,6 +5,7 @@
 #include "proto/job.h"
 #include "ps/model_tables.h"
 #include "worker/parallel.h"
+#include "worker/product.h"
 #include "worker/trainer.h"
 
 #include <stdio.h>
@@ -79,6 +80,19 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
     return err;
 }
 
+/* One line of the first worker: what its products are computed by. */
+static weir_err_t say_means(const process_t *process, weir_error_t *error) {
+    weir_product_means_t means;
+    weir_err_t err = weir_product_means(&means, error);
+    bool bf16 = process->job.config.train.compute == WEIR_COMPUTE_BF16;
+    if (err == WEIR_OK && process->job.index == 0) {
+        weir_log(WEIR_LOG_INFO, "product", "computing|kernels=%s blas=%s compute=%s threads=%u",
+                 means.level, means.blas_core, bf16 ? means.bf16 : "float32",
+                 weir_parallel_threads());
+    }
+    return err;
+}
+
 static weir_err_t work(process_t *process, weir_error_t *error) {
     const weir_job_options_t *options = &process->job.options;
     char path[WEIR_PATH_MAX];
@@ -122,6 +136,9 @@ int main(int argc, char **argv) {
     weir_error_t error = {0};
     weir_job_enter(WEIR_ROLE_WORKER, argc, argv, &process.job);
     weir_err_t err = set_up(&process, &error);
+    if (err == WEIR_OK) {
+        err = say_means(&process, &error);
+    }
     if (err == WEIR_OK) {
         err = work(&process, &error);
     }
