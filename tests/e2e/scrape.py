@@ -51,6 +51,16 @@ with open(os.path.join(os.environ["WEIR_SOURCE"], "docs", "operations.md")) as d
     told = dict(re.findall(r"^\| `(weir_\w+)` \| (counter|gauge) \|", document.read(), re.MULTILINE))
 assert told == second["types"], set(told.items()) ^ set(second["types"].items())
 
+# So does the Grafana dashboard, and nothing else.
+with open(os.path.join(os.environ["WEIR_SOURCE"], "ops", "grafana-dashboard.json")) as document:
+    panels = json.load(document)["panels"]
+asked = {name for panel in panels for target in panel["targets"] for name in re.findall(r"\bweir_\w+", target["expr"])}
+assert len(asked) > 20 and asked <= set(second["types"]), asked - set(second["types"])
+for panel in panels:
+    for target in panel["targets"]:
+        for call, name in re.findall(r"\b(rate|increase|deriv)\((weir_\w+)", target["expr"]):
+            assert (second["types"][name] == "counter") == (call != "deriv"), target["expr"]
+
 # Steps go on, and the counters of a step with them.
 steps = {rank: value - ranks(first, "weir_worker_steps_total")[rank]
          for rank, value in ranks(second, "weir_worker_steps_total").items()}
