@@ -61,8 +61,8 @@ void weir_snapshot_file_close(weir_snapshot_file_t *file);
 void weir_snapshot_file_slot(const weir_snapshot_file_t *file, weir_slot_t slot, uint64_t *begin,
                              uint64_t *end, uint64_t *gone, uint64_t *gone_end);
 
-/* Every row and removed key of a slot: in the slot, each after the one before, none both, steps
- * that can be. Errors: CORRUPT, with the row. Call: local. */
+/* Every row of a slot: in the slot, each after the one before, none removed too, steps that can be.
+ * Errors: CORRUPT, with the row. Call: local. */
 WEIR_MUST_USE weir_err_t weir_snapshot_file_check_slot(const weir_snapshot_file_t *file,
                                                        weir_slot_t slot, weir_error_t *error);
 

@@ -235,7 +235,50 @@ def make_control_messages():
     message("wrong_job", 2, 9, field(2, 1), job=2)
 
 
+def make_shards():
+    """Slot 3 of 16,384 servers' shards; the first byte says which slot."""
+    keys = sorted((k for k in range(400000) if hash64(k) >> 50 == 3), key=hash64)
+
+    def shard(name, rows, steps, removed=None, first=3, admission=False, **metadata):
+        data, header = b"", {}
+
+        def add(tensor_name, dtype, shape, content):
+            nonlocal data
+            header[tensor_name] = tensor(dtype, shape, len(data), len(data) + len(content))
+            data += content
+        header["__metadata__"] = {"table": "item", "dim": "2", "optimizer": "sgd", "schema": "item:2:float32:sgd",
+                                  "first_slot": str(first), "slots": "1", "step": "9", "ttl": "0", "kind": "full", **metadata}
+        n = len(rows)
+        add("keys", "U64", [n], struct.pack(f"<{n}Q", *rows))
+        add("last_step", "U64", [n], struct.pack(f"<{n}Q", *steps))
+        add("count", "U64", [n], struct.pack(f"<{n}Q", *[1] * n))
+        add("slot_offsets", "U64", [2], struct.pack("<2Q", 0, n))
+        if removed is not None:
+            add("removed", "U64", [len(removed)], struct.pack(f"<{len(removed)}Q", *removed))
+        add("value", "F32", [n, 2], struct.pack(f"<{2 * n}f", *range(2 * n)))
+        if admission:
+            add("admission", "U16", [1, 4], struct.pack("<4H", 1, 0, 2, 3))
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-(8 + len(text)) % 64)
+        write("shard", name, bytes([3]) + struct.pack("<Q", len(text)) + text + data)
+
+    delta = {"kind": "delta", "base_step": "5"}
+    shard("full", keys[:4], [1, 9, 0, 3])
+    shard("empty", [], [])
+    shard("counted", keys[:2], [1, 1], admission=True)
+    shard("delta", keys[1:3], [6, 9], [keys[0], keys[3]], **delta)
+    shard("row_and_removed", keys[1:3], [6, 9], [keys[1]], **delta)
+    shard("removed_out_of_order", keys[4:5], [6], [keys[1], keys[0]], **delta)
+    shard("removed_of_another_slot", keys[4:5], [6], [1], **delta)
+    shard("out_of_order", [keys[1], keys[0]], [1, 1])
+    shard("from_the_future", keys[:1], [10])
+    shard("before_the_base", keys[:1], [5], [], **delta)
+    shard("base_of_itself", keys[:1], [9], [], kind="delta", base_step="9")
+    shard("other_slot", keys[:1], [1], first=4)
+
+
 make_manifests()
+make_shards()
 make_configs()
 make_csvs()
 make_server_frames()
