@@ -15,6 +15,7 @@ int __real_open(const char *path, int flags, ...);
 ssize_t __real_write(int fd, const void *bytes, size_t size);
 ssize_t __real_pwrite(int fd, const void *bytes, size_t size, off_t at);
 int __real_ftruncate(int fd, off_t size);
+int __real_fallocate(int fd, int mode, off_t at, off_t size);
 int __real_fsync(int fd);
 int __real_fdatasync(int fd);
 int __real_rename(const char *from, const char *to);
@@ -28,6 +29,7 @@ int __wrap_open(const char *path, int flags, ...);
 ssize_t __wrap_write(int fd, const void *bytes, size_t size);
 ssize_t __wrap_pwrite(int fd, const void *bytes, size_t size, off_t at);
 int __wrap_ftruncate(int fd, off_t size);
+int __wrap_fallocate(int fd, int mode, off_t at, off_t size);
 int __wrap_fsync(int fd);
 int __wrap_fdatasync(int fd);
 int __wrap_rename(const char *from, const char *to);
@@ -182,6 +184,10 @@ ssize_t __wrap_pwrite(int fd, const void *bytes, size_t size, off_t at) {
 
 int __wrap_ftruncate(int fd, off_t size) {
     return fd_fails(FILE_WRITE, fd) ? -1 : __real_ftruncate(fd, size);
+}
+
+int __wrap_fallocate(int fd, int mode, off_t at, off_t size) {
+    return fd_fails(FILE_WRITE, fd) ? -1 : __real_fallocate(fd, mode, at, size);
 }
 
 int __wrap_fsync(int fd) {

@@ -1,7 +1,7 @@
 /* Faults at the calls that change files: the linker sends them here first (tests/crash/
  * CMakeLists.txt, --wrap). Counted are calls on paths under a prefix, in the order in which they
- * are made: open with O_CREAT, write, pwrite, ftruncate, fsync, fdatasync, rename, renameat2,
- * unlink, unlinkat, mkdir, rmdir, symlink. */
+ * are made: open with O_CREAT, write, pwrite, ftruncate, fallocate, fsync, fdatasync, rename,
+ * renameat2, unlink, unlinkat, mkdir, rmdir, symlink. */
 #ifndef WEIR_TESTS_CRASH_FILE_FAULTS_H
 #define WEIR_TESTS_CRASH_FILE_FAULTS_H
 

@@ -3,6 +3,7 @@
 #include "common/checkpoint.h"
 #include "common/hash.h"
 #include "ps/snapshot.h"
+#include "ps/table_removed.h"
 #include "tests/unit/table_cases.h"
 #include "worker/dense_file.h"
 
@@ -25,16 +26,22 @@ static weir_key_t key_of(size_t i) {
     return i * 0x100000001ull + 5;
 }
 
-/* Rows of the slots of server `index` of `ps`, as they are after `step`. */
+/* Rows of the slots of server `index` of `ps`, as they are after `last`. */
 static weir_table_t *train_table(const saved_run_t *shape, uint32_t index, uint32_t ps,
-                                 uint64_t step) {
+                                 uint64_t last) {
     weir_table_options_t options = table_case(WEIR_OPTIMIZER_ADAMW, DIM, 0.01, 3);
     weir_table_t *table = table_case_create(&options);
-    for (size_t i = 0; i < shape->rows; i++) {
-        weir_key_t key = key_of(i);
-        float gradient[DIM] = {(float)i, (float)step, -0.5F, 1.0F};
-        if (weir_slot_owner(weir_slot_of_hash(weir_hash64(key)), ps) == index) {
-            (void)table_case_train(table, key, gradient, step);
+    for (uint64_t step = SAVED_RUN_EVERY; step <= last; step += SAVED_RUN_EVERY) {
+        for (size_t i = 0; i < shape->rows; i++) {
+            weir_key_t key = key_of(i);
+            float gradient[DIM] = {(float)i, (float)step, -0.5F, 1.0F};
+            if (weir_slot_owner(weir_slot_of_hash(weir_hash64(key)), ps) == index &&
+                (i % 4 != 0 || step == SAVED_RUN_EVERY)) {
+                (void)table_case_train(table, key, gradient, step);
+            }
+        }
+        if (step == shape->base) {
+            weir_table_mark_removed(table, step);
         }
     }
     return table;
@@ -44,7 +51,7 @@ static weir_table_t *train_table(const saved_run_t *shape, uint32_t index, uint3
 typedef struct {
     size_t rows;
     uint32_t index, ps;
-    uint64_t step;
+    uint64_t step, base;
     weir_table_t *table;
 } made_t;
 static made_t made[128];
@@ -54,13 +61,13 @@ static weir_table_t *make_table(const saved_run_t *shape, uint32_t index, uint32
                                 uint64_t step) {
     for (size_t i = 0; i < made_count; i++) {
         if (made[i].rows == shape->rows && made[i].index == index && made[i].ps == ps &&
-            made[i].step == step) {
+            made[i].step == step && made[i].base == shape->base) {
             return made[i].table;
         }
     }
     ck_assert_uint_lt(made_count, sizeof made / sizeof made[0]);
     weir_table_t *table = train_table(shape, index, ps, step);
-    made[made_count++] = (made_t){shape->rows, index, ps, step, table};
+    made[made_count++] = (made_t){shape->rows, index, ps, step, shape->base, table};
     return table;
 }
 
@@ -136,7 +143,9 @@ weir_err_t saved_run_save(const saved_run_t *shape, const char *run, uint64_t st
     weir_err_t err = weir_checkpoint_begin(run, step, folder, sizeof folder, error);
     for (uint32_t index = 0; index < SERVERS && err == WEIR_OK; index++) {
         weir_table_t *table = make_table(shape, index, SERVERS, step);
-        err = weir_snapshot_write(table, index, SERVERS, step, folder, &files[index], error);
+        err = weir_snapshot_write_since(table, index, SERVERS, shape->base, step, folder,
+                                        &files[index], error);
+        ck_assert(err != WEIR_OK || files[index].base == shape->base);
     }
     if (err == WEIR_OK) {
         err = write_dense(folder, step, &files[SERVERS], error);
@@ -157,6 +166,7 @@ weir_err_t saved_run_save(const saved_run_t *shape, const char *run, uint64_t st
 
 weir_err_t saved_run_check(const saved_run_t *shape, const char *folder, uint64_t *step,
                            weir_error_t *error) {
+    const saved_run_t whole = {.rows = shape->rows};
     weir_manifest_t manifest = {.step = 0};
     weir_err_t err = weir_manifest_read(folder, true, &manifest, error);
     *step = manifest.step;
@@ -165,7 +175,7 @@ weir_err_t saved_run_check(const saved_run_t *shape, const char *folder, uint64_
         weir_table_t *table = table_case_create(&options);
         err = weir_snapshot_load(table, index, READERS, folder, &manifest, error);
         if (err == WEIR_OK) {
-            weir_table_t *wanted = make_table(shape, index, READERS, *step);
+            weir_table_t *wanted = make_table(&whole, index, READERS, *step);
             if (hash_table(table, *step) != hash_table(wanted, *step)) {
                 err = weir_errorf(error, WEIR_ERR_CORRUPT, "rows are not those of step %llu",
                                   (unsigned long long)*step);

@@ -10,9 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Rows of the table; more than one piece of a file is written from about 20,000 on. */
+/* Steps are multiples of SAVED_RUN_EVERY: all rows are updated in the first, three in four later.
+ */
+enum { SAVED_RUN_EVERY = 10 };
+
+/* Rows of the table; more than one block of a file is written from about 20,000 on. */
 typedef struct {
     size_t rows;
+    uint64_t base; /* save what changed since the checkpoint of that step; 0: all */
 } saved_run_t;
 
 /* Save the state of `step` as a checkpoint of `run`, and prune to the newest `keep`. */

@@ -24,13 +24,15 @@ typedef struct {
     bool oldest; /* a checkpoint more is there, which the save prunes */
     bool best;
     uint64_t step; /* OLD: in the place of the one that is there */
+    bool delta;    /* it builds on the one of OLD */
 } scenario_t;
 
 static const scenario_t scenarios[] = {
-    {"first", 50, false, true, NEW},     {"next", 50, false, false, NEW},
-    {"best", 50, false, true, NEW},      {"pruning", 50, true, false, NEW},
-    {"replacing", 50, false, true, OLD}, {"empty", 0, true, true, NEW},
-    {"large", 30000, false, false, NEW},
+    {"first", 50, false, true, NEW, false},          {"next", 50, false, false, NEW, false},
+    {"best", 50, false, true, NEW, false},           {"pruning", 50, true, false, NEW, false},
+    {"replacing", 50, false, true, OLD, false},      {"empty", 0, true, true, NEW, false},
+    {"large", 30000, false, false, NEW, false},      {"delta", 50, true, true, NEW, true},
+    {"large delta", 30000, false, false, NEW, true},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 
@@ -84,6 +86,7 @@ static void remove_run(void) {
 
 static weir_err_t save_under_test(const scenario_t *scenario, weir_error_t *error) {
     saved_run_t shape = shape_of(scenario);
+    shape.base = scenario->delta ? OLD : 0;
     return saved_run_save(&shape, run, scenario->step, scenario->best, 1, error);
 }
 
