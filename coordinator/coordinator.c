@@ -132,7 +132,8 @@ static void tick_end(weir_coordinator_t *coordinator, double now) {
     }
 }
 
-/* What was wished before worker 0 joined waits for it. */
+/* What was wished before worker 0 joined waits for it; and what was sent may be lost with its
+ * connection. */
 static void pass_on_stop(weir_coordinator_t *coordinator) {
     uint32_t lead = weir_coordinator_lead(coordinator);
     if (coordinator->stop_wished && coordinator->ranks[lead].joined) {
@@ -309,6 +310,7 @@ void weir_coordinator_tick(weir_coordinator_t *coordinator, double now) {
         tick_end(coordinator, now);
         return;
     }
+    pass_on_stop(coordinator); /* again, until worker 0 says that it is over */
     for (uint32_t number = 1; number < coordinator->rank_count; number++) {
         look_for_silence(coordinator, number, now);
     }

@@ -64,7 +64,7 @@ void weir_coordinator_receive(weir_coordinator_t *coordinator, const weir_identi
 /* Time passes: deadlines and silences. Call about once a second or oftener. */
 void weir_coordinator_tick(weir_coordinator_t *coordinator, double now);
 
-/* A signal asked this process to stop: passed on to worker 0, once, and saving. */
+/* A signal asked this process to stop: passed on to worker 0, and saving. */
 void weir_coordinator_ask_stop(weir_coordinator_t *coordinator);
 
 /* Worker 0 said that training is over, and why ("finished", "stopped", ...); all ranks have been

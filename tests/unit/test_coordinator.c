@@ -404,6 +404,23 @@ START_TEST(wishes_made_before_worker_0_joined_wait_for_it) {
 }
 END_TEST
 
+START_TEST(a_stop_that_was_lost_with_its_connection_is_said_again_until_the_end) {
+    const envelope_t *stop = NULL;
+    join_all();
+    stop_as("ctl-1", 0, false, false, "");
+    forget_sent(); /* as if it had not arrived */
+    weir_coordinator_tick(world.coordinator, world.now + 1.0);
+    ck_assert_uint_eq(count_sent("rank-3", STOP, &stop), 1);
+    ck_assert(!stop->stop->save);
+    ck_assert(!stop->stop->done);
+    stop_as("rank-3", JOB, false, true, "stopped");
+    forget_sent();
+    weir_coordinator_tick(world.coordinator, world.now + 2.0);
+    ck_assert_uint_eq(count_sent("rank-3", STOP, &stop), 1);
+    ck_assert(stop->stop->done);
+}
+END_TEST
+
 START_TEST(too_many_waiting_ctl_are_told_so) {
     char who[32];
     const envelope_t *reply = NULL;
@@ -578,6 +595,7 @@ static Suite *suite(void) {
     tcase_add_test(t, a_ctl_that_asks_for_a_checkpoint_is_answered_when_it_is_published);
     tcase_add_test(t, a_ctl_that_does_not_wait_is_answered_at_once);
     tcase_add_test(t, wishes_made_before_worker_0_joined_wait_for_it);
+    tcase_add_test(t, a_stop_that_was_lost_with_its_connection_is_said_again_until_the_end);
     tcase_add_test(t, too_many_waiting_ctl_are_told_so);
     tcase_add_test(t, a_signal_asks_worker_0_once_to_save_and_stop);
     tcase_add_test(t, the_job_is_done_when_every_rank_has_answered_its_end);
