@@ -80,12 +80,12 @@ static weir_err_t set_up(process_t *process, weir_error_t *error) {
     return err;
 }
 
-/* One line of the first worker: what its products are computed by. */
+/* One line of the first worker of a training job: what its products are computed by. */
 static weir_err_t say_means(const process_t *process, weir_error_t *error) {
     weir_product_means_t means;
     weir_err_t err = weir_product_means(&means, error);
     bool bf16 = process->job.config.train.compute == WEIR_COMPUTE_BF16;
-    if (err == WEIR_OK && process->job.index == 0) {
+    if (err == WEIR_OK && process->job.index == 0 && !process->job.options.eval_only) {
         weir_log(WEIR_LOG_INFO, "product", "computing|kernels=%s blas=%s compute=%s threads=%u",
                  means.level, means.blas_core, bf16 ? means.bf16 : "float32",
                  weir_parallel_threads());

@@ -58,7 +58,7 @@ train diverged 1 2 --resume --set train.max_steps=1 # loads
 train unsaved 1 1 --set train.max_steps=3
 rm -r unsaved/checkpoints
 touch unsaved/checkpoints
-expect 3 unsaved-2 "checkpoints' is there and is not a folder" \
+expect 7 unsaved-2 "checkpoints' is there and is not a folder" \
   weir train --config config.yaml --run unsaved --ps 1 --workers 1 --resume --set train.max_steps=3
 rm unsaved/checkpoints
 train unsaved 1 1 --resume --set train.max_steps=3
