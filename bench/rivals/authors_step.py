@@ -1,9 +1,9 @@
 """Tokens/s of whole training steps of the authors' code on the processor.
 
-    authors_step.py AUTHORS DATA hstu|large THREADS STEPS
+    authors_step.py AUTHORS DATA hstu|large float32|bf16 THREADS STEPS
 
 Model, loss and sampler are the authors'; they are called as their trainer calls them, with AdamW, without its anomaly
-detection (which slows it) and without its evaluation. The three operators that they take from fbgemm are written here in
+detection (which slows it) and without its evaluation; bf16 is their trainer's main_module_bf16. The three operators that they take from fbgemm are written here in
 PyTorch's own, for versions of PyTorch that fbgemm has no build for. One JSON line.
 """
 import json
@@ -15,7 +15,7 @@ import torch
 
 import events
 
-authors, data, kind, threads, steps = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+authors, data, kind, compute, threads, steps = *sys.argv[1:5], int(sys.argv[5]), int(sys.argv[6])
 torch.set_num_threads(threads)
 torch.manual_seed(1)
 sys.path.insert(0, authors)
@@ -78,6 +78,8 @@ model = get_sequential_encoder(
     embedding_module=LocalEmbeddingModule(item_count, WIDTH), interaction_module=similarity,
     input_preproc_module=LearnablePositionalEmbeddingInputFeaturesPreprocessor(LONGEST + OUTPUT + 1, WIDTH, 0.2),
     output_postproc_module=L2NormEmbeddingPostprocessor(WIDTH, 1e-6), verbose=False)
+if compute == "bf16":
+    model = model.to(torch.bfloat16)
 loss_module = SampledSoftmaxLoss(num_to_sample=128, softmax_temperature=0.05, model=model)
 sampler = LocalNegativesSampler(item_count, model._embedding_module._item_emb, list(range(1, item_count + 1)), True, 1e-6)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0)
@@ -108,5 +110,5 @@ for step in range(steps + 1):
         rates.append(int(lengths.sum()) / seconds)
 if not losses[0] > losses[-1]:
     sys.exit(f"not verified: the loss went from {losses[0]} to {losses[-1]}")
-print(json.dumps({"side": "authors", "model": kind, "threads": threads, "torch": torch.__version__, "n": steps,
+print(json.dumps({"side": "authors", "model": kind, "compute": compute, "threads": threads, "torch": torch.__version__, "n": steps,
                   "loss_first": losses[0], "loss_last": losses[-1], "tokens_per_second": statistics.median(rates)}))

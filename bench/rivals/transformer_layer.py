@@ -1,9 +1,9 @@
 """Seconds of forward and backward of one Transformer layer on PyTorch's fused attention.
 
-    transformer_layer.py THREADS WIDTH HEADS LENGTH...
+    transformer_layer.py THREADS WIDTH HEADS float32|bf16 LENGTH...
 
 Pre-norm: layer norm, projections of q, k and v in one product, scaled_dot_product_attention (causal), output projection;
-layer norm, two products with a hidden layer of 4 WIDTH and GELU; residuals. One sequence, float32. One JSON line a length:
+layer norm, two products with a hidden layer of 4 WIDTH and GELU; residuals. One sequence; in bf16 all of it, weights too. One JSON line a length:
 the best of at least three calls.
 """
 import json
@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 
 threads, width, heads = (int(text) for text in sys.argv[1:4])
+compute = sys.argv[4]
+dtype = {"float32": torch.float32, "bf16": torch.bfloat16}[compute]
 torch.set_num_threads(threads)
 torch.manual_seed(1)
 
@@ -48,8 +50,13 @@ layer = Layer()
 x = torch.randn(1, 256, width)
 if not torch.allclose(layer(x, fused), layer(x, plain), atol=1e-4):
     sys.exit("not verified: fused and plain attention differ")
-for length in map(int, sys.argv[4:]):
-    x, gradient = torch.randn(1, length, width, requires_grad=True), torch.randn(1, length, width)
+with torch.no_grad():
+    exact = layer(x, fused)
+    layer.to(dtype)
+    if not torch.allclose(layer(x.to(dtype), fused).float(), exact, atol=1e-4 if dtype == torch.float32 else 0.05):
+        sys.exit("not verified: the layer differs from its float32")
+for length in map(int, sys.argv[5:]):
+    x, gradient = torch.randn(1, length, width, dtype=dtype, requires_grad=True), torch.randn(1, length, width, dtype=dtype)
     best, calls, began = [1e9, 1e9], 0, time.perf_counter()
     while calls < 3 or time.perf_counter() - began < 2:
         layer.zero_grad()
@@ -62,5 +69,5 @@ for length in map(int, sys.argv[4:]):
         if calls > 0:
             best = [min(best[0], middle - started), min(best[1], ended - middle)]
         calls += 1
-    print(json.dumps({"side": "transformer", "threads": threads, "width": width, "heads": heads, "tokens": length,
+    print(json.dumps({"side": "transformer", "compute": compute, "threads": threads, "width": width, "heads": heads, "tokens": length,
                       "forward_s": best[0], "backward_s": best[1], "torch": torch.__version__}), flush=True)
