@@ -117,8 +117,9 @@ static weir_err_t failed(const weir_export_t *out, size_t stream, weir_error_t *
 }
 
 static weir_err_t open_stream(weir_export_t *out, size_t stream, weir_error_t *error) {
-    (void)snprintf(out->unfinished[stream], WEIR_PATH_MAX, "%.4000s.tmp.%ld", out->paths[stream],
-                   (long)getpid());
+    char path[WEIR_PATH_MAX];
+    (void)snprintf(path, sizeof path, "%.4000s.tmp.%ld", out->paths[stream], (long)getpid());
+    memcpy(out->unfinished[stream], path, sizeof path);
     out->streams[stream] = fopen(out->unfinished[stream], "wbx");
     return out->streams[stream] != NULL
                ? WEIR_OK

@@ -241,12 +241,24 @@ weir_err_t weir_attention_prepare(weir_attention_t *attention, const weir_sequen
                                   weir_error_t *error) {
     size_t length = 0;
     attention->batch = NULL;
+    if (batch->visible != NULL &&
+        (attention->config.position_bias || attention->config.time_bias)) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "attention with biases takes no list of visible tokens");
+    }
     for (size_t user = 0; user < batch->users; user++) {
         size_t events = user_length(batch, user);
         if (events == 0 || events > attention->config.attention_length) {
             return weir_errorf(error, WEIR_ERR_INVALID,
                                "user %zu of the batch has %zu events; attention takes 1 to %zu",
                                user, events, attention->config.attention_length);
+        }
+        for (size_t i = 0; batch->visible != NULL && i < events; i++) {
+            if (batch->visible[batch->offsets[user] + i].end > events) {
+                return weir_errorf(error, WEIR_ERR_INVALID,
+                                   "token %zu of user %zu sees tokens beyond its %zu", i, user,
+                                   events);
+            }
         }
         length = events > length ? events : length;
     }
@@ -308,12 +320,16 @@ static weir_attention_task_t make_task(const weir_attention_t *attention,
         .v = z + values + head * config->dv,
         .q = z + 2 * values + head * config->dqk,
         .k = z + 2 * values + keys + head * config->dqk,
-        .scale = (weir_real_t)(1.0 / (double)config->attention_length),
+        .scale = weir_attention_scale(config),
+        .score_scale = weir_attention_score_scale(config),
         .rounded = attention->rounded,
         .position = attention->position + panel,
         .d_position = attention->d_position + thread * attention->d_position_size + panel,
         .workspace = attention->task + thread * attention->task_size,
     };
+    if (attention->batch->visible != NULL) {
+        task.visible = attention->batch->visible + attention->batch->offsets[user];
+    }
     if (config->time_bias) {
         task.time = attention->time;
         task.d_time = attention->d_time + thread * attention->d_time_size;

@@ -3,9 +3,11 @@
  *   s_ij = <q_i, k_j> + pos[N-1 + j - i] + time[bucket(t_{i+1} - t_j)]
  *   a_ij = silu(s_ij) / N  for j <= i, else 0            y_i = sum_j a_ij v_j
  *
- * per user and head; the two bias tables are shared by the heads. T tokens, H heads, dqk and dv per
- * head, N attention length. u, v, q, k stand in one matrix z, T x (2 H dv + 2 H dqk), in this
- * order, the heads side by side within each.
+ * per user and head; the two bias tables are shared by the heads. Without them q and k may be
+ * scaled (alpha <q_i, k_j>), N be any number, and the batch say which pairs there are
+ * (docs/model.md, the production layer). T tokens, H heads, dqk and dv per head, N attention
+ * length. u, v, q, k stand in one matrix z, T x (2 H dv + 2 H dqk), in this order, the heads side
+ * by side within each.
  *
  * The scores are never stored: forward and backward work on tiles, backward computes them again.
  * The buckets of a batch are the same for all layers, heads and both directions, so they are
@@ -28,6 +30,8 @@ typedef struct {
     size_t attention_length; /* N: at least the longest history */
     bool position_bias, time_bias;
     bool bf16;            /* operands of the products in bfloat16 (worker/bf16.h) */
+    double score_scale;   /* alpha; 0: 1 */
+    double divisor;       /* in the place of N; 0: N */
     size_t bucket_memory; /* bytes that prepared buckets may take; 0: 64 MiB */
 } weir_attention_config_t;
 
@@ -57,7 +61,8 @@ void weir_attention_destroy(weir_attention_t *attention);
 
 /* Compute buckets and make room for `batch`, which must stay until the last forward and backward on
  * it are done. Memory: O(longest user * (dqk + dv) + N) and the buckets; kept for the next batch.
- * Errors: a user with 0 events or more than N; out of memory. Call: local. Threads: owner. */
+ * Errors: a user with 0 events or more than N; `visible` with a bias, or beyond the user; out of
+ * memory. Call: local. Threads: owner. */
 WEIR_MUST_USE weir_err_t weir_attention_prepare(weir_attention_t *attention,
                                                 const weir_sequence_batch_t *batch,
                                                 weir_error_t *error);

@@ -168,7 +168,8 @@ static void pair_queries(const tile_t *tile, const weir_real_t *values, pair_t *
 void weir_attention_forward_bf16(const weir_attention_task_t *task) {
     pieces_t pieces = lay_out(task);
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
-    pack_rows(task->k, task->z_width, task->length, task->dqk, 1, pieces.k_rows, pieces.k_wide);
+    pack_rows(task->k, task->z_width, task->length, task->dqk, task->score_scale, pieces.k_rows,
+              pieces.k_wide);
     pack_pairs(task->v, task->z_width, task->length, task->dv, task->scale, pieces.v_pairs,
                pieces.dv_padded);
     for (size_t begin = 0; begin < task->length; begin += group) {
@@ -179,7 +180,7 @@ void weir_attention_forward_bf16(const weir_attention_task_t *task) {
                          smaller(ATTENTION_PANEL, end - query), task->dqk, 1,
                          pieces.q_columns + (query - begin) * pieces.k_wide);
         }
-        for (size_t key = 0; key < end; key += ATTENTION_KEYS) {
+        for (size_t key = 0; key < keys_end(task, end); key += ATTENTION_KEYS) {
             for (size_t query = begin; query < end; query += ATTENTION_PANEL) {
                 tile_t tile = make_tile(task, pieces.buckets, query, key);
                 if (tile.rows == 0) {
@@ -240,27 +241,30 @@ static void backward_tile(const weir_attention_task_t *task, const pieces_t *p, 
                      p->tile_pairs, p->d_q + at * task->dqk);
 }
 
-/* Sums of `width` columns, `from_row` apart, to where they belong. */
+/* Sums of `width` columns, `from_row` apart, times `scale` to where they belong. */
 static void put_rows(const weir_real_t *from, size_t from_row, size_t rows, size_t width,
-                     weir_real_t *to, size_t to_row) {
+                     weir_real_t scale, weir_real_t *to, size_t to_row) {
     for (size_t r = 0; r < rows; r++) {
-        memcpy(to + r * to_row, from + r * from_row, width * sizeof *to);
+        for (size_t c = 0; c < width; c++) {
+            to[r * to_row + c] = from[r * from_row + c] * scale;
+        }
     }
 }
 
 void weir_attention_backward_bf16(const weir_attention_task_t *task) {
     pieces_t pieces = lay_out(task);
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
-    pack_rows(task->k, task->z_width, task->length, task->dqk, 1, pieces.k_rows, pieces.k_wide);
+    pack_rows(task->k, task->z_width, task->length, task->dqk, task->score_scale, pieces.k_rows,
+              pieces.k_wide);
     pack_rows(task->v, task->z_width, task->length, task->dv, 1, pieces.v_rows, pieces.v_wide);
-    pack_pairs(task->k, task->z_width, task->length, task->dqk, 1, pieces.k_pairs,
+    pack_pairs(task->k, task->z_width, task->length, task->dqk, task->score_scale, pieces.k_pairs,
                pieces.dqk_padded);
     memset(pieces.d_k, 0, task->length * pieces.dqk_padded * sizeof *pieces.d_k);
     memset(pieces.d_v, 0, task->length * pieces.dv_padded * sizeof *pieces.d_v);
     for (size_t begin = 0; begin < task->length; begin += group) {
         size_t end = smaller(task->length, begin + group);
         pack_group(task, &pieces, begin, end);
-        for (size_t key = 0; key < end; key += ATTENTION_KEYS) {
+        for (size_t key = 0; key < keys_end(task, end); key += ATTENTION_KEYS) {
             for (size_t query = begin; query < end; query += ATTENTION_PANEL) {
                 tile_t tile = make_tile(task, pieces.buckets, query, key);
                 if (tile.rows > 0) {
@@ -274,6 +278,7 @@ void weir_attention_backward_bf16(const weir_attention_task_t *task) {
                       task->z_width, false);
         }
     }
-    put_rows(pieces.d_k, pieces.dqk_padded, task->length, task->dqk, task->d_k, task->z_width);
-    put_rows(pieces.d_v, pieces.dv_padded, task->length, task->dv, task->d_v, task->z_width);
+    put_rows(pieces.d_k, pieces.dqk_padded, task->length, task->dqk, task->score_scale, task->d_k,
+             task->z_width);
+    put_rows(pieces.d_v, pieces.dv_padded, task->length, task->dv, 1, task->d_v, task->z_width);
 }

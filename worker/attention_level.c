@@ -112,7 +112,8 @@ static void multiply_keys(const tile_t *tile, size_t padded, const weir_real_t *
 void LEVEL_FUNCTION(weir_attention_forward_, WEIR_LEVEL)(const weir_attention_task_t *task) {
     pieces_t pieces = lay_out(task);
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
-    copy_rows(task->k, task->z_width, task->length, task->dqk, 1, pieces.k_rows, task->dqk, false);
+    copy_rows(task->k, task->z_width, task->length, task->dqk, task->score_scale, pieces.k_rows,
+              task->dqk, false);
     copy_rows(task->v, task->z_width, task->length, task->dv, task->scale, pieces.v_rows, task->dv,
               false);
     round_operand(task, pieces.k_rows, task->length * task->dqk);
@@ -127,7 +128,7 @@ void LEVEL_FUNCTION(weir_attention_forward_, WEIR_LEVEL)(const weir_attention_ta
         }
         round_operand(task, pieces.q_columns,
                       weir_attention_padded(end - begin, ATTENTION_PANEL) * task->dqk);
-        for (size_t key = 0; key < end; key += ATTENTION_KEYS) {
+        for (size_t key = 0; key < keys_end(task, end); key += ATTENTION_KEYS) {
             for (size_t query = begin; query < end; query += ATTENTION_PANEL) {
                 tile_t tile = make_tile(task, pieces.buckets, query, key);
                 if (tile.rows == 0) {
@@ -192,7 +193,8 @@ static void backward_tile(const weir_attention_task_t *task, const pieces_t *pie
 void LEVEL_FUNCTION(weir_attention_backward_, WEIR_LEVEL)(const weir_attention_task_t *task) {
     pieces_t pieces = lay_out(task);
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
-    copy_rows(task->k, task->z_width, task->length, task->dqk, 1, pieces.k_rows, task->dqk, false);
+    copy_rows(task->k, task->z_width, task->length, task->dqk, task->score_scale, pieces.k_rows,
+              task->dqk, false);
     copy_rows(task->v, task->z_width, task->length, task->dv, 1, pieces.v_rows, task->dv, false);
     round_operand(task, pieces.k_rows, task->length * task->dqk);
     round_operand(task, pieces.v_rows, task->length * task->dv);
@@ -201,7 +203,7 @@ void LEVEL_FUNCTION(weir_attention_backward_, WEIR_LEVEL)(const weir_attention_t
     for (size_t begin = 0; begin < task->length; begin += group) {
         size_t end = smaller(task->length, begin + group);
         pack_group(task, &pieces, begin, end);
-        for (size_t key = 0; key < end; key += ATTENTION_KEYS) {
+        for (size_t key = 0; key < keys_end(task, end); key += ATTENTION_KEYS) {
             for (size_t query = begin; query < end; query += ATTENTION_PANEL) {
                 tile_t tile = make_tile(task, pieces.buckets, query, key);
                 if (tile.rows > 0) {
@@ -215,8 +217,8 @@ void LEVEL_FUNCTION(weir_attention_backward_, WEIR_LEVEL)(const weir_attention_t
                       task->z_width, false);
         }
     }
-    copy_rows(pieces.d_k, pieces.dqk_padded, task->length, task->dqk, 1, task->d_k, task->z_width,
-              false);
+    copy_rows(pieces.d_k, pieces.dqk_padded, task->length, task->dqk, task->score_scale, task->d_k,
+              task->z_width, false);
     copy_rows(pieces.d_v, pieces.dv_padded, task->length, task->dv, 1, task->d_v, task->z_width,
               false);
 }

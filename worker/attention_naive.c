@@ -1,4 +1,5 @@
 #include "worker/attention.h"
+#include "worker/attention_task.h"
 #include "worker/bf16.h"
 #include "worker/time_bucket.h"
 
@@ -56,7 +57,7 @@ static weir_real_t score(const weir_attention_config_t *config, const weir_seque
                          size_t j) {
     const weir_real_t *q = input->z + (head->first + i) * head->z_width + head->q;
     const weir_real_t *k = input->z + (head->first + j) * head->z_width + head->k;
-    weir_real_t s = dot(config, 1, q, k, config->dqk);
+    weir_real_t s = dot(config, weir_attention_score_scale(config), k, q, config->dqk);
     if (config->position_bias) {
         s += input->position_bias[position_index(config, i, j)];
     }
@@ -78,10 +79,19 @@ static void add_scaled(const weir_attention_config_t *config, weir_real_t *sum, 
     }
 }
 
+/* Whether token i of the user sees its token j. */
+static bool sees(const weir_sequence_batch_t *batch, const head_t *head, size_t i, size_t j) {
+    if (batch->visible == NULL) {
+        return j <= i;
+    }
+    weir_visible_t visible = batch->visible[head->first + i];
+    return i == j || (j >= visible.first && j < visible.end);
+}
+
 void weir_attention_forward_naive(const weir_attention_config_t *config,
                                   const weir_sequence_batch_t *batch,
                                   const weir_attention_input_t *input, weir_real_t *y) {
-    weir_real_t scale = (weir_real_t)(1.0 / (double)config->attention_length);
+    weir_real_t scale = weir_attention_scale(config);
     for (size_t at = 0; at < batch->tokens * config->heads * config->dv; at++) {
         y[at] = 0;
     }
@@ -90,7 +100,10 @@ void weir_attention_forward_naive(const weir_attention_config_t *config,
             head_t head = place_head(config, batch, user, h);
             for (size_t i = 0; i < head.length; i++) {
                 weir_real_t *y_i = y + (head.first + i) * head.y_width + head.y;
-                for (size_t j = 0; j <= i; j++) {
+                for (size_t j = 0; j < head.length; j++) {
+                    if (!sees(batch, &head, i, j)) {
+                        continue;
+                    }
                     weir_real_t s = score(config, batch, input, &head, i, j);
                     const weir_real_t *v_j = input->z + (head.first + j) * head.z_width + head.v;
                     add_scaled(config, y_i, s * sigmoid(s), scale, v_j, config->dv);
@@ -105,7 +118,7 @@ static void backward_pair(const weir_attention_config_t *config, const weir_sequ
                           const weir_attention_input_t *input, const weir_real_t *d_y,
                           const weir_attention_gradient_t *gradient, const head_t *head, size_t i,
                           size_t j) {
-    weir_real_t scale = (weir_real_t)(1.0 / (double)config->attention_length);
+    weir_real_t scale = weir_attention_scale(config);
     size_t row_i = (head->first + i) * head->z_width, row_j = (head->first + j) * head->z_width;
     const weir_real_t *d_y_i = d_y + (head->first + i) * head->y_width + head->y;
     weir_real_t s = score(config, batch, input, head, i, j);
@@ -113,10 +126,13 @@ static void backward_pair(const weir_attention_config_t *config, const weir_sequ
     weir_real_t d_a = dot(config, scale, d_y_i, input->z + row_j + head->v, config->dv);
     weir_real_t d_s = d_a * p * (1 + s * (1 - p));
     add_scaled(config, gradient->d_z + row_j + head->v, s * p, scale, d_y_i, config->dv);
-    add_scaled(config, gradient->d_z + row_i + head->q, d_s, 1, input->z + row_j + head->k,
-               config->dqk);
-    add_scaled(config, gradient->d_z + row_j + head->k, d_s, 1, input->z + row_i + head->q,
-               config->dqk);
+    weir_real_t score_scale = weir_attention_score_scale(config);
+    add_scaled(config, gradient->d_z + row_i + head->q, d_s, score_scale,
+               input->z + row_j + head->k, config->dqk);
+    for (size_t c = 0; c < config->dqk; c++) { /* the sum of all pairs is scaled, not its parts */
+        gradient->d_z[row_j + head->k + c] +=
+            score_scale * operand(config, d_s) * operand(config, input->z[row_i + head->q + c]);
+    }
     if (config->position_bias) {
         gradient->d_position_bias[position_index(config, i, j)] += d_s;
     }
@@ -145,8 +161,10 @@ void weir_attention_backward_naive(const weir_attention_config_t *config,
         for (size_t h = 0; h < config->heads; h++) {
             head_t head = place_head(config, batch, user, h);
             for (size_t i = 0; i < head.length; i++) {
-                for (size_t j = 0; j <= i; j++) {
-                    backward_pair(config, batch, input, d_y, gradient, &head, i, j);
+                for (size_t j = 0; j < head.length; j++) {
+                    if (sees(batch, &head, i, j)) {
+                        backward_pair(config, batch, input, d_y, gradient, &head, i, j);
+                    }
                 }
             }
         }

@@ -8,6 +8,7 @@
 #define WEIR_WORKER_ATTENTION_TASK_H
 
 #include "common/real.h"
+#include "worker/attention.h"
 #include "worker/attention_buckets.h"
 #include "worker/kernels.h"
 
@@ -33,8 +34,11 @@ struct weir_attention_task {
     weir_real_t *y;               /* forward; rows y_width apart */
     const weir_real_t *d_y;       /* backward; rows y_width apart */
     weir_real_t *d_v, *d_q, *d_k; /* backward; rows z_width apart */
-    weir_real_t scale;            /* 1 / N */
-    bool rounded;                 /* operands of the products are rounded to bfloat16 */
+    weir_real_t scale;            /* 1 / N, or 1 / divisor */
+    weir_real_t score_scale;      /* of q^T k: keys are packed times it */
+    const weir_visible_t
+        *visible; /* of the user's tokens; NULL: causal. Then there are no biases */
+    bool rounded; /* operands of the products are rounded to bfloat16 */
 
     /* position[i - j] for -panel < i - j < padded L + panel; zeros where no pair is, or when off.
      */
@@ -47,6 +51,15 @@ struct weir_attention_task {
 
     weir_real_t *workspace; /* weir_attention_workspace(...) numbers, 64-byte aligned */
 };
+
+/* What A and q^T k are multiplied with. */
+static inline weir_real_t weir_attention_scale(const weir_attention_config_t *config) {
+    return (weir_real_t)(1.0 / (config->divisor > 0.0 ? config->divisor
+                                                      : (double)config->attention_length));
+}
+static inline weir_real_t weir_attention_score_scale(const weir_attention_config_t *config) {
+    return config->score_scale > 0.0 ? (weir_real_t)config->score_scale : (weir_real_t)1;
+}
 
 /* Tokens rounded up to whole panels. */
 static inline size_t weir_attention_padded(size_t length, size_t panel) {

@@ -6,7 +6,8 @@
 #include "worker/attention_task.h"
 #include "worker/kernels_vector.h"
 
-typedef enum { TIME_OFF, TIME_BELOW_64, TIME_ALL } time_mode_t;
+/* VISIBLE: no bias at all, and pairs as the batch says. */
+typedef enum { TIME_OFF, TIME_BELOW_64, TIME_ALL, TIME_VISIBLE } time_mode_t;
 
 /* A panel of queries against a block of keys. */
 typedef struct {
@@ -17,16 +18,47 @@ typedef struct {
                           diagonal, need the second alone */
     size_t vectors;    /* 1 or 2 that hold the queries */
     const uint8_t *buckets;
+    ivec_t first[2], end[2]; /* keys that each query sees beside its own; when task->visible */
 } tile_t;
 
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
+/* make_tile of a batch that says what is visible. */
+static tile_t make_tile_of_visible(const weir_attention_task_t *task, size_t query, size_t key) {
+    tile_t tile = {
+        .query = query, .key = key, .queries = smaller(ATTENTION_PANEL, task->length - query)};
+    size_t block = smaller(key + ATTENTION_KEYS, task->length), end = 0;
+    for (size_t i = 0; i < tile.queries; i++) {
+        weir_visible_t visible = task->visible[query + i];
+        tile.first[i / LANES][i % LANES] = (weir_lane_int_t)visible.first;
+        tile.end[i / LANES][i % LANES] = (weir_lane_int_t)visible.end;
+        if (visible.first < block && visible.end > key && visible.end > end) {
+            end = visible.end;
+        }
+    }
+    if (query < block && query + tile.queries > key && query + tile.queries > end) {
+        end = query + tile.queries;
+    }
+    tile.rows = end > key ? smaller(block, end) - key : 0;
+    tile.whole = tile.rows;
+    tile.vectors = tile.queries <= LANES ? 1 : 2;
+    return tile;
+}
+
+/* Keys that the queries before `end` may see lie before this one. */
+static size_t keys_end(const weir_attention_task_t *task, size_t end) {
+    return task->visible != NULL ? task->length : end;
+}
+
 /* The tile of a panel and a block of keys; 0 rows when they do not meet. `buckets`: memory of a
  * tile's, where they are not prepared. */
 static tile_t make_tile(const weir_attention_task_t *task, uint8_t *buckets, size_t query,
                         size_t key) {
+    if (task->visible != NULL) {
+        return make_tile_of_visible(task, query, key);
+    }
     size_t queries = smaller(ATTENTION_PANEL, task->length - query);
     size_t end = smaller(key + ATTENTION_KEYS, query + queries);
     tile_t tile = {.query = query, .key = key, .queries = queries};
@@ -69,7 +101,7 @@ typedef struct {
 WEIR_INLINE time_table_t load_time_table(const weir_real_t *table, time_mode_t mode) {
     time_table_t time = {.table = table};
 #if defined(__AVX512F__) && !defined(WEIR_REAL_F64)
-    if (mode != TIME_OFF) {
+    if (mode == TIME_BELOW_64 || mode == TIME_ALL) {
         for (size_t i = 0; i < 8; i++) {
             time.part[i] = _mm512_loadu_ps(table + 16 * i);
         }
@@ -141,10 +173,24 @@ WEIR_INLINE vec_t mask_future(vec_t value, size_t key, size_t query) {
     return (vec_t)((ivec_t)value & (lane >= (weir_lane_int_t)key - (weir_lane_int_t)query));
 }
 
+/* Vector `v` of a row, where the queries see the key. */
+WEIR_INLINE vec_t mask_hidden(vec_t value, const tile_t *tile, size_t key, size_t v) {
+    weir_lane_int_t at = (weir_lane_int_t)key;
+    ivec_t query;
+    for (size_t i = 0; i < LANES; i++) {
+        query[i] = (weir_lane_int_t)(tile->query + v * LANES + i);
+    }
+    ivec_t seen = ((tile->first[v] <= at) & (tile->end[v] > at)) | (query == at);
+    return (vec_t)((ivec_t)value & seen);
+}
+
 /* S with its biases: vector `v` of row `r`. */
 WEIR_INLINE vec_t biased_score(const weir_attention_task_t *task, const tile_t *tile,
                                const time_table_t *time, time_mode_t mode,
                                const weir_real_t *scores, size_t r, size_t v) {
+    if (mode == TIME_VISIBLE) {
+        return load(scores + r * ATTENTION_PANEL + v * LANES);
+    }
     ptrdiff_t offset = (ptrdiff_t)tile->query - (ptrdiff_t)(tile->key + r);
     vec_t s = load(scores + r * ATTENTION_PANEL + v * LANES) +
               load(task->position + offset + (ptrdiff_t)(v * LANES));
@@ -166,7 +212,9 @@ WEIR_INLINE void weigh_tile(const weir_attention_task_t *task, const tile_t *til
             }
             vec_t s = biased_score(task, tile, &time, mode, scores, r, v);
             vec_t a = s * sigmoid(s);
-            if (key > tile->query) {
+            if (mode == TIME_VISIBLE) {
+                a = mask_hidden(a, tile, key, v);
+            } else if (key > tile->query) {
                 a = mask_future(a, key, tile->query + v * LANES);
             }
             store(scores + r * ATTENTION_PANEL + v * LANES, a);
@@ -193,20 +241,32 @@ WEIR_INLINE void differentiate_tile(const weir_attention_task_t *task, const til
             vec_t slope = p + a * ((weir_real_t)1 - p);
             weir_real_t *d = d_scores + r * ATTENTION_PANEL + v * LANES;
             vec_t d_s = load(d) * slope;
-            if (key > tile->query) {
+            if (mode == TIME_VISIBLE) {
+                a = mask_hidden(a, tile, key, v);
+                d_s = mask_hidden(d_s, tile, key, v);
+            } else if (key > tile->query) {
                 a = mask_future(a, key, tile->query + v * LANES);
                 d_s = mask_future(d_s, key, tile->query + v * LANES);
             }
             store(scores + r * ATTENTION_PANEL + v * LANES, a);
             store(d, d_s);
+            if (mode == TIME_VISIBLE) {
+                continue;
+            }
             diagonal[v] += d_s;
             if (mode != TIME_OFF) {
                 count_buckets(task->d_time, tile->buckets + r * ATTENTION_PANEL + v * LANES, d_s);
             }
         }
+        if (mode == TIME_VISIBLE) {
+            continue;
+        }
         task->d_position[(ptrdiff_t)tile->query - (ptrdiff_t)key] += diagonal[0][0];
         diagonal[0] = shift_lanes(diagonal[0], diagonal[1]);
         diagonal[1] = shift_lanes(diagonal[1], (vec_t){0});
+    }
+    if (mode == TIME_VISIBLE) {
+        return;
     }
     weir_real_t *rest = task->d_position + ((ptrdiff_t)tile->query - (ptrdiff_t)tile->key + 1);
     store(rest, load(rest) + diagonal[0]);
@@ -214,7 +274,9 @@ WEIR_INLINE void differentiate_tile(const weir_attention_task_t *task, const til
 }
 
 static void weigh(const weir_attention_task_t *task, const tile_t *tile, weir_real_t *scores) {
-    if (task->time == NULL) {
+    if (task->visible != NULL) {
+        weigh_tile(task, tile, TIME_VISIBLE, scores);
+    } else if (task->time == NULL) {
         weigh_tile(task, tile, TIME_OFF, scores);
     } else if (task->highest_bucket < 64) {
         weigh_tile(task, tile, TIME_BELOW_64, scores);
@@ -225,7 +287,9 @@ static void weigh(const weir_attention_task_t *task, const tile_t *tile, weir_re
 
 static void differentiate(const weir_attention_task_t *task, const tile_t *tile,
                           weir_real_t *scores, weir_real_t *d_scores) {
-    if (task->time == NULL) {
+    if (task->visible != NULL) {
+        differentiate_tile(task, tile, TIME_VISIBLE, scores, d_scores);
+    } else if (task->time == NULL) {
         differentiate_tile(task, tile, TIME_OFF, scores, d_scores);
     } else if (task->highest_bucket < 64) {
         differentiate_tile(task, tile, TIME_BELOW_64, scores, d_scores);

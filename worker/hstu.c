@@ -138,55 +138,18 @@ void weir_hstu_drop(const weir_hstu_t *hstu, uint32_t site, double probability, 
 
 /* ---- rows, in blocks ---- */
 
-enum { BLOCK_ROWS = 512 };
-
 typedef struct {
     weir_hstu_t *hstu;
     weir_hstu_rows_t work;
     void *argument;
-} row_blocks_t;
+} row_work_t;
 
-static void run_block(void *argument, size_t task, uint32_t thread) {
-    const row_blocks_t *blocks = argument;
-    size_t first = task * BLOCK_ROWS, tokens = blocks->hstu->batch.tokens;
-    (void)thread;
-    blocks->work(blocks->hstu, blocks->argument, first,
-                 tokens - first < BLOCK_ROWS ? tokens : first + BLOCK_ROWS);
+static void run_block(void *argument, size_t first, size_t end) {
+    const row_work_t *work = argument;
+    work->work(work->hstu, work->argument, first, end);
 }
 
 void weir_hstu_run_rows(weir_hstu_t *hstu, weir_hstu_rows_t work, void *argument) {
-    row_blocks_t blocks = {hstu, work, argument};
-    weir_parallel_run((hstu->batch.tokens + BLOCK_ROWS - 1) / BLOCK_ROWS, run_block, &blocks);
-}
-
-/* ---- sums over rows, in panels of columns ---- */
-
-enum { PANELS = 8, PANEL_UNIT = 32, PANEL_UNIT_OWN = 128 }; /* OWN: of our own products */
-
-static void run_panel(void *argument, size_t task, uint32_t thread) {
-    const weir_hstu_sum_t *sum = argument;
-    size_t first = task * sum->panel;
-    size_t columns = sum->columns - first < sum->panel ? sum->columns - first : sum->panel;
-    (void)thread;
-    const weir_product_t product = {.form_a = WEIR_BLAS_TRANSPOSED,
-                                    .m = sum->rows,
-                                    .n = columns,
-                                    .k = sum->tokens,
-                                    .a = sum->left,
-                                    .lda = sum->rows,
-                                    .b = sum->right + first,
-                                    .ldb = sum->columns,
-                                    .add = sum->add,
-                                    .c = sum->to + first,
-                                    .ldc = sum->columns};
-    weir_product_run(sum->hstu->kernels, sum->hstu->config.bf16, &product);
-}
-
-void weir_hstu_run_sum(weir_hstu_sum_t *sum) {
-    const weir_hstu_t *hstu = sum->hstu;
-    bool own = hstu->config.bf16 || hstu->kernels->product != NULL;
-    size_t unit = own ? PANEL_UNIT_OWN : PANEL_UNIT;
-    size_t panel = (sum->columns + PANELS - 1) / PANELS;
-    sum->panel = (panel + unit - 1) / unit * unit;
-    weir_parallel_run((sum->columns + sum->panel - 1) / sum->panel, run_panel, sum);
+    row_work_t rows = {hstu, work, argument};
+    weir_rows_run(hstu->batch.tokens, run_block, &rows);
 }

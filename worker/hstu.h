@@ -33,7 +33,8 @@ enum { WEIR_HSTU_TIME_BUCKETS = 129 };
 typedef enum {
     WEIR_INIT_NORMAL,         /* sigma in `scale` */
     WEIR_INIT_XAVIER_UNIFORM, /* bound sqrt(6 / (rows + cols)) */
-    WEIR_INIT_UNIFORM         /* bound in `scale` */
+    WEIR_INIT_UNIFORM,        /* bound in `scale` */
+    WEIR_INIT_CONSTANT        /* `scale` itself */
 } weir_init_t;
 
 /* One named parameter in the flat dense buffer. */
@@ -56,6 +57,12 @@ weir_parameter_t weir_hstu_parameter(const weir_hstu_config_t *config, size_t in
 /* Initial values of all, a pure function of the seed, the same in both precisions to rounding. */
 void weir_hstu_initialise(const weir_hstu_config_t *config, uint64_t seed, weir_real_t *parameters);
 
+/* Which tokens of its user a token sees beside itself: [first, end), by their number in the user.
+ */
+typedef struct {
+    uint32_t first, end;
+} weir_visible_t;
+
 /* A batch as the encoder sees it. Token i of user b is row offsets[b] + i. */
 typedef struct {
     size_t users;                  /* B */
@@ -67,6 +74,8 @@ typedef struct {
                                       coordinate of dropout and negatives; NULL: row number */
     const weir_real_t *user_rows;  /* B x D: added to the input of each token of the user; NULL:
                                       the model has no embedding of users */
+    const weir_visible_t *visible; /* T; NULL: every token sees those before it. Attention without
+                                      biases only */
 } weir_sequence_batch_t;
 
 typedef struct {

@@ -9,9 +9,6 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Rows summed in one go before they are added to the total: bounds the rounding of long sums. */
-enum { SUM_BLOCK = 64 };
-
 /* Through e = x / max(|x|, floor); below the floor the divisor is a constant. */
 static void start_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t end) {
     const weir_real_t *d_encoded = *(const weir_real_t *const *)argument;
@@ -24,23 +21,6 @@ static void start_rows(weir_hstu_t *hstu, void *argument, size_t first, size_t e
         }
         for (size_t d = 0; d < dim; d++) {
             d_x[d] = (d_e[d] - along * e[d]) / hstu->norms[t];
-        }
-    }
-}
-
-/* sums += columns of T x width summed. */
-static void add_columns(const weir_real_t *values, size_t tokens, size_t width, weir_real_t *block,
-                        weir_real_t *sums) {
-    for (size_t first = 0; first < tokens; first += SUM_BLOCK) {
-        size_t end = tokens - first < SUM_BLOCK ? tokens : first + SUM_BLOCK;
-        memset(block, 0, width * sizeof *block);
-        for (size_t t = first; t < end; t++) {
-            for (size_t c = 0; c < width; c++) {
-                block[c] += values[t * width + c];
-            }
-        }
-        for (size_t c = 0; c < width; c++) {
-            sums[c] += block[c];
         }
     }
 }
@@ -154,8 +134,10 @@ static void differentiate_layer(weir_hstu_t *hstu, const weir_real_t *parameters
     if (!add) {
         memset(d_parameters + at.output_bias, 0, dim * sizeof *d_parameters);
     }
-    add_columns(hstu->d_stream, tokens, dim, hstu->d_normalised, d_parameters + at.output_bias);
-    weir_hstu_sum_t output = {.hstu = hstu,
+    weir_rows_add_columns(hstu->d_stream, tokens, dim, dim, hstu->d_normalised,
+                          d_parameters + at.output_bias);
+    weir_rows_sum_t output = {.kernels = hstu->kernels,
+                              .bf16 = hstu->config.bf16,
                               .tokens = tokens,
                               .rows = config->heads * config->dv,
                               .columns = dim,
@@ -163,11 +145,12 @@ static void differentiate_layer(weir_hstu_t *hstu, const weir_real_t *parameters
                               .right = hstu->d_stream,
                               .add = add,
                               .to = d_parameters + at.output_weight};
-    weir_hstu_run_sum(&output);
+    weir_rows_sum(&output);
     weir_hstu_run_rows(hstu, split_rows, &branch);
     differentiate_attention(hstu, parameters, index, add, d_parameters);
     weir_hstu_run_rows(hstu, project_rows_back, &branch);
-    weir_hstu_sum_t projection = {.hstu = hstu,
+    weir_rows_sum_t projection = {.kernels = hstu->kernels,
+                                  .bf16 = hstu->config.bf16,
                                   .tokens = tokens,
                                   .rows = dim,
                                   .columns = weir_hstu_projection_width(config),
@@ -175,7 +158,7 @@ static void differentiate_layer(weir_hstu_t *hstu, const weir_real_t *parameters
                                   .right = hstu->d_activated,
                                   .add = add,
                                   .to = d_parameters + at.uvqk};
-    weir_hstu_run_sum(&projection);
+    weir_rows_sum(&projection);
 }
 
 /* Through Dropout(sqrt(D) * E + U + P): d_stream becomes the gradient of the sum. Positions are

@@ -7,6 +7,7 @@
 #include "worker/hstu_memory.h"
 #include "worker/kernels.h"
 #include "worker/product.h"
+#include "worker/rows.h"
 #include "worker/workspace.h"
 
 /* Where dropout is drawn, a coordinate of its random numbers. Layer l: SITE_LAYER + 2 l. */
@@ -91,17 +92,5 @@ typedef void (*weir_hstu_rows_t)(weir_hstu_t *hstu, void *argument, size_t first
 
 /* Over all rows of the group, in blocks of a fixed number, by all threads. */
 void weir_hstu_run_rows(weir_hstu_t *hstu, weir_hstu_rows_t work, void *argument);
-
-/* to (rows x columns) = left^T right, or added to: sums over T, in panels of columns, whose width
- * depends on `columns`, the level and the number type alone, by all threads. */
-typedef struct {
-    const weir_hstu_t *hstu;
-    size_t tokens, rows, columns;
-    const weir_real_t *left, *right; /* T x rows, T x columns */
-    bool add;
-    weir_real_t *to;
-    size_t panel; /* set by run */
-} weir_hstu_sum_t;
-void weir_hstu_run_sum(weir_hstu_sum_t *sum);
 
 #endif

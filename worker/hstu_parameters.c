@@ -107,6 +107,9 @@ static double draw_element(weir_rng_key_t key, const weir_parameter_t *parameter
     weir_philox_t random = weir_philox(key, (uint32_t)counter, (uint32_t)(counter >> 32), 0, 0);
     double uniform = weir_uniform01(random.word[element % 4]);
     double bound = parameter->scale;
+    if (parameter->init == WEIR_INIT_CONSTANT) {
+        return parameter->scale;
+    }
     if (parameter->init == WEIR_INIT_NORMAL) {
         return parameter->scale * weir_normal_quantile(uniform);
     }

@@ -16,8 +16,8 @@ static weir_err_t refuse(const weir_tensor_file_t *file, const char *what, weir_
     return weir_errorf(error, WEIR_ERR_CORRUPT, "'%s': %s", weir_tensor_file_path(file), what);
 }
 
-static weir_err_t read_number(const weir_tensor_file_t *file, const char *key, double *value,
-                              weir_error_t *error) {
+weir_err_t golden_number(const weir_tensor_file_t *file, const char *key, double *value,
+                         weir_error_t *error) {
     const char *text = weir_tensor_file_metadata(file, key);
     char *end = NULL;
     if (text == NULL) {
@@ -33,10 +33,10 @@ static weir_err_t read_number(const weir_tensor_file_t *file, const char *key, d
     return WEIR_OK;
 }
 
-static weir_err_t read_size(const weir_tensor_file_t *file, const char *key, size_t least,
-                            size_t *value, weir_error_t *error) {
-    double number;
-    weir_err_t err = read_number(file, key, &number, error);
+weir_err_t golden_size(const weir_tensor_file_t *file, const char *key, size_t least, size_t *value,
+                       weir_error_t *error) {
+    double number = 0.0;
+    weir_err_t err = golden_number(file, key, &number, error);
     if (err != WEIR_OK) {
         return err;
     }
@@ -49,11 +49,10 @@ static weir_err_t read_size(const weir_tensor_file_t *file, const char *key, siz
     return WEIR_OK;
 }
 
-/* What the code under test has as a constant must be what the file was made with. */
-static weir_err_t expect_number(const weir_tensor_file_t *file, const char *key, double expected,
-                                weir_error_t *error) {
-    double number;
-    weir_err_t err = read_number(file, key, &number, error);
+weir_err_t golden_constant(const weir_tensor_file_t *file, const char *key, double expected,
+                           weir_error_t *error) {
+    double number = 0.0;
+    weir_err_t err = golden_number(file, key, &number, error);
     if (err == WEIR_OK && number != expected) {
         return weir_errorf(error, WEIR_ERR_UNSUPPORTED, "'%s': metadata '%s' is %g; weir has %g",
                            weir_tensor_file_path(file), key, number, expected);
@@ -78,7 +77,7 @@ static weir_err_t read_sizes(golden_case_t *golden, weir_error_t *error) {
                  {"steps", 1, &golden->steps}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         weir_err_t err =
-            read_size(golden->file, sizes[i].key, sizes[i].least, sizes[i].value, error);
+            golden_size(golden->file, sizes[i].key, sizes[i].least, sizes[i].value, error);
         if (err != WEIR_OK) {
             return err;
         }
@@ -105,10 +104,10 @@ static weir_err_t read_numbers(golden_case_t *golden, weir_error_t *error) {
                      {"dropout", 0.0}};
     weir_err_t err = WEIR_OK;
     for (size_t i = 0; err == WEIR_OK && i < sizeof numbers / sizeof *numbers; i++) {
-        err = read_number(golden->file, numbers[i].key, numbers[i].value, error);
+        err = golden_number(golden->file, numbers[i].key, numbers[i].value, error);
     }
     for (size_t i = 0; err == WEIR_OK && i < sizeof constants / sizeof *constants; i++) {
-        err = expect_number(golden->file, constants[i].key, constants[i].value, error);
+        err = golden_constant(golden->file, constants[i].key, constants[i].value, error);
     }
     return err;
 }

@@ -32,6 +32,15 @@ typedef enum { GOLDEN_PARAMETERS, GOLDEN_GRADIENTS, GOLDEN_AFTER } golden_kind_t
 /* "hstu", or what else the file says it is; NULL: it does not say. */
 const char *golden_model(const weir_tensor_file_t *file);
 
+/* A number of the metadata; a whole one from `least` to 2^20; one that the code under test has as a
+ * constant. */
+WEIR_MUST_USE weir_err_t golden_number(const weir_tensor_file_t *file, const char *key,
+                                       double *value, weir_error_t *error);
+WEIR_MUST_USE weir_err_t golden_size(const weir_tensor_file_t *file, const char *key, size_t least,
+                                     size_t *value, weir_error_t *error);
+WEIR_MUST_USE weir_err_t golden_constant(const weir_tensor_file_t *file, const char *key,
+                                         double expected, weir_error_t *error);
+
 /* Read and check all but the expected values. Failure leaves nothing to free. */
 WEIR_MUST_USE weir_err_t golden_load(const weir_tensor_file_t *file, golden_case_t *golden,
                                      weir_error_t *error);

@@ -23,4 +23,8 @@ typedef struct {
 WEIR_MUST_USE weir_err_t golden_run(const golden_case_t *golden, golden_report_t *report,
                                     weir_error_t *error);
 
+/* A file of model "stu_layer", the production layer: attention, output and all gradients. */
+WEIR_MUST_USE weir_err_t golden_run_stu(const weir_tensor_file_t *file, bool bf16,
+                                        golden_report_t *report, weir_error_t *error);
+
 #endif

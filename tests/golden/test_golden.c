@@ -34,16 +34,21 @@ static outcome_t run_file(const char *path, bool bf16) {
         (void)weir_errorf(&error, WEIR_ERR_CORRUPT, "'%s' does not say which model it is of", path);
         goto out;
     }
-    if (strcmp(model, "hstu") != 0) {
+    if (strcmp(model, "stu_layer") == 0) {
+        if (golden_run_stu(file, bf16, &report, &error) != WEIR_OK) {
+            goto out;
+        }
+    } else if (strcmp(model, "hstu") == 0) {
+        if (golden_load(file, &golden, &error) != WEIR_OK) {
+            goto out;
+        }
+        golden.config.bf16 = bf16;
+        if (golden_run(&golden, &report, &error) != WEIR_OK) {
+            goto out;
+        }
+    } else {
         (void)printf("%s: skipped: model %.64s\n", path, model);
         outcome = SKIPPED;
-        goto out;
-    }
-    if (golden_load(file, &golden, &error) != WEIR_OK) {
-        goto out;
-    }
-    golden.config.bf16 = bf16;
-    if (golden_run(&golden, &report, &error) != WEIR_OK) {
         goto out;
     }
     outcome = report.failed == 0 && report.compared > 0 ? PASSED : FAILED;

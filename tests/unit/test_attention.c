@@ -24,6 +24,7 @@ typedef struct {
     size_t offsets[MAX_USERS + 1];
     int64_t *times, *next_times;
     weir_real_t *z, *position, *time, *d_y;
+    weir_visible_t *visible; /* NULL: causal */
 } problem_t;
 
 typedef struct {
@@ -113,6 +114,26 @@ static void bind(problem_t *p) {
     p->batch.offsets = p->offsets;
     p->batch.times = p->times;
     p->batch.next_times = p->next_times;
+    p->batch.visible = p->visible;
+}
+
+/* Without biases, scaled, and with any pairs at all. */
+static void draw_visible(problem_t *p) {
+    p->config.position_bias = p->config.time_bias = false;
+    p->config.score_scale = 0.7;
+    p->config.divisor = 13.0;
+    p->visible = allocate(p->batch.tokens, sizeof *p->visible);
+    for (size_t user = 0; user < p->batch.users; user++) {
+        size_t length = p->offsets[user + 1] - p->offsets[user];
+        for (size_t i = 0; i < length; i++) {
+            weir_visible_t *visible = &p->visible[p->offsets[user] + i];
+            visible->end = (uint32_t)(draw() % (length + 1));
+            visible->first = (uint32_t)(draw() % (length + 1)); /* beyond the end: none */
+            if (draw() % 4 == 0) {
+                *visible = (weir_visible_t){0, (uint32_t)i};
+            }
+        }
+    }
 }
 
 static void free_problem(problem_t *p) {
@@ -120,6 +141,7 @@ static void free_problem(problem_t *p) {
     free(p->next_times);
     free(p->z);
     free(p->d_y);
+    free(p->visible);
     free(p->position);
     free(p->time);
 }
@@ -296,6 +318,37 @@ START_TEST(a_level_gives_the_same_bits_wherever_its_buffers_lie) {
 }
 END_TEST
 
+START_TEST(visible_tokens_agree_with_the_naive) {
+    static const size_t lengths[][4] = {{1, 5, 33, 70}, {129, 31, 32, 300}, {64, 128, 2, 257}};
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        problem_t p = make_problem(lengths[i], 4, 1 + i, 4 + 3 * i, 5 + 2 * i, false);
+        draw_visible(&p);
+        compare_levels(&p);
+        free_problem(&p);
+    }
+}
+END_TEST
+
+START_TEST(visible_tokens_beyond_the_user_or_with_biases_are_refused) {
+    static const size_t lengths[] = {3, 4};
+    problem_t p = make_problem(lengths, 2, 1, 2, 2, false);
+    weir_attention_t *attention = NULL;
+    draw_visible(&p);
+    bind(&p);
+    ck_assert_int_eq(weir_attention_create(&p.config, NULL, &attention, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_attention_prepare(attention, &p.batch, NULL), WEIR_OK);
+    p.visible[1].end = 4;
+    ck_assert_int_eq(weir_attention_prepare(attention, &p.batch, NULL), WEIR_ERR_INVALID);
+    weir_attention_destroy(attention);
+    p.visible[1].end = 3;
+    p.config.time_bias = true;
+    ck_assert_int_eq(weir_attention_create(&p.config, NULL, &attention, NULL), WEIR_OK);
+    ck_assert_int_eq(weir_attention_prepare(attention, &p.batch, NULL), WEIR_ERR_INVALID);
+    weir_attention_destroy(attention);
+    free_problem(&p);
+}
+END_TEST
+
 START_TEST(an_attention_serves_batches_of_changing_size) {
     static const size_t large[] = {200, 90}, small[] = {5};
     weir_attention_t *attention = NULL;
@@ -400,6 +453,22 @@ START_TEST(the_naive_gradient_is_the_slope) {
 }
 END_TEST
 
+START_TEST(the_naive_gradient_of_visible_tokens_is_the_slope) {
+    static const size_t lengths[] = {1, 6, 4};
+    problem_t p = make_problem(lengths, 3, 2, 3, 2, false);
+    draw_visible(&p);
+    bind(&p);
+    result_t r = make_result(&p);
+    run_naive(&p, &r);
+    for (size_t t = 0; t < p.batch.tokens; t++) {
+        memset(r.d_z + t * z_width(&p), 0, p.config.heads * p.config.dv * sizeof *r.d_z);
+    }
+    assert_slopes(&p, p.z, r.d_z, p.batch.tokens * z_width(&p), "z");
+    free_result(&r);
+    free_problem(&p);
+}
+END_TEST
+
 #endif
 
 static Suite *suite(void) {
@@ -410,11 +479,14 @@ static Suite *suite(void) {
     tcase_add_test(t, lengths_around_panels_and_key_blocks_agree);
     tcase_add_test(t, a_long_user_agrees_with_buckets_prepared_or_not);
     tcase_add_loop_test(t, a_level_gives_the_same_bits_wherever_its_buffers_lie, 0, 2);
+    tcase_add_test(t, visible_tokens_agree_with_the_naive);
+    tcase_add_test(t, visible_tokens_beyond_the_user_or_with_biases_are_refused);
     tcase_add_test(t, an_attention_serves_batches_of_changing_size);
     tcase_add_test(t, a_user_without_events_or_with_too_many_is_refused);
     tcase_add_test(t, a_configuration_without_heads_is_refused);
 #ifdef WEIR_REAL_F64
     tcase_add_test(t, the_naive_gradient_is_the_slope);
+    tcase_add_test(t, the_naive_gradient_of_visible_tokens_is_the_slope);
 #endif
     suite_add_tcase(s, t);
     return s;
