@@ -79,6 +79,9 @@ typedef enum {
     WEIR_CONSISTENCY_COUNT
 } weir_consistency_t;
 
+/* model.kind, in the order of its choices and of worker/encoder.h. */
+typedef enum { WEIR_MODEL_HSTU, WEIR_MODEL_COUNT } weir_model_kind_t;
+
 /* train.compute, in the order of its choices. */
 typedef enum { WEIR_COMPUTE_FLOAT32, WEIR_COMPUTE_BF16, WEIR_COMPUTE_COUNT } weir_compute_t;
 
@@ -125,6 +128,7 @@ typedef struct {
         char path[WEIR_CONFIG_TEXT]; /* folder that `weir prepare` or `weir synth` wrote */
     } data;
     struct {
+        int64_t kind;          /* weir_model_kind_t */
         int64_t embedding_dim; /* D */
         int64_t blocks;
         int64_t heads;               /* H */

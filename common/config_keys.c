@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *const kind_names[] = {"hstu", NULL};
 static const char *const sharing_names[] = {"token", "batch", "catalogue", NULL};
 static const char *const optimizer_names[] = {
     "sgd",           "momentum", "nesterov",   "adagrad",       "rowwise_adagrad", "adam", "adamw",
@@ -127,6 +128,8 @@ static const weir_config_key_t keys[] = {
 _Static_assert(sizeof keys / sizeof keys[0] <= WEIR_CONFIG_KEY_LIMIT, "raise the limit");
 _Static_assert(sizeof optimizer_names / sizeof optimizer_names[0] == WEIR_OPTIMIZER_COUNT + 1,
                "one name an optimiser");
+_Static_assert(sizeof kind_names / sizeof kind_names[0] == WEIR_MODEL_COUNT + 1,
+               "one name a kind of encoder");
 _Static_assert(sizeof compute_names / sizeof compute_names[0] == WEIR_COMPUTE_COUNT + 1,
                "one name a number type");
 _Static_assert(sizeof consistency_names / sizeof consistency_names[0] == WEIR_CONSISTENCY_COUNT + 1,

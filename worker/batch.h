@@ -12,7 +12,7 @@
 #include "common/dataset.h"
 #include "common/error.h"
 #include "common/hash.h"
-#include "worker/hstu.h"
+#include "worker/encoder.h"
 #include "worker/loss.h"
 
 typedef struct {

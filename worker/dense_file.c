@@ -21,12 +21,12 @@ typedef struct {
     const float *values;
 } group_t;
 
-static weir_err_t declare_group(weir_tensor_writer_t *writer, const weir_hstu_config_t *config,
+static weir_err_t declare_group(weir_tensor_writer_t *writer, const weir_encoder_config_t *config,
                                 const char *prefix, weir_error_t *error) {
     weir_err_t err = WEIR_OK;
-    for (size_t i = 0; i < weir_hstu_parameter_count(config) && err == WEIR_OK; i++) {
+    for (size_t i = 0; i < weir_encoder_parameter_count(config) && err == WEIR_OK; i++) {
         char name[64];
-        weir_parameter_t parameter = weir_hstu_parameter(config, i);
+        weir_parameter_t parameter = weir_encoder_parameter(config, i);
         uint64_t shape[2] = {parameter.rows, parameter.cols};
         (void)snprintf(name, sizeof name, "%s%s", prefix, parameter.name);
         err = weir_tensor_writer_declare(writer, name, WEIR_DTYPE_F32, parameter.cols == 1 ? 1 : 2,
@@ -44,11 +44,11 @@ static bool all_finite(const float *values, size_t count) {
     return true;
 }
 
-static weir_err_t append_group(weir_tensor_writer_t *writer, const weir_hstu_config_t *config,
+static weir_err_t append_group(weir_tensor_writer_t *writer, const weir_encoder_config_t *config,
                                const group_t *group, weir_error_t *error) {
     weir_err_t err = WEIR_OK;
-    for (size_t i = 0; i < weir_hstu_parameter_count(config) && err == WEIR_OK; i++) {
-        weir_parameter_t parameter = weir_hstu_parameter(config, i);
+    for (size_t i = 0; i < weir_encoder_parameter_count(config) && err == WEIR_OK; i++) {
+        weir_parameter_t parameter = weir_encoder_parameter(config, i);
         size_t count = parameter.rows * parameter.cols;
         if (!all_finite(group->values + parameter.offset, count)) {
             return weir_errorf(error, WEIR_ERR_INVALID,
@@ -99,10 +99,10 @@ static weir_err_t put_state(weir_tensor_writer_t *writer, const weir_trainer_sta
     return err;
 }
 
-static weir_err_t write_file(const char *folder, const char *name, const weir_hstu_config_t *config,
-                             const group_t *groups, size_t group_count,
-                             const weir_trainer_state_t *state, weir_checkpoint_file_t *file,
-                             weir_error_t *error) {
+static weir_err_t write_file(const char *folder, const char *name,
+                             const weir_encoder_config_t *config, const group_t *groups,
+                             size_t group_count, const weir_trainer_state_t *state,
+                             weir_checkpoint_file_t *file, weir_error_t *error) {
     char path[WEIR_PATH_MAX];
     weir_tensor_writer_t *writer = NULL;
     weir_err_t err = weir_path_join(path, sizeof path, folder, name, error);
@@ -110,7 +110,8 @@ static weir_err_t write_file(const char *folder, const char *name, const weir_hs
         err = weir_tensor_writer_create(path, &writer, error);
     }
     if (err == WEIR_OK) {
-        err = weir_tensor_writer_metadata(writer, "model", "hstu", error);
+        err = weir_tensor_writer_metadata(writer, "model", weir_encoder_kind_name(config->kind),
+                                          error);
     }
     if (err == WEIR_OK) {
         err = put_state(writer, state, error);
@@ -132,7 +133,7 @@ static weir_err_t write_file(const char *folder, const char *name, const weir_hs
     return err;
 }
 
-weir_err_t weir_dense_file_write(const char *folder, const weir_hstu_config_t *config,
+weir_err_t weir_dense_file_write(const char *folder, const weir_encoder_config_t *config,
                                  const float *parameters, const float *m, const float *v,
                                  const weir_trainer_state_t *state,
                                  weir_checkpoint_file_t files[WEIR_DENSE_FILES],
@@ -146,12 +147,12 @@ weir_err_t weir_dense_file_write(const char *folder, const weir_hstu_config_t *c
     return err;
 }
 
-static weir_err_t load_group(const weir_tensor_file_t *file, const weir_hstu_config_t *config,
+static weir_err_t load_group(const weir_tensor_file_t *file, const weir_encoder_config_t *config,
                              const char *prefix, float *values, weir_error_t *error) {
-    for (size_t i = 0; i < weir_hstu_parameter_count(config); i++) {
+    for (size_t i = 0; i < weir_encoder_parameter_count(config); i++) {
         char name[64];
         const weir_tensor_t *tensor = NULL;
-        weir_parameter_t parameter = weir_hstu_parameter(config, i);
+        weir_parameter_t parameter = weir_encoder_parameter(config, i);
         uint64_t shape[2] = {parameter.rows, parameter.cols};
         (void)snprintf(name, sizeof name, "%s%s", prefix, parameter.name);
         weir_err_t err = weir_tensor_file_require(
@@ -232,6 +233,18 @@ static weir_err_t get_state(const weir_tensor_file_t *file, weir_trainer_state_t
     return err;
 }
 
+/* A file that does not say is of HSTU. */
+static weir_err_t check_kind(const weir_tensor_file_t *file, const weir_encoder_config_t *config,
+                             weir_error_t *error) {
+    const char *kind = weir_tensor_file_metadata(file, "model");
+    kind = kind != NULL ? kind : weir_encoder_kind_name(WEIR_ENCODER_HSTU);
+    if (strcmp(kind, weir_encoder_kind_name(config->kind)) != 0) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "%s is of a model of kind %.32s, not %s",
+                           weir_tensor_file_path(file), kind, weir_encoder_kind_name(config->kind));
+    }
+    return WEIR_OK;
+}
+
 static weir_err_t open_in(const char *folder, const char *name, weir_tensor_file_t **file,
                           weir_error_t *error) {
     char path[WEIR_PATH_MAX];
@@ -242,7 +255,7 @@ static weir_err_t open_in(const char *folder, const char *name, weir_tensor_file
     return err;
 }
 
-weir_err_t weir_dense_file_load(const char *folder, const weir_hstu_config_t *config,
+weir_err_t weir_dense_file_load(const char *folder, const weir_encoder_config_t *config,
                                 float *parameters, float *m, float *v, weir_trainer_state_t *state,
                                 weir_error_t *error) {
     weir_tensor_file_t *dense = NULL, *trainer = NULL;
@@ -250,6 +263,9 @@ weir_err_t weir_dense_file_load(const char *folder, const weir_hstu_config_t *co
     weir_err_t err = open_in(folder, dense_name, &dense, error);
     if (err == WEIR_OK) {
         err = open_in(folder, trainer_name, &trainer, error);
+    }
+    if (err == WEIR_OK) {
+        err = check_kind(dense, config, error);
     }
     if (err == WEIR_OK) {
         err = load_group(dense, config, "", parameters, error);

@@ -182,8 +182,8 @@ static weir_err_t encode_batch(evaluation_t *evaluation, const float *parameters
                                    .next_times = evaluation->next_times,
                                    .user_rows = evaluation->user_rows};
     weir_forward_mode_t mode = {.train = false};
-    err = weir_hstu_forward(evaluation->parts->hstu, parameters, &batch, evaluation->inputs, mode,
-                            evaluation->outputs, error);
+    err = weir_encoder_forward(evaluation->parts->encoder, parameters, &batch, evaluation->inputs,
+                               mode, evaluation->outputs, error);
     if (err != WEIR_OK) {
         return err;
     }

@@ -11,8 +11,8 @@
 #include "common/dataset.h"
 #include "common/error.h"
 #include "ps/client.h"
+#include "worker/encoder.h"
 #include "worker/exchange.h"
-#include "worker/hstu.h"
 #include "worker/rank.h"
 
 #include <stdbool.h>
@@ -26,7 +26,7 @@ const char *weir_split_name(weir_split_t split); /* "test", "validation" */
 typedef struct {
     const weir_config_t *config;
     weir_dataset_t *dataset;
-    weir_hstu_t *hstu; /* workspace, shared with training */
+    weir_encoder_t *encoder; /* workspace, shared with training */
     weir_ps_client_t *client;
     weir_exchange_t *exchange;
 } weir_evaluate_parts_t; /* none owned */

@@ -13,7 +13,7 @@ struct weir_saver {
     weir_background_task_t task; /* first: the task is the saver */
     weir_background_t *background;
     weir_saver_options_t options;
-    weir_hstu_config_t model;
+    weir_encoder_config_t model;
     float *parameters;
     char *metrics;
     double started, seconds;
@@ -90,7 +90,7 @@ static void destroy(weir_saver_t *saver) {
 
 weir_err_t weir_saver_begin(const weir_saver_options_t *options, weir_saver_t **saver,
                             weir_error_t *error) {
-    size_t bytes = weir_hstu_parameter_elements(options->model) * sizeof(float);
+    size_t bytes = weir_encoder_parameter_elements(options->model) * sizeof(float);
     weir_saver_t *made = calloc(1, sizeof *made);
     if (made == NULL) {
         free(options->m);

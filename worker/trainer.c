@@ -7,9 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static weir_hstu_config_t model_of_config(const weir_config_t *config) {
+_Static_assert((int)WEIR_MODEL_COUNT == (int)WEIR_ENCODER_KINDS, "one choice a kind of encoder");
+
+static weir_encoder_config_t model_of_config(const weir_config_t *config) {
     size_t length = (size_t)config->model.max_sequence_length;
-    return (weir_hstu_config_t){
+    return (weir_encoder_config_t){
+        .kind = (weir_encoder_kind_t)config->model.kind,
         .embedding_dim = (size_t)config->model.embedding_dim,
         .blocks = (size_t)config->model.blocks,
         .heads = (size_t)config->model.heads,
@@ -35,7 +38,7 @@ uint32_t weir_trainer_ahead(const weir_config_t *config) {
 }
 
 static weir_err_t load_checkpoint(weir_trainer_t *trainer, weir_error_t *error) {
-    size_t elements = weir_hstu_parameter_elements(&trainer->model);
+    size_t elements = weir_encoder_parameter_elements(&trainer->model);
     float *m = calloc(elements, sizeof *m), *v = calloc(elements, sizeof *v);
     weir_err_t err = m == NULL || v == NULL
                          ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to load a checkpoint")
@@ -65,13 +68,14 @@ static weir_err_t create_parts(weir_trainer_t *trainer, weir_error_t *error) {
                                   .beta2 = config->dense.beta2,
                                   .epsilon = config->dense.epsilon,
                                   .weight_decay = config->dense.weight_decay};
-    weir_err_t err = weir_hstu_create(&trainer->model, &trainer->hstu, error);
+    weir_err_t err = weir_encoder_create(&trainer->model, &trainer->encoder, error);
     if (err == WEIR_OK) {
-        weir_hstu_limit_activations(trainer->hstu, (size_t)config->train.activation_mib << 20);
+        weir_encoder_limit_activations(trainer->encoder,
+                                       (size_t)config->train.activation_mib << 20);
         err = weir_loss_create(&trainer->loss, error);
     }
     if (err == WEIR_OK) {
-        err = weir_dense_create(weir_hstu_parameter_elements(&trainer->model), &adamw,
+        err = weir_dense_create(weir_encoder_parameter_elements(&trainer->model), &adamw,
                                 trainer->options.exchange, &trainer->dense, error);
     }
     if (err == WEIR_OK) {
@@ -129,8 +133,8 @@ weir_err_t weir_trainer_create(const weir_trainer_options_t *options, weir_train
     if (err == WEIR_OK && options->checkpoint != NULL) {
         err = load_checkpoint(created, error);
     } else if (err == WEIR_OK) {
-        weir_hstu_initialise(&created->model, (uint64_t)options->config->train.seed,
-                             weir_dense_parameters(created->dense));
+        weir_encoder_initialise(&created->model, (uint64_t)options->config->train.seed,
+                                weir_dense_parameters(created->dense));
         created->state.dataset_digest = weir_dataset_digest(options->dataset);
     }
     if (err != WEIR_OK) {
@@ -147,7 +151,7 @@ weir_err_t weir_trainer_create(const weir_trainer_options_t *options, weir_train
 
 void weir_trainer_destroy(weir_trainer_t *trainer) {
     if (trainer != NULL) {
-        weir_hstu_destroy(trainer->hstu);
+        weir_encoder_destroy(trainer->encoder);
         weir_loss_destroy(trainer->loss);
         weir_dense_destroy(trainer->dense);
         weir_batch_reader_destroy(trainer->reader);
@@ -185,7 +189,7 @@ static weir_err_t open_log(weir_trainer_t *trainer, weir_error_t *error) {
             .step = trainer->state.step,
             .total_steps = trainer->total_steps,
             .steps_per_epoch = trainer->steps_per_epoch,
-            .parameters = weir_hstu_parameter_elements(&trainer->model),
+            .parameters = weir_encoder_parameter_elements(&trainer->model),
             .users = weir_batch_users_per_epoch(trainer->reader),
             .items = weir_dataset_items(trainer->options.dataset),
             .events = weir_dataset_events(trainer->options.dataset),

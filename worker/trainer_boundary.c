@@ -129,7 +129,7 @@ static weir_err_t evaluate_split(weir_trainer_t *trainer, weir_split_t split,
                                  weir_metrics_t *metrics, double *seconds, weir_error_t *error) {
     weir_evaluate_parts_t parts = {.config = trainer->options.config,
                                    .dataset = trainer->options.dataset,
-                                   .hstu = trainer->hstu,
+                                   .encoder = trainer->encoder,
                                    .client = trainer->options.client,
                                    .exchange = trainer->options.exchange};
     double started = weir_clock_seconds();
@@ -235,7 +235,7 @@ bool weir_trainer_look_at_save(weir_trainer_t *trainer) {
 
 /* What this step's checkpoint is made of is remembered everywhere, and training may go on. */
 static weir_err_t begin_save(weir_trainer_t *trainer, bool best, weir_error_t *error) {
-    size_t elements = weir_hstu_parameter_elements(&trainer->model);
+    size_t elements = weir_encoder_parameter_elements(&trainer->model);
     uint64_t step = trainer->state.step;
     float *m = calloc(elements, sizeof *m), *v = calloc(elements, sizeof *v);
     weir_err_t err = m == NULL || v == NULL

@@ -54,8 +54,8 @@ typedef struct {
 
 struct weir_trainer {
     weir_trainer_options_t options;
-    weir_hstu_config_t model;
-    weir_hstu_t *hstu;
+    weir_encoder_config_t model;
+    weir_encoder_t *encoder;
     weir_loss_t *loss;
     weir_dense_t *dense;
     weir_batch_reader_t *reader;

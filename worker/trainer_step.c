@@ -135,7 +135,7 @@ static weir_err_t push(weir_trainer_t *trainer, weir_error_t *error) {
 /* Said once: the least that a history needs is more than train.activation_mib. */
 static void warn_over_budget(weir_trainer_t *trainer) {
     size_t budget = (size_t)trainer->options.config->train.activation_mib << 20;
-    size_t bytes = weir_hstu_activations(trainer->hstu).bytes;
+    size_t bytes = weir_encoder_activations(trainer->encoder).bytes;
     if (budget > 0 && bytes > budget && !trainer->over_budget) {
         trainer->over_budget = true;
         weir_log(WEIR_LOG_WARN, "trainer",
@@ -160,7 +160,7 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
     const float *parameters = weir_dense_parameters(trainer->dense);
     float *gradients = weir_dense_gradients(trainer->dense);
     if (tokens == 0) { /* fewer users than workers: this one's share is nothing */
-        size_t elements = weir_hstu_parameter_elements(&trainer->model);
+        size_t elements = weir_encoder_parameter_elements(&trainer->model);
         memset(gradients, 0, elements * sizeof(float));
         weir_dense_ready(trainer->dense, 0, elements);
         *loss_sum = 0.0;
@@ -176,8 +176,8 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
     weir_sequence_batch_t sequence = batch->sequence;
     sequence.user_rows = embeds_users(trainer) ? trainer->user_rows : NULL;
     int64_t begun = weir_trace_begin();
-    weir_err_t err = weir_hstu_forward(trainer->hstu, parameters, &sequence, trainer->items, mode,
-                                       trainer->encoded, error);
+    weir_err_t err = weir_encoder_forward(trainer->encoder, parameters, &sequence, trainer->items,
+                                          mode, trainer->encoded, error);
     weir_trace_end(begun, "forward", batch->step, WEIR_TRACE_NOBODY);
     if (err != WEIR_OK) {
         return err;
@@ -200,14 +200,14 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
         return err;
     }
     begun = weir_trace_begin();
-    err = weir_hstu_backward(trainer->hstu, parameters, trainer->d_encoded, trainer->d_items,
-                             gradients, weir_dense_ready, trainer->dense, error);
+    err = weir_encoder_backward(trainer->encoder, parameters, trainer->d_encoded, trainer->d_items,
+                                gradients, weir_dense_ready, trainer->dense, error);
     weir_trace_end(begun, "backward", batch->step, WEIR_TRACE_NOBODY);
     if (err != WEIR_OK) {
         return err;
     }
     if (embeds_users(trainer)) {
-        weir_hstu_user_gradients(trainer->hstu, trainer->d_user_rows);
+        weir_encoder_user_gradients(trainer->encoder, trainer->d_user_rows);
     }
     for (size_t i = 0; i < tokens; i++) { /* in token order: a fixed order of additions */
         float *d_row = trainer->d_rows + batch->item_rows[i] * width;

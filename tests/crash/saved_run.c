@@ -12,15 +12,15 @@
 
 enum { DIM = 4, SERVERS = 2, READERS = 3 };
 
-static const weir_hstu_config_t model = {.embedding_dim = DIM,
-                                         .blocks = 1,
-                                         .heads = 1,
-                                         .dqk = 2,
-                                         .dv = 2,
-                                         .max_sequence_length = 3,
-                                         .attention_length = 4,
-                                         .position_bias = true,
-                                         .time_bias = true};
+static const weir_encoder_config_t model = {.embedding_dim = DIM,
+                                            .blocks = 1,
+                                            .heads = 1,
+                                            .dqk = 2,
+                                            .dv = 2,
+                                            .max_sequence_length = 3,
+                                            .attention_length = 4,
+                                            .position_bias = true,
+                                            .time_bias = true};
 
 static weir_key_t key_of(size_t i) {
     return i * 0x100000001ull + 5;
@@ -108,7 +108,7 @@ static void fill_dense(uint64_t step, float *parameters, float *m, float *v, siz
 
 static weir_err_t write_dense(const char *folder, uint64_t step, weir_checkpoint_file_t *files,
                               weir_error_t *error) {
-    size_t elements = weir_hstu_parameter_elements(&model);
+    size_t elements = weir_encoder_parameter_elements(&model);
     float *all = calloc(3 * elements, sizeof *all);
     weir_trainer_state_t state = {.step = step, .best_of = "test ndcg@10", .seconds = 1.0};
     fill_dense(step, all, all + elements, all + 2 * elements, elements);
@@ -119,7 +119,7 @@ static weir_err_t write_dense(const char *folder, uint64_t step, weir_checkpoint
 }
 
 static weir_err_t check_dense(const char *folder, uint64_t step, weir_error_t *error) {
-    size_t elements = weir_hstu_parameter_elements(&model);
+    size_t elements = weir_encoder_parameter_elements(&model);
     float *all = calloc(6 * elements, sizeof *all), *wanted = all + 3 * elements;
     weir_trainer_state_t state = {.step = 0};
     weir_err_t err = weir_dense_file_load(folder, &model, all, all + elements, all + 2 * elements,

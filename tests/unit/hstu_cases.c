@@ -31,7 +31,7 @@ static void draw_events(hstu_case_t *c, case_rng_t *rng) {
 
 static void allocate(hstu_case_t *c, size_t users, size_t tokens) {
     size_t dim = c->config.embedding_dim, real = sizeof(weir_real_t);
-    size_t elements = weir_hstu_parameter_elements(&c->config);
+    size_t elements = weir_encoder_parameter_elements(&c->config);
     c->offsets = case_allocate(users + 1, sizeof *c->offsets);
     c->times = case_allocate(tokens, sizeof *c->times);
     c->next_times = case_allocate(tokens, sizeof *c->next_times);
@@ -74,7 +74,7 @@ hstu_case_t *hstu_case_create(const weir_hstu_config_t *config, uint64_t seed,
     c->mode = (weir_forward_mode_t){.train = true, .seed = seed, .step = 7};
     draw_events(c, &rng);
     /* Larger than initial values, so that no gradient is too small to test. */
-    case_fill(&rng, c->parameters, weir_hstu_parameter_elements(config), 0.3);
+    case_fill(&rng, c->parameters, weir_encoder_parameter_elements(config), 0.3);
     case_fill(&rng, c->table, HSTU_CASE_ROWS * config->embedding_dim, 0.3);
     case_fill(&rng, c->user_rows, users * config->embedding_dim, 0.3);
     c->loss_batch = (weir_loss_batch_t){.tokens = tokens,
@@ -85,7 +85,7 @@ hstu_case_t *hstu_case_create(const weir_hstu_config_t *config, uint64_t seed,
                                         .negative_rows = c->negatives,
                                         .temperature = 0.05,
                                         .scale = 1.0 / (double)(tokens + 1)};
-    ck_assert_msg(weir_hstu_create(config, &c->hstu, &error) == WEIR_OK, "%s", error.message);
+    ck_assert_msg(weir_encoder_create(config, &c->encoder, &error) == WEIR_OK, "%s", error.message);
     ck_assert_msg(weir_loss_create(&c->loss, &error) == WEIR_OK, "%s", error.message);
     return c;
 }
@@ -98,7 +98,7 @@ void hstu_case_destroy(hstu_case_t *c) {
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         free(blocks[i]);
     }
-    weir_hstu_destroy(c->hstu);
+    weir_encoder_destroy(c->encoder);
     weir_loss_destroy(c->loss);
     free(c);
 }
@@ -110,8 +110,8 @@ void hstu_case_encode(hstu_case_t *c) {
     for (size_t t = 0; t < c->batch.tokens; t++) {
         memcpy(c->items + t * dim, c->table + c->item_rows[t] * dim, dim * sizeof(weir_real_t));
     }
-    ck_assert_msg(weir_hstu_forward(c->hstu, c->parameters, &c->batch, c->items, c->mode,
-                                    c->encoded, &error) == WEIR_OK,
+    ck_assert_msg(weir_encoder_forward(c->encoder, c->parameters, &c->batch, c->items, c->mode,
+                                       c->encoded, &error) == WEIR_OK,
                   "%s", error.message);
 }
 
@@ -128,14 +128,14 @@ void hstu_case_step(hstu_case_t *c) {
     weir_err_t err = losses[c->sharing](c->loss, &c->loss_batch, c->encoded, c->table, &sum,
                                         c->d_encoded, c->d_table, &error);
     ck_assert_msg(err == WEIR_OK, "%s", error.message);
-    ck_assert_msg(weir_hstu_backward(c->hstu, c->parameters, c->d_encoded, c->d_items,
-                                     c->d_parameters, NULL, NULL, &error) == WEIR_OK,
+    ck_assert_msg(weir_encoder_backward(c->encoder, c->parameters, c->d_encoded, c->d_items,
+                                        c->d_parameters, NULL, NULL, &error) == WEIR_OK,
                   "%s", error.message);
     for (size_t t = 0; t < c->batch.tokens; t++) {
         for (size_t d = 0; d < dim; d++) {
             c->d_table[c->item_rows[t] * dim + d] += c->d_items[t * dim + d];
         }
     }
-    weir_hstu_user_gradients(c->hstu, c->d_user_rows);
+    weir_encoder_user_gradients(c->encoder, c->d_user_rows);
     c->value = sum * c->loss_batch.scale;
 }

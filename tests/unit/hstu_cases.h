@@ -1,5 +1,5 @@
-/* A small model with its batch, and one step of it: encode, loss, backward. For the tests of the
- * encoder. */
+/* A small model of any kind with its batch, and one step of it: encode, loss, backward. For the
+ * tests of the encoder. */
 #ifndef WEIR_TESTS_HSTU_CASES_H
 #define WEIR_TESTS_HSTU_CASES_H
 
@@ -24,7 +24,7 @@ typedef struct {
     weir_real_t *parameters, *table; /* table: HSTU_CASE_ROWS x D */
     weir_real_t *user_rows;          /* B x D, in use when embeds_users */
 
-    weir_hstu_t *hstu;
+    weir_encoder_t *encoder;
     weir_loss_t *loss;
     double value;                                       /* scale * loss_sum */
     weir_real_t *items, *encoded, *d_encoded, *d_items; /* T x D */

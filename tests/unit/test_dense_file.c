@@ -8,15 +8,15 @@
 #include <math.h>
 #include <string.h>
 
-static const weir_hstu_config_t model = {.embedding_dim = 6,
-                                         .blocks = 2,
-                                         .heads = 2,
-                                         .dqk = 3,
-                                         .dv = 5,
-                                         .max_sequence_length = 4,
-                                         .attention_length = 7,
-                                         .position_bias = true,
-                                         .time_bias = true};
+static const weir_encoder_config_t model = {.embedding_dim = 6,
+                                            .blocks = 2,
+                                            .heads = 2,
+                                            .dqk = 3,
+                                            .dv = 5,
+                                            .max_sequence_length = 4,
+                                            .attention_length = 7,
+                                            .position_bias = true,
+                                            .time_bias = true};
 
 static const weir_trainer_state_t state = {.step = 12345678901234567890u,
                                            .best_step = 7,
@@ -36,7 +36,7 @@ static weir_error_t error;
 
 static void begin(void) {
     weir_scratch_init(&scratch);
-    elements = weir_hstu_parameter_elements(&model);
+    elements = weir_encoder_parameter_elements(&model);
     for (size_t part = 0; part < PARTS; part++) {
         written[part] = calloc(elements, sizeof(float));
         loaded[part] = calloc(elements, sizeof(float));
@@ -63,7 +63,7 @@ static weir_err_t write_all(void) {
                                  files, &error);
 }
 
-static weir_err_t load_as(const weir_hstu_config_t *config, weir_trainer_state_t *into) {
+static weir_err_t load_as(const weir_encoder_config_t *config, weir_trainer_state_t *into) {
     return weir_dense_file_load(scratch.path, config, loaded[0], loaded[1], loaded[2], into,
                                 &error);
 }
@@ -152,7 +152,7 @@ START_TEST(a_value_that_is_not_finite_is_neither_saved_nor_loaded) {
 END_TEST
 
 START_TEST(a_file_of_another_model_is_refused_by_the_tensor) {
-    weir_hstu_config_t others[] = {model, model, model, model};
+    weir_encoder_config_t others[] = {model, model, model, model};
     const char *const tensors[] = {"layer.0.uvqk", "position_embedding", "layer.2.uvqk",
                                    "layer.0.uvqk"};
     weir_trainer_state_t into = {.step = 99};
@@ -162,7 +162,7 @@ START_TEST(a_file_of_another_model_is_refused_by_the_tensor) {
     others[3].heads = 1;
     ck_assert_msg(write_all() == WEIR_OK, "%s", error.message);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        size_t needed = weir_hstu_parameter_elements(&others[i]);
+        size_t needed = weir_encoder_parameter_elements(&others[i]);
         for (size_t part = 0; part < PARTS; part++) {
             free(loaded[part]);
             loaded[part] = calloc(needed, sizeof(float));

@@ -7,6 +7,7 @@
 #include "tests/unit/data_cases.h"
 #include "tests/unit/table_cases.h"
 #include "worker/evaluate.h"
+#include "worker/hstu.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -223,7 +224,7 @@ static weir_err_t work(member_t *member) {
                                         .worker = member->index,
                                         .workers = member->workers,
                                         .timeout = TIMEOUT};
-    weir_err_t err = weir_hstu_create(&model, &parts.hstu, &member->error);
+    weir_err_t err = weir_encoder_create(&model, &parts.encoder, &member->error);
     if (err == WEIR_OK) {
         err = weir_ps_client_create(&client, &parts.client, &member->error);
     }
@@ -236,7 +237,7 @@ static weir_err_t work(member_t *member) {
     }
     weir_exchange_destroy(parts.exchange);
     weir_ps_client_destroy(parts.client);
-    weir_hstu_destroy(parts.hstu);
+    weir_encoder_destroy(parts.encoder);
     return err;
 }
 

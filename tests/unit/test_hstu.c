@@ -111,9 +111,9 @@ START_TEST(a_users_row_is_added_to_the_input_of_each_of_its_tokens) {
         }
     }
     c->batch.user_rows = NULL;
-    ck_assert_int_eq(
-        weir_hstu_forward(c->hstu, c->parameters, &c->batch, c->items, c->mode, c->encoded, NULL),
-        WEIR_OK);
+    ck_assert_int_eq(weir_encoder_forward(c->encoder, c->parameters, &c->batch, c->items, c->mode,
+                                          c->encoded, NULL),
+                     WEIR_OK);
     ck_assert_double_le(case_error(with, c->encoded, count), rounding);
     hstu_case_destroy(c);
     free(with);
@@ -165,8 +165,8 @@ START_TEST(gradients_are_announced_when_final_last_layer_first) {
     announced_t announced = {.gradient = c->d_parameters,
                              .seen = case_allocate(elements, sizeof(weir_real_t))};
     hstu_case_step(c);
-    ck_assert_int_eq(weir_hstu_backward(c->hstu, c->parameters, c->d_encoded, c->d_items,
-                                        c->d_parameters, on_ready, &announced, NULL),
+    ck_assert_int_eq(weir_encoder_backward(c->encoder, c->parameters, c->d_encoded, c->d_items,
+                                           c->d_parameters, on_ready, &announced, NULL),
                      WEIR_OK);
     ck_assert_uint_eq(announced.count, 4);
     ck_assert_uint_eq(announced.ends[0], elements);
@@ -216,15 +216,15 @@ START_TEST(batches_that_cannot_be_are_refused) {
     hstu_case_t *c = hstu_case_create(&small, 9, lengths, 2);
     weir_error_t error = {0};
     size_t bad[][3] = {{0, 0, 5}, {0, 6, 5}, {1, 3, 5}, {0, 3, 4}, {0, 5, 50}};
-    ck_assert_int_eq(weir_hstu_backward(c->hstu, c->parameters, c->d_encoded, c->d_items,
-                                        c->d_parameters, NULL, NULL, &error),
+    ck_assert_int_eq(weir_encoder_backward(c->encoder, c->parameters, c->d_encoded, c->d_items,
+                                           c->d_parameters, NULL, NULL, &error),
                      WEIR_ERR_INVALID);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         weir_sequence_batch_t batch = c->batch;
         batch.offsets = bad[i];
         batch.tokens = i == 4 ? 50 : 5;
-        ck_assert_int_eq(weir_hstu_forward(c->hstu, c->parameters, &batch, c->items, c->mode,
-                                           c->encoded, &error),
+        ck_assert_int_eq(weir_encoder_forward(c->encoder, c->parameters, &batch, c->items, c->mode,
+                                              c->encoded, &error),
                          WEIR_ERR_INVALID);
         ck_assert_str_ne(error.message, "");
     }

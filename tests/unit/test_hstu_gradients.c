@@ -135,10 +135,10 @@ END_TEST
 START_TEST(gradients_are_slopes_in_groups_of_users_with_a_recomputed_layer) {
     hstu_case_t *c = hstu_case_create(&small, 8, ragged, sizeof ragged / sizeof *ragged);
     c->embeds_users = true;
-    weir_hstu_limit_activations(c->hstu, weir_hstu_memory_bytes(&small, 7, 1));
+    weir_encoder_limit_activations(c->encoder, weir_hstu_memory_bytes(&small, 7, 1));
     check_all(c);
-    ck_assert_uint_gt(weir_hstu_activations(c->hstu).groups, 1);
-    ck_assert_uint_eq(weir_hstu_activations(c->hstu).kept_layers, 1);
+    ck_assert_uint_gt(weir_encoder_activations(c->encoder).groups, 1);
+    ck_assert_uint_eq(weir_encoder_activations(c->encoder).kept_layers, 1);
     hstu_case_destroy(c);
 }
 END_TEST

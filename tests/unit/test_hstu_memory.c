@@ -32,7 +32,7 @@ static hstu_case_t *create_case(uint64_t seed) {
 
 static hstu_case_t *create_limited(uint64_t seed, size_t budget) {
     hstu_case_t *c = create_case(seed);
-    weir_hstu_limit_activations(c->hstu, budget);
+    weir_encoder_limit_activations(c->encoder, budget);
     return c;
 }
 
@@ -61,12 +61,12 @@ static void check_same_to_rounding(const hstu_case_t *a, const hstu_case_t *b) {
 START_TEST(layers_that_are_recomputed_give_the_same_bits) {
     hstu_case_t *all = create_case(1);
     hstu_case_step(all);
-    ck_assert_uint_eq(weir_hstu_activations(all->hstu).kept_layers, small.blocks);
+    ck_assert_uint_eq(weir_encoder_activations(all->encoder).kept_layers, small.blocks);
     for (size_t kept = 1; kept <= small.blocks; kept++) {
         size_t budget = weir_hstu_memory_bytes(&small, TOKENS, kept);
         hstu_case_t *c = create_limited(1, budget);
         hstu_case_step(c);
-        weir_hstu_activations_t activations = weir_hstu_activations(c->hstu);
+        weir_hstu_activations_t activations = weir_encoder_activations(c->encoder);
         ck_assert_uint_eq(activations.groups, 1);
         ck_assert_uint_eq(activations.kept_layers, kept);
         ck_assert_uint_eq(activations.bytes, budget);
@@ -87,7 +87,7 @@ START_TEST(groups_of_users_give_the_same_to_rounding) {
     for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
         hstu_case_t *c = create_limited(2, budgets[i]);
         hstu_case_step(c);
-        weir_hstu_activations_t activations = weir_hstu_activations(c->hstu);
+        weir_hstu_activations_t activations = weir_encoder_activations(c->encoder);
         ck_assert_uint_gt(activations.groups, 1);
         ck_assert_uint_le(activations.bytes, budgets[i]);
         check_same_to_rounding(c, all);
@@ -101,7 +101,7 @@ START_TEST(a_budget_that_no_user_fits_leaves_every_user_alone_with_one_layer) {
     hstu_case_t *all = create_case(3), *c = create_limited(3, 1);
     hstu_case_step(all);
     hstu_case_step(c);
-    weir_hstu_activations_t activations = weir_hstu_activations(c->hstu);
+    weir_hstu_activations_t activations = weir_encoder_activations(c->encoder);
     ck_assert_uint_eq(activations.groups, USERS);
     ck_assert_uint_eq(activations.kept_layers, 1);
     ck_assert_uint_eq(activations.bytes, weir_hstu_memory_bytes(&small, LONGEST, 1));
@@ -120,10 +120,10 @@ START_TEST(the_same_budget_gives_the_same_bits_and_so_does_a_second_backward) {
         hstu_case_step(b);
         hstu_case_step(b);
         check_same_bits(a, b);
-        ck_assert_int_eq(weir_hstu_backward(b->hstu, b->parameters, b->d_encoded, b->d_items,
-                                            b->d_parameters, NULL, NULL, NULL),
+        ck_assert_int_eq(weir_encoder_backward(b->encoder, b->parameters, b->d_encoded, b->d_items,
+                                               b->d_parameters, NULL, NULL, NULL),
                          WEIR_OK);
-        weir_hstu_user_gradients(b->hstu, b->d_user_rows);
+        weir_encoder_user_gradients(b->encoder, b->d_user_rows);
         check_same_bits(a, b);
         hstu_case_destroy(a);
         hstu_case_destroy(b);
@@ -153,8 +153,8 @@ START_TEST(gradients_of_groups_are_announced_once_when_final) {
                              .seen = case_allocate(elements, sizeof(weir_real_t)),
                              .begin = elements};
     hstu_case_step(c);
-    ck_assert_int_eq(weir_hstu_backward(c->hstu, c->parameters, c->d_encoded, c->d_items,
-                                        c->d_parameters, on_ready, &announced, NULL),
+    ck_assert_int_eq(weir_encoder_backward(c->encoder, c->parameters, c->d_encoded, c->d_items,
+                                           c->d_parameters, on_ready, &announced, NULL),
                      WEIR_OK);
     ck_assert_uint_eq(announced.begin, 0);
     ck_assert_mem_eq(announced.seen, c->d_parameters, elements * sizeof(weir_real_t));
@@ -203,11 +203,11 @@ START_TEST(a_long_history_gives_the_same_bits_within_a_budget) {
     hstu_case_t *all = hstu_case_create(&config, 7, &length, 1);
     hstu_case_t *c = hstu_case_create(&config, 7, &length, 1);
     size_t budget = weir_hstu_memory_bytes(&config, length, 1);
-    weir_hstu_limit_activations(c->hstu, budget);
+    weir_encoder_limit_activations(c->encoder, budget);
     hstu_case_step(all);
     hstu_case_step(c);
-    ck_assert_uint_eq(weir_hstu_activations(c->hstu).bytes, budget);
-    ck_assert_uint_ge(weir_hstu_activations(all->hstu).bytes, budget * 3 / 2);
+    ck_assert_uint_eq(weir_encoder_activations(c->encoder).bytes, budget);
+    ck_assert_uint_ge(weir_encoder_activations(all->encoder).bytes, budget * 3 / 2);
     ck_assert_mem_eq(c->d_parameters, all->d_parameters, elements * sizeof(weir_real_t));
     ck_assert_mem_eq(c->d_items, all->d_items, length * 8 * sizeof(weir_real_t));
     hstu_case_destroy(all);
