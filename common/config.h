@@ -80,7 +80,7 @@ typedef enum {
 } weir_consistency_t;
 
 /* model.kind, in the order of its choices and of worker/encoder.h. */
-typedef enum { WEIR_MODEL_HSTU, WEIR_MODEL_COUNT } weir_model_kind_t;
+typedef enum { WEIR_MODEL_HSTU, WEIR_MODEL_SASREC, WEIR_MODEL_COUNT } weir_model_kind_t;
 
 /* train.compute, in the order of its choices. */
 typedef enum { WEIR_COMPUTE_FLOAT32, WEIR_COMPUTE_BF16, WEIR_COMPUTE_COUNT } weir_compute_t;
@@ -134,6 +134,7 @@ typedef struct {
         int64_t heads;               /* H */
         int64_t dqk;                 /* per head */
         int64_t dv;                  /* per head */
+        int64_t hidden_dim;          /* of feed-forward layers; 0: D */
         int64_t max_sequence_length; /* events of history */
         int64_t output_length;       /* N = max_sequence_length + output_length */
         double input_dropout;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kind_names[] = {"hstu", NULL};
+static const char *const kind_names[] = {"hstu", "sasrec", NULL};
 static const char *const sharing_names[] = {"token", "batch", "catalogue", NULL};
 static const char *const optimizer_names[] = {
     "sgd",           "momentum", "nesterov",   "adagrad",       "rowwise_adagrad", "adam", "adamw",

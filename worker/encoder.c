@@ -2,11 +2,13 @@
 
 #include "common/assert.h"
 #include "worker/hstu.h"
+#include "worker/transformer.h"
 
 #include <stdlib.h>
 
 static const weir_encoder_methods_t *const kinds[] = {
     [WEIR_ENCODER_HSTU] = &weir_hstu_methods,
+    [WEIR_ENCODER_SASREC] = &weir_sasrec_methods,
 };
 
 struct weir_encoder {

@@ -1,40 +1,12 @@
 /* Forward: the input, then per layer norm, projection, SiLU, attention, gate, output projection and
  * the residual, at last the norm of every row. What backward needs stays in hstu->layers. */
 #include "worker/dot.h"
+#include "worker/encoder_checks.h"
 #include "worker/hstu_internal.h"
 
-#include <limits.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-
-static weir_err_t check_batch(const weir_hstu_config_t *config, const weir_sequence_batch_t *batch,
-                              weir_error_t *error) {
-    if (batch->tokens > INT_MAX) {
-        return weir_errorf(error, WEIR_ERR_INVALID, "a batch of %zu tokens is over %d",
-                           batch->tokens, INT_MAX);
-    }
-    size_t end = 0;
-    for (size_t u = 0; u < batch->users; u++) {
-        size_t begin = batch->offsets[u];
-        if (begin != end || batch->offsets[u + 1] < begin) {
-            return weir_errorf(error, WEIR_ERR_INVALID, "offsets of the batch do not ascend at %zu",
-                               u);
-        }
-        end = batch->offsets[u + 1];
-        if (end - begin == 0 || end - begin > config->max_sequence_length) {
-            return weir_errorf(error, WEIR_ERR_INVALID,
-                               "user %zu of the batch has %zu events, expected 1 to %zu", u,
-                               end - begin, config->max_sequence_length);
-        }
-    }
-    if (end != batch->tokens) {
-        return weir_errorf(error, WEIR_ERR_INVALID,
-                           "the users of the batch have %zu tokens, the batch says %zu", end,
-                           batch->tokens);
-    }
-    return WEIR_OK;
-}
 
 /* stream = Dropout(sqrt(D) * E + U + P), of the users' rows. */
 static void embed(weir_hstu_t *hstu, const weir_real_t *parameters, const weir_real_t *items) {
@@ -273,7 +245,7 @@ weir_err_t weir_hstu_forward(weir_hstu_t *hstu, const weir_real_t *parameters,
                              const weir_sequence_batch_t *batch, const weir_real_t *items,
                              weir_forward_mode_t mode, weir_real_t *encoded, weir_error_t *error) {
     size_t dim = hstu->config.embedding_dim;
-    weir_err_t err = check_batch(&hstu->config, batch, error);
+    weir_err_t err = weir_encoder_check_batch(&hstu->config, batch, error);
     if (err != WEIR_OK) {
         return err;
     }

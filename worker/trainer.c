@@ -18,6 +18,7 @@ static weir_encoder_config_t model_of_config(const weir_config_t *config) {
         .heads = (size_t)config->model.heads,
         .dqk = (size_t)config->model.dqk,
         .dv = (size_t)config->model.dv,
+        .hidden_dim = (size_t)config->model.hidden_dim,
         .max_sequence_length = length,
         .attention_length = length + (size_t)config->model.output_length,
         .input_dropout = config->model.input_dropout,

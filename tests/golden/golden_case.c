@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LARGEST_SIZE = 1 << 20, LARGEST_BLOCKS = 1000, NAME_SIZE = 128 };
+enum { LARGEST_SIZE = 1 << 20, LARGEST_BLOCKS = 1000 };
 
 const char *golden_model(const weir_tensor_file_t *file) {
     return weir_tensor_file_metadata(file, "model");
@@ -57,6 +57,20 @@ weir_err_t golden_constant(const weir_tensor_file_t *file, const char *key, doub
         return weir_errorf(error, WEIR_ERR_UNSUPPORTED, "'%s': metadata '%s' is %g; weir has %g",
                            weir_tensor_file_path(file), key, number, expected);
     }
+    return err;
+}
+
+/* SASRec: the width of the feed-forward layers, and heads that share the width as the framework's
+ * do.
+ */
+static weir_err_t read_sasrec(golden_case_t *golden, weir_error_t *error) {
+    weir_encoder_config_t *config = &golden->config;
+    weir_err_t err = golden_size(golden->file, "ffn_hidden_dim", 1, &config->hidden_dim, error);
+    if (err == WEIR_OK && (config->heads * config->dqk != config->embedding_dim ||
+                           config->heads * config->dv != config->embedding_dim)) {
+        return refuse(golden->file, "num_heads times dqk or dv is not embedding_dim", error);
+    }
+    config->kind = WEIR_ENCODER_SASREC;
     return err;
 }
 
@@ -219,96 +233,24 @@ static weir_err_t read_batch(golden_case_t *golden, weir_error_t *error) {
     return err == WEIR_OK ? read_negatives(golden, error) : err;
 }
 
-static const char *prefix(golden_kind_t kind) {
-    return kind == GOLDEN_PARAMETERS ? "param" : kind == GOLDEN_GRADIENTS ? "grad" : "param_after";
-}
-
-static void name_table(golden_kind_t kind, char name[NAME_SIZE]) {
-    (void)snprintf(name, NAME_SIZE, "%s/_embedding_module._item_emb.weight", prefix(kind));
-}
-
-weir_err_t golden_read_table(const golden_case_t *golden, golden_kind_t kind, double *table,
-                             weir_error_t *error) {
-    char name[NAME_SIZE];
-    const void *values = NULL;
-    size_t dim = golden->config.embedding_dim;
-    name_table(kind, name);
-    weir_err_t err =
-        golden_require(golden, name, WEIR_DTYPE_F64, golden->items + 1, dim, &values, error);
-    if (err == WEIR_OK) {
-        memcpy(table, values, (golden->items + 1) * dim * sizeof(double));
-    }
-    return err;
-}
-
-/* The authors' name of parameter `index`. */
-static void name_parameter(golden_kind_t kind, size_t index, char name[NAME_SIZE]) {
-    static const char *const suffixes[] = {"_uvqk", "_rel_attn_bias._ts_w", "_rel_attn_bias._pos_w",
-                                           "_o.weight", "_o.bias"};
-    if (index == 0) {
-        (void)snprintf(name, NAME_SIZE, "%s/_input_features_preproc._pos_emb.weight", prefix(kind));
-        return;
-    }
-    (void)snprintf(name, NAME_SIZE, "%s/_hstu._attention_layers.%zu.%s", prefix(kind),
-                   (index - 1) / 5, suffixes[(index - 1) % 5]);
-}
-
-/* Where parameter `index` of `kind` lies in the file; `transposed`: stored cols x rows. */
-static weir_err_t find_parameter(const golden_case_t *golden, golden_kind_t kind, size_t index,
-                                 bool *transposed, const double **values, weir_error_t *error) {
-    char name[NAME_SIZE];
-    const void *found = NULL;
-    weir_parameter_t parameter = weir_hstu_parameter(&golden->config, index);
-    size_t which = index == 0 ? 0 : (index - 1) % 5;
-    bool vector = which == 1 || which == 2 || which == 4, turned = which == 3;
-    name_parameter(kind, index, name);
-    weir_err_t err =
-        golden_require(golden, name, WEIR_DTYPE_F64, turned ? parameter.cols : parameter.rows,
-                       vector ? 0 : (turned ? parameter.rows : parameter.cols), &found, error);
-    if (err == WEIR_OK) {
-        *transposed = turned;
-        *values = found;
-    }
-    return err;
-}
-
-weir_err_t golden_read_parameter(const golden_case_t *golden, golden_kind_t kind, size_t index,
-                                 double *values, weir_error_t *error) {
-    bool transposed = false;
-    const double *from = NULL;
-    weir_err_t err = find_parameter(golden, kind, index, &transposed, &from, error);
-    if (err != WEIR_OK) {
-        return err;
-    }
-    weir_parameter_t parameter = weir_hstu_parameter(&golden->config, index);
-    for (size_t r = 0; r < parameter.rows; r++) {
-        for (size_t c = 0; c < parameter.cols; c++) {
-            values[r * parameter.cols + c] =
-                from[transposed ? c * parameter.rows + r : r * parameter.cols + c];
-        }
-    }
-    return WEIR_OK;
-}
-
 /* Every parameter in every kind has its shape, so that later sizes are bounded by the file's. */
 static weir_err_t check_parameters(const golden_case_t *golden, weir_error_t *error) {
     static const golden_kind_t kinds[] = {GOLDEN_PARAMETERS, GOLDEN_GRADIENTS, GOLDEN_AFTER};
-    const weir_hstu_config_t *config = &golden->config;
+    const weir_encoder_config_t *config = &golden->config;
     weir_err_t err = WEIR_OK;
     if (config->heads > LARGEST_SIZE / (config->dqk + config->dv) ||
         config->blocks > LARGEST_BLOCKS) {
         return refuse(golden->file, "blocks, heads, dqk or dv is too large", error);
     }
     for (size_t k = 0; err == WEIR_OK && k < sizeof kinds / sizeof *kinds; k++) {
-        char name[NAME_SIZE];
+        char name[GOLDEN_NAME_SIZE];
         const void *table = NULL;
-        name_table(kinds[k], name);
+        golden_name_table(kinds[k], name);
         err = golden_require(golden, name, WEIR_DTYPE_F64, golden->items + 1, config->embedding_dim,
                              &table, error);
-        for (size_t i = 0; err == WEIR_OK && i < weir_hstu_parameter_count(config); i++) {
-            bool transposed = false;
-            const double *values = NULL;
-            err = find_parameter(golden, kinds[k], i, &transposed, &values, error);
+        for (size_t i = 0; err == WEIR_OK && i < weir_encoder_parameter_count(config); i++) {
+            golden_place_t place;
+            err = golden_find_parameter(golden, kinds[k], i, &place, error);
         }
     }
     return err;
@@ -319,6 +261,9 @@ weir_err_t golden_load(const weir_tensor_file_t *file, golden_case_t *golden, we
     loaded.config.position_bias = true;
     loaded.config.time_bias = true;
     weir_err_t err = read_sizes(&loaded, error);
+    if (err == WEIR_OK && strcmp(golden_model(file), "sasrec") == 0) {
+        err = read_sasrec(&loaded, error);
+    }
     if (err == WEIR_OK) {
         err = read_numbers(&loaded, error);
     }

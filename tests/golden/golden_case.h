@@ -12,7 +12,7 @@
 
 typedef struct {
     const weir_tensor_file_t *file; /* not owned; must outlive the case */
-    weir_hstu_config_t config;
+    weir_encoder_config_t config;
     size_t items;     /* of the catalogue: ids 1 .. items */
     size_t negatives; /* R */
     size_t steps;     /* of AdamW */
@@ -46,12 +46,23 @@ WEIR_MUST_USE weir_err_t golden_load(const weir_tensor_file_t *file, golden_case
                                      weir_error_t *error);
 void golden_fini(golden_case_t *golden);
 
-/* The table, (items + 1) x D, or a dense parameter in the layout of worker/hstu.h, of the given
+/* The table, (items + 1) x D, or a dense parameter in the layout of its encoder, of the given
  * kind. */
 WEIR_MUST_USE weir_err_t golden_read_table(const golden_case_t *golden, golden_kind_t kind,
                                            double *table, weir_error_t *error);
 WEIR_MUST_USE weir_err_t golden_read_parameter(const golden_case_t *golden, golden_kind_t kind,
                                                size_t index, double *values, weir_error_t *error);
+
+/* Where a parameter lies in the file. */
+typedef struct {
+    const double *values;
+    bool transposed; /* stored cols x rows */
+} golden_place_t;
+enum { GOLDEN_NAME_SIZE = 128 };
+void golden_name_table(golden_kind_t kind, char name[GOLDEN_NAME_SIZE]);
+WEIR_MUST_USE weir_err_t golden_find_parameter(const golden_case_t *golden, golden_kind_t kind,
+                                               size_t index, golden_place_t *place,
+                                               weir_error_t *error);
 
 /* An expected result of one or two dimensions (columns = 0: one). Values are in the file. */
 WEIR_MUST_USE weir_err_t golden_require(const golden_case_t *golden, const char *name,

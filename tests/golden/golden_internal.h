@@ -14,18 +14,21 @@
 #define GOLDEN_TRAJECTORY false /* AdamW's first step is a sign: not comparable in float32 */
 #endif
 
+#define GOLDEN_ROUNDING 1e-13 /* of a tensor's largest gradient: what is below is rounding */
+
 /* A model at work. V = items + 1 rows of the table, row 0 unused. */
 typedef struct {
     const golden_case_t *golden;
     const weir_kernels_t *kernels;
     golden_report_t *report;
-    weir_hstu_t *hstu;
+    weir_encoder_t *encoder;
     weir_loss_t *loss;
     size_t dim, rows, dense; /* D, V, elements of the dense buffer */
     weir_real_t *parameters, *d_parameters, *moments1, *moments2;   /* dense */
     weir_real_t *table, *d_table, *table_moments1, *table_moments2; /* V x D */
     weir_real_t *items, *d_items, *encoded, *d_encoded;             /* T x D */
     double *expected; /* the largest of all tensors read from the file */
+    bool *settled;    /* elements of a parameter that are comparable after the steps */
     bool *touched;    /* V: in the history, a target or a negative */
 } golden_model_t;
 

@@ -38,7 +38,7 @@ static outcome_t run_file(const char *path, bool bf16) {
         if (golden_run_stu(file, bf16, &report, &error) != WEIR_OK) {
             goto out;
         }
-    } else if (strcmp(model, "hstu") == 0) {
+    } else if (strcmp(model, "hstu") == 0 || strcmp(model, "sasrec") == 0) {
         if (golden_load(file, &golden, &error) != WEIR_OK) {
             goto out;
         }

@@ -46,7 +46,7 @@ static void check_slopes(hstu_case_t *c, weir_real_t *x, const weir_real_t *grad
 }
 
 static void check_all(hstu_case_t *c) {
-    size_t elements = weir_hstu_parameter_elements(&c->config);
+    size_t elements = weir_encoder_parameter_elements(&c->config);
     size_t cells = HSTU_CASE_ROWS * c->config.embedding_dim;
     size_t user_cells = c->batch.users * c->config.embedding_dim;
     weir_real_t *gradient = case_allocate(elements, sizeof *gradient);
@@ -56,8 +56,8 @@ static void check_all(hstu_case_t *c) {
     memcpy(gradient, c->d_parameters, elements * sizeof *gradient);
     memcpy(d_table, c->d_table, cells * sizeof *d_table);
     memcpy(d_user_rows, c->d_user_rows, user_cells * sizeof *d_user_rows);
-    for (size_t i = 0; i < weir_hstu_parameter_count(&c->config); i++) {
-        weir_parameter_t p = weir_hstu_parameter(&c->config, i);
+    for (size_t i = 0; i < weir_encoder_parameter_count(&c->config); i++) {
+        weir_parameter_t p = weir_encoder_parameter(&c->config, i);
         check_slopes(c, c->parameters + p.offset, gradient + p.offset, p.rows * p.cols, p.name);
     }
     check_slopes(c, c->table, d_table, cells, "item table");
@@ -143,6 +143,26 @@ START_TEST(gradients_are_slopes_in_groups_of_users_with_a_recomputed_layer) {
 }
 END_TEST
 
+START_TEST(gradients_of_sasrec_are_slopes) {
+    weir_encoder_config_t config = small;
+    config.kind = WEIR_ENCODER_SASREC;
+    config.hidden_dim = 5;
+    check_config(&config, 9, WEIR_NEGATIVES_TOKEN);
+}
+END_TEST
+
+START_TEST(gradients_of_sasrec_are_slopes_with_users_embedded_and_without_dropout) {
+    weir_encoder_config_t config = small;
+    config.kind = WEIR_ENCODER_SASREC;
+    config.heads = 1;
+    config.input_dropout = config.layer_dropout = 0.0;
+    hstu_case_t *c = hstu_case_create(&config, 10, ragged, sizeof ragged / sizeof *ragged);
+    c->embeds_users = true;
+    check_all(c);
+    hstu_case_destroy(c);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("hstu_gradients");
     TCase *t = tcase_create("hstu_gradients");
@@ -156,6 +176,8 @@ static Suite *suite(void) {
     tcase_add_test(t, gradients_are_slopes_with_one_head_and_odd_widths);
     tcase_add_test(t, gradients_are_slopes_with_users_embedded);
     tcase_add_test(t, gradients_are_slopes_in_groups_of_users_with_a_recomputed_layer);
+    tcase_add_test(t, gradients_of_sasrec_are_slopes);
+    tcase_add_test(t, gradients_of_sasrec_are_slopes_with_users_embedded_and_without_dropout);
     suite_add_tcase(s, t);
     return s;
 }
