@@ -18,6 +18,7 @@ typedef struct {
 
 struct weir_dataset {
     weir_tensor_file_t *events;
+    weir_tensor_file_t *features;   /* NULL without features of items or users */
     weir_tensor_file_t *dictionary; /* NULL until first use */
     char dictionary_path[WEIR_PATH_MAX];
     uint64_t user_count, item_count, event_count;
@@ -26,6 +27,7 @@ struct weir_dataset {
     const int64_t *times;
     const float *actions;
     uint64_t digest;
+    weir_dataset_columns_t columns;
     strings_t item_ids, item_names, user_ids;
 };
 
@@ -182,6 +184,38 @@ static uint64_t digest_events(const weir_dataset_t *data) {
     return weir_checksum(data->actions, data->event_count * sizeof *data->actions, digest);
 }
 
+/* Features of items and users have a file of their own, with the same counts. */
+static weir_err_t open_features(weir_dataset_t *data, const char *folder, weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    uint64_t users = 0, items = 0;
+    if (!weir_dataset_columns_need_features(data->events)) {
+        return WEIR_OK;
+    }
+    weir_err_t code = weir_path_join(path, sizeof path, folder, WEIR_DATASET_FEATURES, error);
+    if (code == WEIR_OK) {
+        code = weir_tensor_file_open(path, &data->features, error);
+    }
+    if (code == WEIR_OK) {
+        code = check_metadata(data->features, &users, &items, error);
+    }
+    if (code == WEIR_OK && (users != data->user_count || items != data->item_count)) {
+        code = weir_errorf(error, WEIR_ERR_CORRUPT,
+                           "%s: %" PRIu64 " users and %" PRIu64 " items; the events have %" PRIu64
+                           " and %" PRIu64,
+                           path, users, items, data->user_count, data->item_count);
+    }
+    return code;
+}
+
+static weir_err_t map_columns(weir_dataset_t *data, const char *folder, weir_error_t *error) {
+    weir_err_t code = open_features(data, folder, error);
+    return code != WEIR_OK
+               ? code
+               : weir_dataset_columns_map(data->events, data->features, data->event_count,
+                                          data->item_count, data->user_count, &data->columns,
+                                          &data->digest, error);
+}
+
 weir_err_t weir_dataset_open(const char *folder, weir_dataset_t **dataset, weir_error_t *error) {
     char path[WEIR_PATH_MAX];
     weir_dataset_t *data = calloc(1, sizeof *data);
@@ -220,6 +254,10 @@ weir_err_t weir_dataset_open(const char *folder, weir_dataset_t **dataset, weir_
         goto out;
     }
     data->digest = digest_events(data);
+    code = map_columns(data, folder, error);
+    if (code != WEIR_OK) {
+        goto out;
+    }
     weir_tensor_file_advise(data->events, false);
     *dataset = data;
     data = NULL;
@@ -231,6 +269,7 @@ out:
 void weir_dataset_close(weir_dataset_t *dataset) {
     if (dataset != NULL) {
         weir_tensor_file_close(dataset->events);
+        weir_tensor_file_close(dataset->features);
         weir_tensor_file_close(dataset->dictionary);
         free(dataset);
     }
@@ -255,6 +294,14 @@ const char *weir_dataset_source(const weir_dataset_t *dataset) {
 
 uint64_t weir_dataset_digest(const weir_dataset_t *dataset) {
     return dataset->digest;
+}
+
+uint64_t weir_dataset_first_event(const weir_dataset_t *dataset, uint64_t user) {
+    return (uint64_t)dataset->offsets[user];
+}
+
+const weir_dataset_columns_t *weir_dataset_columns(const weir_dataset_t *dataset) {
+    return &dataset->columns;
 }
 
 weir_user_events_t weir_dataset_user(const weir_dataset_t *dataset, uint64_t user) {

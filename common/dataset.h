@@ -1,5 +1,5 @@
-/* Prepared data: a folder with events.safetensors and dictionary.safetensors
- * (docs/files/dataset.md), memory-mapped.
+/* Prepared data: a folder with events.safetensors, dictionary.safetensors and, where there are
+ * features of items or users, features.safetensors (docs/files/dataset.md), memory-mapped.
  *
  * U users, E events, C items in the catalogue. User u's events are [offsets[u], offsets[u+1]),
  * sorted by time, stable in the order of the source. Items are dense ids 1 .. C; 0 is never an
@@ -8,6 +8,7 @@
 #ifndef WEIR_COMMON_DATASET_H
 #define WEIR_COMMON_DATASET_H
 
+#include "common/dataset_columns.h"
 #include "common/error.h"
 
 #include <stddef.h>
@@ -33,9 +34,9 @@ typedef struct weir_dataset weir_dataset_t;
 
 /* Map and check: both files are there, shapes agree, offsets rise from 0 to E (every user has an
  * event), every item is in 1 .. C, times are within the limit and do not fall within a user,
- * actions are finite. One sequential pass over the events. Errors name file and user or row:
- * NOT_FOUND, CORRUPT, VERSION. Ownership: caller closes. Call: blocks. Threads: any (then
- * read-only). */
+ * actions are finite, columns are sound. One sequential pass over the events. Errors name file and
+ * user or row: NOT_FOUND, CORRUPT, VERSION. Ownership: caller closes. Call: blocks. Threads: any
+ * (then read-only). */
 WEIR_MUST_USE weir_err_t weir_dataset_open(const char *folder, weir_dataset_t **dataset,
                                            weir_error_t *error);
 void weir_dataset_close(weir_dataset_t *dataset); /* accepts NULL */
@@ -58,6 +59,11 @@ typedef struct {
 
 /* user < U. Valid until close. */
 weir_user_events_t weir_dataset_user(const weir_dataset_t *dataset, uint64_t user);
+/* The place of the user's first event among all: where its values in columns begin. */
+uint64_t weir_dataset_first_event(const weir_dataset_t *dataset, uint64_t user);
+
+/* Actions, numbers and features; all counts are 0 where the data has none. Valid until close. */
+const weir_dataset_columns_t *weir_dataset_columns(const weir_dataset_t *dataset);
 
 /* The source's id or the name of item 1 .. C, or the id of user 0 .. U-1 (bytes, not
  * NUL-terminated); length 0 when there is none. Opens and checks the dictionary on first use.

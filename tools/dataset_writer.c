@@ -13,7 +13,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUFFER = 1 << 20, COLUMNS = 4 };
+enum {
+    BUFFER = 1 << 20,
+    COLUMNS = 4,
+    FURTHER = 1 + WEIR_DATASET_MAX_NUMBERS + WEIR_DATASET_MAX_FEATURES,
+    LIST_SIZE = WEIR_DATASET_MAX_FEATURES * (WEIR_DATASET_NAME + 12)
+};
 
 /* One column on its way: a buffer in front of a file without a name. */
 typedef struct {
@@ -29,8 +34,12 @@ static const weir_dtype_t column_dtypes[COLUMNS] = {WEIR_DTYPE_I64, WEIR_DTYPE_I
 
 struct weir_dataset_writer {
     char folder[WEIR_PATH_MAX], events_path[WEIR_PATH_MAX], dictionary_path[WEIR_PATH_MAX];
+    char features_path[WEIR_PATH_MAX];
     bool made_folder, finished;
     column_t columns[COLUMNS];
+    const weir_dataset_columns_t *extension; /* not owned; NULL: nothing more */
+    size_t width;
+    column_t further[FURTHER]; /* the first `width` are open */
     uint64_t users;
     int64_t events;
 };
@@ -86,6 +95,13 @@ static weir_err_t open_column(const char *folder, column_t *column, weir_error_t
     return WEIR_OK;
 }
 
+static void close_column(column_t *column) {
+    if (column->fd >= 0) {
+        (void)close(column->fd);
+    }
+    free(column->buffer);
+}
+
 static bool is_empty_directory(const char *folder) {
     DIR *directory = opendir(folder);
     bool empty = directory != NULL;
@@ -121,6 +137,9 @@ weir_err_t weir_dataset_writer_create(const char *folder, bool force,
         made->columns[i].fd = -1;
     }
     made->made_folder = !weir_file_exists(folder);
+    for (int i = 0; i < FURTHER; i++) {
+        made->further[i].fd = -1;
+    }
     code = weir_path_join(made->folder, sizeof made->folder, folder, "", error);
     if (code == WEIR_OK) {
         code = weir_path_join(made->events_path, sizeof made->events_path, folder,
@@ -129,6 +148,10 @@ weir_err_t weir_dataset_writer_create(const char *folder, bool force,
     if (code == WEIR_OK) {
         code = weir_path_join(made->dictionary_path, sizeof made->dictionary_path, folder,
                               WEIR_DATASET_DICTIONARY, error);
+    }
+    if (code == WEIR_OK) {
+        code = weir_path_join(made->features_path, sizeof made->features_path, folder,
+                              WEIR_DATASET_FEATURES, error);
     }
     if (code == WEIR_OK) {
         code = weir_file_make_directories(folder, error);
@@ -152,10 +175,10 @@ void weir_dataset_writer_destroy(weir_dataset_writer_t *writer) {
         return;
     }
     for (int i = 0; i < COLUMNS; i++) {
-        if (writer->columns[i].fd >= 0) {
-            (void)close(writer->columns[i].fd);
-        }
-        free(writer->columns[i].buffer);
+        close_column(&writer->columns[i]);
+    }
+    for (int i = 0; i < FURTHER; i++) {
+        close_column(&writer->further[i]);
     }
     if (writer->made_folder && !writer->finished) {
         (void)rmdir(writer->folder); /* stays when it is not empty */
@@ -182,7 +205,37 @@ weir_err_t weir_dataset_writer_add_user(weir_dataset_writer_t *writer, const int
     return code;
 }
 
-/* ---- the two files ---- */
+size_t weir_dataset_writer_width(const weir_dataset_columns_t *columns) {
+    return (columns->action_count > 0 ? 1 : 0) + columns->number_count + columns->context_count;
+}
+
+weir_err_t weir_dataset_writer_extend(weir_dataset_writer_t *writer,
+                                      const weir_dataset_columns_t *columns, weir_error_t *error) {
+    weir_err_t code = WEIR_OK;
+    size_t width = weir_dataset_writer_width(columns);
+    for (size_t i = 0; code == WEIR_OK && i < width; i++) {
+        code = open_column(writer->folder, &writer->further[i], error);
+    }
+    if (code == WEIR_OK) {
+        writer->extension = columns;
+        writer->width = width;
+    }
+    return code;
+}
+
+weir_err_t weir_dataset_writer_add_words(weir_dataset_writer_t *writer, const uint32_t *words,
+                                         size_t count, weir_error_t *error) {
+    weir_err_t code = WEIR_OK;
+    for (size_t i = 0; i < writer->width; i++) {
+        for (size_t event = 0; code == WEIR_OK && event < count; event++) {
+            code = append_column(writer, &writer->further[i], words + event * writer->width + i,
+                                 sizeof *words, error);
+        }
+    }
+    return code;
+}
+
+/* ---- the files ---- */
 
 static weir_err_t begin_metadata(weir_tensor_writer_t *file, uint64_t users,
                                  const weir_dataset_names_t *names, weir_error_t *error) {
@@ -205,6 +258,76 @@ static weir_err_t begin_metadata(weir_tensor_writer_t *file, uint64_t users,
         }
     }
     return WEIR_OK;
+}
+
+typedef struct {
+    char text[LIST_SIZE];
+    size_t used;
+} list_text_t;
+
+static void add_name(list_text_t *list, const char *name, const uint32_t *size) {
+    char number[16] = "";
+    if (size != NULL) {
+        (void)snprintf(number, sizeof number, ":%" PRIu32, *size);
+    }
+    list->used += (size_t)snprintf(list->text + list->used, sizeof list->text - list->used,
+                                   "%s%s%s", list->used == 0 ? "" : ",", name, number);
+}
+
+static weir_err_t describe_features(weir_tensor_writer_t *file, const char *key,
+                                    const weir_feature_t *features, size_t count,
+                                    weir_error_t *error) {
+    list_text_t list = {.used = 0};
+    for (size_t i = 0; i < count; i++) {
+        add_name(&list, features[i].name, &features[i].size);
+    }
+    return count == 0 ? WEIR_OK : weir_tensor_writer_metadata(file, key, list.text, error);
+}
+
+/* What further columns there are, in the metadata of the events. */
+static weir_err_t describe_columns(weir_tensor_writer_t *file,
+                                   const weir_dataset_columns_t *columns, weir_error_t *error) {
+    list_text_t actions = {.used = 0}, numbers = {.used = 0};
+    weir_err_t code = WEIR_OK;
+    for (size_t i = 0; i < columns->action_count; i++) {
+        add_name(&actions, columns->actions[i], NULL);
+    }
+    for (size_t i = 0; i < columns->number_count; i++) {
+        add_name(&numbers, columns->numbers[i].name, NULL);
+    }
+    if (actions.used > 0) {
+        code = weir_tensor_writer_metadata(file, "actions", actions.text, error);
+    }
+    if (code == WEIR_OK && numbers.used > 0) {
+        code = weir_tensor_writer_metadata(file, "numbers", numbers.text, error);
+    }
+    if (code == WEIR_OK) {
+        code = describe_features(file, "context", columns->context, columns->context_count, error);
+    }
+    if (code == WEIR_OK) {
+        code = describe_features(file, "item_features", columns->items, columns->item_count, error);
+    }
+    if (code == WEIR_OK) {
+        code = describe_features(file, "user_features", columns->users, columns->user_count, error);
+    }
+    return code;
+}
+
+/* The name and the type of further column `index`. */
+static weir_dtype_t name_further(const weir_dataset_columns_t *columns, size_t index,
+                                 char name[WEIR_DATASET_NAME + 16]) {
+    size_t size = WEIR_DATASET_NAME + 16, first = columns->action_count > 0 ? 1 : 0;
+    if (index < first) {
+        (void)snprintf(name, size, "action_bits");
+        return WEIR_DTYPE_U32;
+    }
+    if (index - first < columns->number_count) {
+        (void)snprintf(name, size, "number.%s", columns->numbers[index - first].name);
+        return WEIR_DTYPE_F32;
+    }
+    (void)snprintf(name, size, "context.%s",
+                   columns->context[index - first - columns->number_count].name);
+    return WEIR_DTYPE_U32;
 }
 
 /* The whole column, from its beginning, into the open tensor. */
@@ -242,11 +365,60 @@ static weir_err_t write_events(weir_dataset_writer_t *writer, const weir_dataset
         code =
             weir_tensor_writer_declare(file, column_names[i], column_dtypes[i], 1, &count, error);
     }
+    if (code == WEIR_OK && writer->extension != NULL) {
+        code = describe_columns(file, writer->extension, error);
+    }
+    for (size_t i = 0; code == WEIR_OK && i < writer->width; i++) {
+        char name[WEIR_DATASET_NAME + 16];
+        weir_dtype_t dtype = name_further(writer->extension, i, name);
+        uint64_t count = writer->further[i].size / sizeof(uint32_t);
+        code = weir_tensor_writer_declare(file, name, dtype, 1, &count, error);
+    }
     if (code == WEIR_OK) {
         code = weir_tensor_writer_begin(file, error);
     }
     for (int i = 0; code == WEIR_OK && i < COLUMNS; i++) {
         code = copy_column(writer, &writer->columns[i], file, error);
+    }
+    for (size_t i = 0; code == WEIR_OK && i < writer->width; i++) {
+        code = copy_column(writer, &writer->further[i], file, error);
+    }
+    if (code != WEIR_OK) {
+        weir_tensor_writer_destroy(file);
+        return code;
+    }
+    *out = file;
+    return WEIR_OK;
+}
+
+/* Features of items and users; no file when there are none. */
+static weir_err_t write_features(weir_dataset_writer_t *writer, const weir_dataset_names_t *names,
+                                 weir_tensor_writer_t **out, weir_error_t *error) {
+    const weir_dataset_columns_t *columns = writer->extension;
+    weir_tensor_writer_t *file = NULL;
+    if (columns == NULL || columns->item_count + columns->user_count == 0) {
+        return WEIR_OK;
+    }
+    weir_err_t code = weir_tensor_writer_create(writer->features_path, &file, error);
+    if (code == WEIR_OK) {
+        code = begin_metadata(file, writer->users, names, error);
+    }
+    for (int pass = 0; code == WEIR_OK && pass < 2; pass++) { /* declare, then fill */
+        for (size_t i = 0; code == WEIR_OK && i < columns->item_count + columns->user_count; i++) {
+            bool of_item = i < columns->item_count;
+            const weir_feature_t *feature =
+                of_item ? &columns->items[i] : &columns->users[i - columns->item_count];
+            uint64_t count = of_item ? names->items : writer->users;
+            char name[WEIR_DATASET_NAME + 16];
+            (void)snprintf(name, sizeof name, "%s.%s", of_item ? "item" : "user", feature->name);
+            code = pass == 0
+                       ? weir_tensor_writer_declare(file, name, WEIR_DTYPE_U32, 1, &count, error)
+                       : weir_tensor_writer_append(file, feature->ids,
+                                                   (size_t)count * sizeof *feature->ids, error);
+        }
+        if (code == WEIR_OK && pass == 0) {
+            code = weir_tensor_writer_begin(file, error);
+        }
     }
     if (code != WEIR_OK) {
         weir_tensor_writer_destroy(file);
@@ -347,7 +519,7 @@ static weir_err_t write_dictionary(weir_dataset_writer_t *writer, const weir_dat
 
 weir_err_t weir_dataset_writer_finish(weir_dataset_writer_t *writer,
                                       const weir_dataset_names_t *names, weir_error_t *error) {
-    weir_tensor_writer_t *events = NULL, *dictionary = NULL;
+    weir_tensor_writer_t *events = NULL, *dictionary = NULL, *features = NULL;
     weir_err_t code = WEIR_OK;
     if (writer->events == 0) {
         code =
@@ -357,11 +529,20 @@ weir_err_t weir_dataset_writer_finish(weir_dataset_writer_t *writer,
         code = write_dictionary(writer, names, &dictionary, error);
     }
     if (code == WEIR_OK) {
+        code = write_features(writer, names, &features, error);
+    }
+    if (code == WEIR_OK) {
         code = write_events(writer, names, &events, error);
     }
     /* Everything is written. Old events must never stand beside a new dictionary. */
     if (code == WEIR_OK && unlink(writer->events_path) != 0 && errno != ENOENT) {
         code = weir_error_from_errno(error, errno, "replace %s", writer->events_path);
+    }
+    if (code == WEIR_OK && unlink(writer->features_path) != 0 && errno != ENOENT) {
+        code = weir_error_from_errno(error, errno, "replace %s", writer->features_path);
+    }
+    if (code == WEIR_OK && features != NULL) {
+        code = weir_tensor_writer_commit(features, NULL, NULL, error);
     }
     if (code == WEIR_OK) {
         code = weir_tensor_writer_commit(dictionary, NULL, NULL, error);
@@ -371,6 +552,7 @@ weir_err_t weir_dataset_writer_finish(weir_dataset_writer_t *writer,
     }
     writer->finished = code == WEIR_OK;
     weir_tensor_writer_destroy(events);
+    weir_tensor_writer_destroy(features);
     weir_tensor_writer_destroy(dictionary);
     return code;
 }

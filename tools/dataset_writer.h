@@ -1,9 +1,11 @@
 /* Writes a folder of prepared data (docs/files/dataset.md), user by user, in bounded memory:
  * columns go to nameless scratch files in the folder first, because a header needs their sizes. The
- * folder is whole only at the end: dictionary first, events last, each by rename. */
+ * folder is whole only at the end: features first, then the dictionary, events last, each by
+ * rename. */
 #ifndef WEIR_TOOLS_DATASET_WRITER_H
 #define WEIR_TOOLS_DATASET_WRITER_H
 
+#include "common/dataset_columns.h"
 #include "common/error.h"
 
 #include <stdbool.h>
@@ -41,7 +43,21 @@ WEIR_MUST_USE weir_err_t weir_dataset_writer_add_user(weir_dataset_writer_t *wri
                                                       const float *actions, size_t count,
                                                       weir_error_t *error);
 
-/* Write both files and publish them; with `force` the old ones were in place until now. The writer
+/* Before the first user: every event has further columns, `columns->action_count` > 0 first its
+ * action bits, then its numbers (the bits of a float), then its context ids. Features of items and
+ * users are written too; their ids, all sizes and names are read by finish, until when `columns`
+ * (not owned) must be there. */
+WEIR_MUST_USE weir_err_t weir_dataset_writer_extend(weir_dataset_writer_t *writer,
+                                                    const weir_dataset_columns_t *columns,
+                                                    weir_error_t *error);
+/* Words of such columns for an event. */
+size_t weir_dataset_writer_width(const weir_dataset_columns_t *columns);
+/* The further columns of the events of the last user: count x width words. */
+WEIR_MUST_USE weir_err_t weir_dataset_writer_add_words(weir_dataset_writer_t *writer,
+                                                       const uint32_t *words, size_t count,
+                                                       weir_error_t *error);
+
+/* Write the files and publish them; with `force` the old ones were in place until now. The writer
  * must still be destroyed. Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_dataset_writer_finish(weir_dataset_writer_t *writer,
                                                     const weir_dataset_names_t *names,

@@ -20,11 +20,29 @@ static weir_err_t grow_log(weir_event_log_t *log, weir_error_t *error) {
     log->times = times != NULL ? times : log->times;
     float *actions = realloc(log->actions, capacity * sizeof *actions);
     log->actions = actions != NULL ? actions : log->actions;
-    if (users == NULL || items == NULL || times == NULL || actions == NULL) {
+    uint32_t *words = NULL;
+    if (log->width > 0) {
+        words = realloc(log->words, capacity * log->width * sizeof *words);
+        log->words = words != NULL ? words : log->words;
+    }
+    if (users == NULL || items == NULL || times == NULL || actions == NULL ||
+        (log->width > 0 && words == NULL)) {
         return fail_memory(capacity, error);
     }
     log->capacity = capacity;
     return WEIR_OK;
+}
+
+/* Row `from` to row `to`. */
+static void move_row(weir_event_log_t *log, size_t to, size_t from) {
+    log->users[to] = log->users[from];
+    log->items[to] = log->items[from];
+    log->times[to] = log->times[from];
+    log->actions[to] = log->actions[from];
+    if (log->width > 0 && to != from) {
+        memcpy(log->words + to * log->width, log->words + from * log->width,
+               log->width * sizeof *log->words);
+    }
 }
 
 weir_err_t weir_event_log_add(weir_event_log_t *log, uint32_t user, uint32_t item, int64_t time,
@@ -39,8 +57,15 @@ weir_err_t weir_event_log_add(weir_event_log_t *log, uint32_t user, uint32_t ite
     log->items[log->count] = item;
     log->times[log->count] = time;
     log->actions[log->count] = action;
+    if (log->width > 0) {
+        memset(log->words + log->count * log->width, 0, log->width * sizeof *log->words);
+    }
     log->count++;
     return WEIR_OK;
+}
+
+uint32_t *weir_event_log_last_words(weir_event_log_t *log) {
+    return log->words + (log->count - 1) * log->width;
 }
 
 void weir_event_log_fini(weir_event_log_t *log) {
@@ -48,6 +73,7 @@ void weir_event_log_fini(weir_event_log_t *log) {
     free(log->items);
     free(log->times);
     free(log->actions);
+    free(log->words);
     *log = (weir_event_log_t){0};
 }
 
@@ -76,10 +102,7 @@ static bool remove_rare(weir_event_log_t *log, uint64_t min_user, uint64_t min_i
             drop_event(user_events, item_events, log, row);
             continue;
         }
-        log->users[kept] = log->users[row];
-        log->items[kept] = log->items[row];
-        log->times[kept] = log->times[row];
-        log->actions[kept] = log->actions[row];
+        move_row(log, kept, row);
         kept++;
     }
     bool changed = kept != log->count;
@@ -163,7 +186,8 @@ typedef struct {
     moment_t *moments; /* [longest] */
     int64_t *items, *times;
     float *actions;
-    uint8_t *used; /* [items] */
+    uint32_t *words; /* [longest x width] */
+    uint8_t *used;   /* [items] */
 } scratch_t;
 
 static void fini_scratch(scratch_t *scratch) {
@@ -173,6 +197,7 @@ static void fini_scratch(scratch_t *scratch) {
     free(scratch->items);
     free(scratch->times);
     free(scratch->actions);
+    free(scratch->words);
     free(scratch->used);
 }
 
@@ -220,16 +245,17 @@ static weir_err_t summarise_lengths(const scratch_t *scratch, uint64_t users,
     return WEIR_OK;
 }
 
-static weir_err_t reserve_user(scratch_t *scratch, uint64_t longest, uint32_t items,
+static weir_err_t reserve_user(scratch_t *scratch, uint64_t longest, uint32_t items, size_t width,
                                weir_error_t *error) {
     size_t count = (size_t)longest + 1;
     scratch->moments = malloc(count * sizeof *scratch->moments);
     scratch->items = malloc(count * sizeof *scratch->items);
     scratch->times = malloc(count * sizeof *scratch->times);
     scratch->actions = malloc(count * sizeof *scratch->actions);
+    scratch->words = malloc(count * (width + 1) * sizeof *scratch->words);
     scratch->used = calloc((size_t)items + 1, 1);
-    if (scratch->moments == NULL || scratch->items == NULL || scratch->times == NULL ||
-        scratch->actions == NULL || scratch->used == NULL) {
+    if (scratch->words == NULL || scratch->moments == NULL || scratch->items == NULL ||
+        scratch->times == NULL || scratch->actions == NULL || scratch->used == NULL) {
         return fail_memory(count, error);
     }
     return WEIR_OK;
@@ -255,6 +281,10 @@ static size_t sort_user(const weir_event_log_t *log, const weir_renumbering_t *i
         scratch->items[i] = (int64_t)item + 1;
         scratch->times[i] = log->times[row];
         scratch->actions[i] = log->actions[row];
+        if (log->width > 0) {
+            memcpy(scratch->words + i * log->width, log->words + row * log->width,
+                   log->width * sizeof *log->words);
+        }
         scratch->used[item] = 1;
     }
     return count;
@@ -270,7 +300,7 @@ weir_err_t weir_event_log_write(const weir_event_log_t *log, const weir_renumber
         code = summarise_lengths(&scratch, users->kept_count, &made, error);
     }
     if (code == WEIR_OK) {
-        code = reserve_user(&scratch, made.longest, items->kept_count, error);
+        code = reserve_user(&scratch, made.longest, items->kept_count, log->width, error);
     }
     for (uint32_t user = 0; code == WEIR_OK && user < users->kept_count; user++) {
         size_t count = sort_user(log, items, &scratch, user);
@@ -279,6 +309,9 @@ weir_err_t weir_event_log_write(const weir_event_log_t *log, const weir_renumber
         made.last_time = last > made.last_time ? last : made.last_time;
         code = weir_dataset_writer_add_user(writer, scratch.items, scratch.times, scratch.actions,
                                             count, error);
+        if (code == WEIR_OK && log->width > 0) {
+            code = weir_dataset_writer_add_words(writer, scratch.words, count, error);
+        }
     }
     if (code == WEIR_OK) {
         for (uint32_t item = 0; item < items->kept_count; item++) {

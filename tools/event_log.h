@@ -1,5 +1,6 @@
 /* The events of a log in memory, in the order of the source, until they are written user by user.
- * Users and items are numbers from interners, 0-based. 20 bytes an event, 28 while sorting. */
+ * Users and items are numbers from interners, 0-based. 20 bytes an event, 28 while sorting, and 4
+ * for each of its further columns. */
 #ifndef WEIR_TOOLS_EVENT_LOG_H
 #define WEIR_TOOLS_EVENT_LOG_H
 
@@ -13,11 +14,15 @@ typedef struct {
     uint32_t *users, *items;
     int64_t *times; /* seconds */
     float *actions;
+    uint32_t *words; /* [count x width] of further columns, row by row; NULL: width is 0 */
+    size_t width;    /* set before the first event */
     size_t count, capacity;
 } weir_event_log_t;
 
 WEIR_MUST_USE weir_err_t weir_event_log_add(weir_event_log_t *log, uint32_t user, uint32_t item,
                                             int64_t time, float action, weir_error_t *error);
+/* The further columns of the event added last, zero until they are set: width words. */
+uint32_t *weir_event_log_last_words(weir_event_log_t *log);
 void weir_event_log_fini(weir_event_log_t *log);
 
 /* Which of the users or items stay, and their new numbers. */

@@ -166,3 +166,13 @@ weir_err_t weir_interner_add(weir_interner_t *interner, const char *bytes, size_
     *number = entry->number;
     return WEIR_OK;
 }
+
+bool weir_interner_find(const weir_interner_t *interner, const char *bytes, size_t size,
+                        uint32_t *number) {
+    const entry_t *entry = find_entry(interner, weir_checksum(bytes, size, 0), bytes, size);
+    if (entry->number == EMPTY) {
+        return false;
+    }
+    *number = entry->number;
+    return true;
+}

@@ -19,6 +19,10 @@ WEIR_MUST_USE weir_err_t weir_interner_add(weir_interner_t *interner, const char
                                            size_t size, uint32_t *number, bool *fresh,
                                            weir_error_t *error);
 
+/* The number of a string that was added before; false when it was not. */
+bool weir_interner_find(const weir_interner_t *interner, const char *bytes, size_t size,
+                        uint32_t *number);
+
 uint32_t weir_interner_count(const weir_interner_t *interner);
 
 /* The string of number < count; valid until the next add. */

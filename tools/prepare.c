@@ -154,12 +154,81 @@ static void get_name(void *list, uint64_t index, const char **bytes, size_t *siz
     }
 }
 
+/* ---- features of what was kept ---- */
+
+static weir_err_t renumber_features(const weir_feature_t *from, size_t count,
+                                    const weir_renumbering_t *kept, weir_feature_t *to,
+                                    weir_error_t *error) {
+    for (size_t i = 0; i < count; i++) {
+        uint32_t *ids = malloc(((size_t)kept->kept_count + 1) * sizeof *ids);
+        if (ids == NULL) {
+            return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for the ids of %s",
+                               from[i].name);
+        }
+        for (uint32_t k = 0; k < kept->kept_count; k++) {
+            ids[k] = from[i].ids[kept->kept[k]];
+        }
+        to[i].ids = ids;
+    }
+    return WEIR_OK;
+}
+
+static void release_features(weir_feature_t *features, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        free((void *)(uintptr_t)features[i].ids); /* of renumber_features */
+    }
+}
+
+static void release_columns(weir_dataset_columns_t *columns) {
+    if (columns != NULL) {
+        release_features(columns->items, columns->item_count);
+        release_features(columns->users, columns->user_count);
+        free(columns);
+    }
+}
+
+/* The columns with the features of the kept items and users, for release_columns. */
+static weir_err_t renumber_columns(const weir_dataset_columns_t *columns,
+                                   const weir_renumbering_t *users, const weir_renumbering_t *items,
+                                   weir_dataset_columns_t **out, weir_error_t *error) {
+    weir_dataset_columns_t *made = malloc(sizeof *made);
+    if (made == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for the columns");
+    }
+    *made = *columns;
+    for (size_t i = 0; i < WEIR_DATASET_MAX_FEATURES; i++) {
+        made->items[i].ids = made->users[i].ids = NULL;
+    }
+    weir_err_t code =
+        renumber_features(columns->items, columns->item_count, items, made->items, error);
+    if (code == WEIR_OK) {
+        code = renumber_features(columns->users, columns->user_count, users, made->users, error);
+    }
+    if (code != WEIR_OK) {
+        release_columns(made);
+        return code;
+    }
+    *out = made;
+    return WEIR_OK;
+}
+
+static void count_actions(const weir_prepare_t *prepare, weir_prepare_summary_t *summary) {
+    const weir_event_log_t *log = &prepare->log;
+    summary->columns = prepare->columns;
+    for (size_t row = 0; prepare->columns->action_count > 0 && row < log->count; row++) {
+        for (size_t k = 0; k < prepare->columns->action_count; k++) {
+            summary->action_events[k] += log->words[row * log->width] >> k & 1;
+        }
+    }
+}
+
 /* Filter, sort and write: everything but the summary's printing. */
 static weir_err_t write_dataset(weir_prepare_t *prepare, const weir_prepare_options_t *given,
                                 const char *source, weir_prepare_summary_t *summary,
                                 weir_error_t *error) {
     weir_renumbering_t users = {0}, items = {0};
     weir_dataset_writer_t *writer = NULL;
+    weir_dataset_columns_t *columns = NULL;
     size_t read = prepare->log.count;
     weir_err_t code = weir_event_log_filter(&prepare->log, weir_interner_count(prepare->users),
                                             weir_interner_count(prepare->items), given->min_user,
@@ -184,6 +253,13 @@ static weir_err_t write_dataset(weir_prepare_t *prepare, const weir_prepare_opti
         names.item_names = (weir_strings_t){get_name, &item_names};
     }
     code = weir_dataset_writer_create(given->out, given->force, &writer, error);
+    if (code == WEIR_OK && prepare->columns != NULL) {
+        count_actions(prepare, summary);
+        code = renumber_columns(prepare->columns, &users, &items, &columns, error);
+        if (code == WEIR_OK) {
+            code = weir_dataset_writer_extend(writer, columns, error);
+        }
+    }
     if (code == WEIR_OK) {
         code = weir_event_log_write(&prepare->log, &users, &items, writer, &summary->log, error);
     }
@@ -196,6 +272,7 @@ static weir_err_t write_dataset(weir_prepare_t *prepare, const weir_prepare_opti
     summary->filtered_events = read - prepare->log.count;
 out:
     weir_dataset_writer_destroy(writer);
+    release_columns(columns);
     weir_renumbering_fini(&users);
     weir_renumbering_fini(&items);
     return code;
@@ -228,6 +305,8 @@ static const weir_verb_t sources[] = {
      weir_prepare_csv},
     {"movielens", "MovieLens and MovieTweetings ratings, with or without the catalogue of movies",
      weir_prepare_movielens},
+    {"tables", "a log with actions and tables of features, for ranking, as a schema file says",
+     weir_prepare_tables},
     {NULL, NULL, NULL},
 };
 

@@ -25,6 +25,8 @@ typedef struct {
     uint32_t *item_names;   /* [catalogue] number in names; owned */
     uint32_t catalogue;     /* items that came from a catalogue: the first ones */
     weir_event_log_t log;
+    const weir_dataset_columns_t *columns; /* not owned; features as users and items are numbered
+                                              here; NULL: the log has no width */
     weir_bad_lines_t bad;
     uint64_t lines; /* of events, bad ones included */
 } weir_prepare_t;
@@ -55,5 +57,6 @@ WEIR_MUST_USE weir_err_t weir_prepare_finish(weir_prepare_t *prepare,
 /* The sources. */
 int weir_prepare_movielens(int argc, char **argv);
 int weir_prepare_csv(int argc, char **argv);
+int weir_prepare_tables(int argc, char **argv);
 
 #endif

@@ -18,6 +18,27 @@ static void format_time(int64_t seconds, char *out, size_t capacity) {
     }
 }
 
+static void print_features(const char *what, const weir_feature_t *features, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        (void)printf("  %s %s of %" PRIu32 " values%s", i == 0 ? what : "", features[i].name,
+                     features[i].size - 1, i + 1 == count ? "\n" : ",");
+    }
+}
+
+static void print_columns(const weir_prepare_summary_t *s) {
+    for (size_t k = 0; k < s->columns->action_count; k++) {
+        (void)printf("  %-9s %s: %" PRIu64 ", %.3g%%\n", k == 0 ? "actions" : "",
+                     s->columns->actions[k], s->action_events[k],
+                     100.0 * (double)s->action_events[k] / (double)s->log.events);
+    }
+    for (size_t k = 0; k < s->columns->number_count; k++) {
+        (void)printf("  %-9s %s\n", k == 0 ? "numbers" : "", s->columns->numbers[k].name);
+    }
+    print_features("context  ", s->columns->context, s->columns->context_count);
+    print_features("of items ", s->columns->items, s->columns->item_count);
+    print_features("of users ", s->columns->users, s->columns->user_count);
+}
+
 static void print_text(const weir_prepare_summary_t *s) {
     char first[64], last[64];
     format_time(s->log.first_time, first, sizeof first);
@@ -34,6 +55,9 @@ static void print_text(const weir_prepare_summary_t *s) {
     (void)printf("  time      %s .. %s UTC\n", first, last);
     (void)printf("  lengths   min %" PRIu64 ", median %g, mean %.1f, max %" PRIu64 "\n",
                  s->log.shortest, s->log.median, s->log.mean, s->log.longest);
+    if (s->columns != NULL) {
+        print_columns(s);
+    }
     if (s->log.single_users > 0) {
         (void)printf("  users with a single event: %" PRIu64 " (no history to learn from)\n",
                      s->log.single_users);
@@ -49,17 +73,26 @@ static void print_text(const weir_prepare_summary_t *s) {
 }
 
 static json_t *make_json(const weir_prepare_summary_t *s) {
-    json_t *reasons = json_object();
+    json_t *reasons = json_object(), *actions = json_object();
+    for (size_t k = 0; s->columns != NULL && k < s->columns->action_count; k++) {
+        if (json_object_set_new(actions, s->columns->actions[k],
+                                json_integer((json_int_t)s->action_events[k])) != 0) {
+            json_decref(reasons);
+            json_decref(actions);
+            return NULL;
+        }
+    }
     for (size_t i = 0; i < s->bad->reason_count; i++) {
         if (json_object_set_new(reasons, s->bad->reasons[i].reason,
                                 json_integer((json_int_t)s->bad->reasons[i].count)) != 0) {
             json_decref(reasons);
+            json_decref(actions);
             return NULL;
         }
     }
     return json_pack(
         "{s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:f, s:f, s:I}, s:I, s:b, s:I, s:I,"
-        " s:{s:I, s:I, s:I}, s:I, s:I, s:o}",
+        " s:{s:I, s:I, s:I}, s:I, s:I, s:o, s:o}",
         "users", (json_int_t)s->log.users, "items", (json_int_t)s->items, "items_with_events",
         (json_int_t)s->log.items_used, "events", (json_int_t)s->log.events, "first_time",
         (json_int_t)s->log.first_time, "last_time", (json_int_t)s->log.last_time, "lengths", "min",
@@ -69,7 +102,7 @@ static json_t *make_json(const weir_prepare_summary_t *s) {
         "not_in_catalogue", (json_int_t)s->not_in_catalogue, "filtered", "users",
         (json_int_t)s->filtered_users, "items", (json_int_t)s->filtered_items, "events",
         (json_int_t)s->filtered_events, "lines", (json_int_t)s->lines, "bad_lines",
-        (json_int_t)s->bad->total, "bad_reasons", reasons);
+        (json_int_t)s->bad->total, "bad_reasons", reasons, "actions", actions);
 }
 
 weir_err_t weir_prepare_summary_print(const weir_prepare_summary_t *summary, bool json,

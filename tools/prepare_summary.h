@@ -12,8 +12,10 @@ typedef struct {
     const weir_bad_lines_t *bad;
     uint64_t items; /* C */
     bool has_catalogue;
-    uint64_t catalogue;        /* items it names */
-    uint64_t not_in_catalogue; /* items of the log that it lacks */
+    uint64_t catalogue;                               /* items it names */
+    uint64_t not_in_catalogue;                        /* items of the log that it lacks */
+    const weir_dataset_columns_t *columns;            /* NULL: none */
+    uint64_t action_events[WEIR_DATASET_MAX_ACTIONS]; /* with each action */
     uint64_t filtered_users, filtered_items, filtered_events;
 } weir_prepare_summary_t;
 
