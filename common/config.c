@@ -187,6 +187,14 @@ static weir_err_t check_together(const weir_config_t *config, weir_error_t *erro
         return weir_errorf(error, WEIR_ERR_INVALID,
                            "train.epochs and train.max_steps are both 0: training would never end");
     }
+    if (config->model.kind == WEIR_MODEL_RANKING &&
+        (config->model.user_embedding || config->model.item_bias)) {
+        weir_err_t code = weir_errorf(error, WEIR_ERR_INVALID,
+                                      "model.kind: ranking has neither model.user_embedding nor "
+                                      "model.item_bias");
+        weir_error_hint(error, "ranking.user_token puts the user among the tokens");
+        return code;
+    }
     if (config->eval.patience > 0 && !config->eval.validation) {
         weir_err_t code = weir_errorf(error, WEIR_ERR_INVALID,
                                       "eval.patience is %lld but eval.validation is false",

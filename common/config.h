@@ -80,7 +80,15 @@ typedef enum {
 } weir_consistency_t;
 
 /* model.kind, in the order of its choices and of worker/encoder.h. */
-typedef enum { WEIR_MODEL_HSTU, WEIR_MODEL_SASREC, WEIR_MODEL_COUNT } weir_model_kind_t;
+typedef enum {
+    WEIR_MODEL_HSTU,
+    WEIR_MODEL_SASREC,
+    WEIR_MODEL_RANKING, /* no encoder: last */
+    WEIR_MODEL_COUNT
+} weir_model_kind_t;
+
+/* ranking.tokens, in the order of its choices. */
+typedef enum { WEIR_TOKENS_INTERLEAVED, WEIR_TOKENS_SUMMED, WEIR_TOKENS_COUNT } weir_tokens_t;
 
 /* train.compute, in the order of its choices. */
 typedef enum { WEIR_COMPUTE_FLOAT32, WEIR_COMPUTE_BF16, WEIR_COMPUTE_COUNT } weir_compute_t;
@@ -144,6 +152,17 @@ typedef struct {
         bool user_embedding; /* a row for each user, added to the input of its tokens */
         bool item_bias;      /* a number for each item, added to its logit */
     } model;
+    struct {
+        int64_t tokens; /* weir_tokens_t */
+        int64_t tasks;  /* K: flags of an event */
+        int64_t hidden; /* width of the body of the heads */
+        int64_t positions, time_buckets;
+        bool user_token;
+        int64_t window;      /* 0: none */
+        int64_t max_targets; /* events of a session */
+        int64_t session_gap; /* seconds */
+        double positive;
+    } ranking;
     struct {
         int64_t negatives; /* R */
         int64_t sharing;   /* weir_negative_sharing_t */

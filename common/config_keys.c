@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kind_names[] = {"hstu", "sasrec", NULL};
+static const char *const kind_names[] = {"hstu", "sasrec", "ranking", NULL};
+static const char *const tokens_names[] = {"interleaved", "summed", NULL};
 static const char *const sharing_names[] = {"token", "batch", "catalogue", NULL};
 static const char *const optimizer_names[] = {
     "sgd",           "momentum", "nesterov",   "adagrad",       "rowwise_adagrad", "adam", "adamw",
@@ -129,7 +130,9 @@ _Static_assert(sizeof keys / sizeof keys[0] <= WEIR_CONFIG_KEY_LIMIT, "raise the
 _Static_assert(sizeof optimizer_names / sizeof optimizer_names[0] == WEIR_OPTIMIZER_COUNT + 1,
                "one name an optimiser");
 _Static_assert(sizeof kind_names / sizeof kind_names[0] == WEIR_MODEL_COUNT + 1,
-               "one name a kind of encoder");
+               "one name a kind of model");
+_Static_assert(sizeof tokens_names / sizeof tokens_names[0] == WEIR_TOKENS_COUNT + 1,
+               "one name a way to make tokens");
 _Static_assert(sizeof compute_names / sizeof compute_names[0] == WEIR_COMPUTE_COUNT + 1,
                "one name a number type");
 _Static_assert(sizeof consistency_names / sizeof consistency_names[0] == WEIR_CONSISTENCY_COUNT + 1,

@@ -18,8 +18,9 @@ typedef enum {
     WEIR_STREAM_DROPOUT = 5,  /* dropout: counter = step lo, site, token, column / 4 */
     WEIR_STREAM_SYNTH = 6,    /* `weir synth` */
     WEIR_STREAM_TEST = 7,
-    WEIR_STREAM_ROUND = 8,    /* rounding of rows: counter = key lo, key hi, step lo, step hi */
-    WEIR_STREAM_ADMISSION = 9 /* new keys: counter = key lo, key hi, step lo, step hi */
+    WEIR_STREAM_ROUND = 8,     /* rounding of rows: counter = key lo, key hi, step lo, step hi */
+    WEIR_STREAM_ADMISSION = 9, /* new keys: counter = key lo, key hi, step lo, step hi */
+    WEIR_STREAM_SESSION = 10   /* session of a user: counter = epoch lo, hi, user lo, hi */
 } weir_stream_t;
 
 typedef struct {

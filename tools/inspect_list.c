@@ -52,8 +52,8 @@ static json_t *list_one(const char *run, uint64_t step) {
 }
 
 static void print_metrics(const json_t *metrics) {
-    static const char *const wanted[] = {"ndcg@10", "hr@10", "mrr"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const wanted[] = {"ndcg@10", "hr@10", "mrr", "ne", "auc"};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         const json_t *value = json_object_get(metrics, wanted[i]);
         if (json_is_number(value)) {
             (void)printf("  %s %.4f", wanted[i], json_number_value(value));

@@ -337,6 +337,32 @@ out:
 
 /* ---- weir eval ---- */
 
+/* Of a ranking model: the means, and a line a task. */
+static void print_ranking(const char *name, const json_t *metrics) {
+    static const char *const columns[] = {"ne", "auc", "grouped_auc", "accuracy", "calibration"};
+    const json_t *tasks = json_object_get(metrics, "tasks");
+    (void)printf("%-11s  %8s  %8s  %11s  %8s  %11s  %9s\n", name, "NE", "AUC", "grouped AUC",
+                 "accuracy", "calibration", "samples");
+    for (size_t k = 0; k <= json_array_size(tasks); k++) {
+        const json_t *line = k == 0 ? metrics : json_array_get(tasks, k - 1);
+        char title[24] = "mean";
+        if (k > 0) {
+            (void)snprintf(title, sizeof title, "task %zu", k - 1);
+        }
+        (void)printf("  %-9s", title);
+        for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+            const json_t *value = json_object_get(line, columns[i]);
+            int width = i == 2 || i == 4 ? 11 : 8;
+            if (json_is_number(value)) {
+                (void)printf("  %*.4f", width, json_number_value(value));
+            } else {
+                (void)printf("  %*s", width, "-"); /* of one label alone */
+            }
+        }
+        (void)printf("  %9lld\n", (long long)json_integer_value(json_object_get(line, "samples")));
+    }
+}
+
 static void print_split(const char *name, const json_t *metrics) {
     static const char *const columns[] = {"hr@1",    "hr@10",   "hr@50",    "hr@200",
                                           "ndcg@10", "ndcg@50", "ndcg@200", "mrr"};
@@ -366,9 +392,18 @@ static weir_err_t print_metrics(const char *run, bool as_json, weir_error_t *err
         (void)printf("step %lld, epoch %.2f\n",
                      (long long)json_integer_value(json_object_get(object, "step")),
                      json_number_value(json_object_get(object, "epoch")));
-        (void)printf("%-11s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s\n", "", "HR@1", "HR@10",
-                     "HR@50", "HR@200", "NDCG@10", "NDCG@50", "NDCG@200", "MRR", "users");
+        bool titled = false;
         json_object_foreach(json_object_get(object, "splits"), name, metrics) {
+            if (json_object_get(metrics, "ne") != NULL) {
+                print_ranking(name, metrics);
+                continue;
+            }
+            if (!titled) {
+                (void)printf("%-11s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s\n", "", "HR@1",
+                             "HR@10", "HR@50", "HR@200", "NDCG@10", "NDCG@50", "NDCG@200", "MRR",
+                             "users");
+                titled = true;
+            }
             print_split(name, metrics);
         }
     }

@@ -1,6 +1,7 @@
 #include "worker/batch.h"
 
 #include "common/rng.h"
+#include "worker/deal.h"
 #include "worker/key_set.h"
 
 #include <stdlib.h>
@@ -18,13 +19,7 @@ typedef struct {
     size_t first;         /* first event of the history, within the user's events */
     size_t length;        /* L: events of history; the target is event first + length */
     uint32_t first_token; /* number of its first token in the global batch */
-    uint32_t worker;      /* that computes it */
 } example_t;
-
-typedef struct {
-    double cost;
-    uint32_t place; /* in examples */
-} priced_t;
 
 /* One batch that the reader has given out, with its arrays. */
 typedef struct {
@@ -52,9 +47,10 @@ struct weir_batch_reader {
     size_t eligible_count;
     uint64_t order_epoch; /* of `order`; UINT64_MAX: none yet */
 
-    example_t *examples; /* the global batch, in its order */
-    priced_t *by_cost;   /* of the global batch, dearest first */
-    double *load;        /* per worker */
+    example_t *examples;    /* the global batch, in its order */
+    weir_priced_t *by_cost; /* of the global batch, dearest first */
+    uint32_t *owners;       /* of the examples: the worker that computes each */
+    double *load;           /* per worker */
 
     weir_key_set_t *keys;
     size_t token_capacity; /* of items and targets, of one batch */
@@ -122,12 +118,13 @@ static weir_err_t find_eligible(weir_batch_reader_t *reader, weir_error_t *error
 static weir_err_t create_buffers(weir_batch_reader_t *reader, weir_error_t *error) {
     size_t users = reader->batch_users;
     reader->examples = calloc(users, sizeof(example_t));
-    reader->by_cost = calloc(users, sizeof(priced_t));
+    reader->by_cost = calloc(users, sizeof(weir_priced_t));
     reader->load = calloc(reader->workers, sizeof(double));
+    reader->owners = calloc(users, sizeof(uint32_t));
     reader->draws = calloc(reader->draw_count + 4, sizeof(int64_t));
     reader->buffers = calloc(reader->alive, sizeof(buffer_t));
     bool enough = reader->examples != NULL && reader->by_cost != NULL && reader->load != NULL &&
-                  reader->draws != NULL && reader->buffers != NULL;
+                  reader->owners != NULL && reader->draws != NULL && reader->buffers != NULL;
     for (uint32_t i = 0; i < reader->alive && enough; i++) {
         reader->buffers[i].offsets = calloc(users + 1, sizeof(size_t));
         reader->buffers[i].users = calloc(users, sizeof(uint64_t));
@@ -229,6 +226,7 @@ void weir_batch_reader_destroy(weir_batch_reader_t *reader) {
     free(reader->examples);
     free(reader->by_cost);
     free(reader->load);
+    free(reader->owners);
     free(reader->draws);
     free(reader->items);
     free(reader->targets);
@@ -271,33 +269,13 @@ static double cost_of_example(const weir_batch_reader_t *reader, const example_t
     return length * (reader->token_cost + length);
 }
 
-/* Dearest first; equal ones as in the batch, so that the order is the same everywhere. */
-static int compare_priced(const void *left, const void *right) {
-    const priced_t *a = left, *b = right;
-    if (a->cost > b->cost || a->cost < b->cost) {
-        return a->cost < b->cost ? 1 : -1;
-    }
-    return (a->place > b->place) - (a->place < b->place);
-}
-
-/* Deal the users to the workers, dearest first, each to the least loaded: within 4/3 of the best
- * (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969). Equal for all workers. */
+/* Equal for all workers. */
 static void deal_examples(weir_batch_reader_t *reader, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        reader->by_cost[i] =
-            (priced_t){.cost = cost_of_example(reader, &reader->examples[i]), .place = (uint32_t)i};
+        reader->by_cost[i] = (weir_priced_t){.cost = cost_of_example(reader, &reader->examples[i]),
+                                             .place = (uint32_t)i};
     }
-    qsort(reader->by_cost, count, sizeof(priced_t), compare_priced);
-    memset(reader->load, 0, reader->workers * sizeof(double));
-    for (size_t i = 0; i < count; i++) {
-        example_t *example = &reader->examples[reader->by_cost[i].place];
-        uint32_t least = 0;
-        for (uint32_t worker = 1; worker < reader->workers; worker++) {
-            least = reader->load[worker] < reader->load[least] ? worker : least;
-        }
-        example->worker = least;
-        reader->load[least] += reader->by_cost[i].cost;
-    }
+    weir_deal(reader->by_cost, count, reader->workers, reader->load, reader->owners);
 }
 
 static bool grow(void *array, size_t count, size_t size) {
@@ -345,7 +323,7 @@ static weir_err_t read_events(weir_batch_reader_t *reader, buffer_t *buffer, siz
     weir_sequence_batch_t *sequence = &buffer->batch.sequence;
     size_t users = 0, tokens = 0;
     for (size_t i = 0; i < count; i++) {
-        tokens += reader->examples[i].worker == reader->worker ? reader->examples[i].length : 0;
+        tokens += reader->owners[i] == reader->worker ? reader->examples[i].length : 0;
     }
     weir_err_t err = reserve_tokens(reader, buffer, tokens, error);
     if (err != WEIR_OK) {
@@ -354,7 +332,7 @@ static weir_err_t read_events(weir_batch_reader_t *reader, buffer_t *buffer, siz
     tokens = 0;
     for (size_t i = 0; i < count; i++) {
         const example_t *example = &reader->examples[i];
-        if (example->worker != reader->worker) {
+        if (reader->owners[i] != reader->worker) {
             continue;
         }
         weir_user_events_t events = weir_dataset_user(reader->dataset, example->user);

@@ -14,6 +14,7 @@
 
 static const char dense_name[] = "dense.safetensors";
 static const char trainer_name[] = "trainer.safetensors";
+static const char first_kind[] = "hstu"; /* of files from before there were others */
 
 /* One group of tensors in a file: every parameter, under a prefix, from a flat buffer. */
 typedef struct {
@@ -21,12 +22,12 @@ typedef struct {
     const float *values;
 } group_t;
 
-static weir_err_t declare_group(weir_tensor_writer_t *writer, const weir_encoder_config_t *config,
+static weir_err_t declare_group(weir_tensor_writer_t *writer, const weir_parameters_t *parameters,
                                 const char *prefix, weir_error_t *error) {
     weir_err_t err = WEIR_OK;
-    for (size_t i = 0; i < weir_encoder_parameter_count(config) && err == WEIR_OK; i++) {
+    for (size_t i = 0; i < parameters->count && err == WEIR_OK; i++) {
         char name[64];
-        weir_parameter_t parameter = weir_encoder_parameter(config, i);
+        weir_parameter_t parameter = parameters->list[i];
         uint64_t shape[2] = {parameter.rows, parameter.cols};
         (void)snprintf(name, sizeof name, "%s%s", prefix, parameter.name);
         err = weir_tensor_writer_declare(writer, name, WEIR_DTYPE_F32, parameter.cols == 1 ? 1 : 2,
@@ -44,11 +45,11 @@ static bool all_finite(const float *values, size_t count) {
     return true;
 }
 
-static weir_err_t append_group(weir_tensor_writer_t *writer, const weir_encoder_config_t *config,
+static weir_err_t append_group(weir_tensor_writer_t *writer, const weir_parameters_t *parameters,
                                const group_t *group, weir_error_t *error) {
     weir_err_t err = WEIR_OK;
-    for (size_t i = 0; i < weir_encoder_parameter_count(config) && err == WEIR_OK; i++) {
-        weir_parameter_t parameter = weir_encoder_parameter(config, i);
+    for (size_t i = 0; i < parameters->count && err == WEIR_OK; i++) {
+        weir_parameter_t parameter = parameters->list[i];
         size_t count = parameter.rows * parameter.cols;
         if (!all_finite(group->values + parameter.offset, count)) {
             return weir_errorf(error, WEIR_ERR_INVALID,
@@ -100,7 +101,7 @@ static weir_err_t put_state(weir_tensor_writer_t *writer, const weir_trainer_sta
 }
 
 static weir_err_t write_file(const char *folder, const char *name,
-                             const weir_encoder_config_t *config, const group_t *groups,
+                             const weir_parameters_t *parameters, const group_t *groups,
                              size_t group_count, const weir_trainer_state_t *state,
                              weir_checkpoint_file_t *file, weir_error_t *error) {
     char path[WEIR_PATH_MAX];
@@ -110,20 +111,19 @@ static weir_err_t write_file(const char *folder, const char *name,
         err = weir_tensor_writer_create(path, &writer, error);
     }
     if (err == WEIR_OK) {
-        err = weir_tensor_writer_metadata(writer, "model", weir_encoder_kind_name(config->kind),
-                                          error);
+        err = weir_tensor_writer_metadata(writer, "model", parameters->kind, error);
     }
     if (err == WEIR_OK) {
         err = put_state(writer, state, error);
     }
     for (size_t i = 0; i < group_count && err == WEIR_OK; i++) {
-        err = declare_group(writer, config, groups[i].prefix, error);
+        err = declare_group(writer, parameters, groups[i].prefix, error);
     }
     if (err == WEIR_OK) {
         err = weir_tensor_writer_begin(writer, error);
     }
     for (size_t i = 0; i < group_count && err == WEIR_OK; i++) {
-        err = append_group(writer, config, &groups[i], error);
+        err = append_group(writer, parameters, &groups[i], error);
     }
     if (err == WEIR_OK) {
         (void)snprintf(file->name, sizeof file->name, "%s", name);
@@ -133,26 +133,26 @@ static weir_err_t write_file(const char *folder, const char *name,
     return err;
 }
 
-weir_err_t weir_dense_file_write(const char *folder, const weir_encoder_config_t *config,
-                                 const float *parameters, const float *m, const float *v,
+weir_err_t weir_dense_file_write(const char *folder, const weir_parameters_t *parameters,
+                                 const float *values, const float *m, const float *v,
                                  const weir_trainer_state_t *state,
                                  weir_checkpoint_file_t files[WEIR_DENSE_FILES],
                                  weir_error_t *error) {
-    const group_t dense[] = {{"", parameters}};
+    const group_t dense[] = {{"", values}};
     const group_t trainer[] = {{"m/", m}, {"v/", v}};
-    weir_err_t err = write_file(folder, dense_name, config, dense, 1, state, &files[0], error);
+    weir_err_t err = write_file(folder, dense_name, parameters, dense, 1, state, &files[0], error);
     if (err == WEIR_OK) {
-        err = write_file(folder, trainer_name, config, trainer, 2, state, &files[1], error);
+        err = write_file(folder, trainer_name, parameters, trainer, 2, state, &files[1], error);
     }
     return err;
 }
 
-static weir_err_t load_group(const weir_tensor_file_t *file, const weir_encoder_config_t *config,
+static weir_err_t load_group(const weir_tensor_file_t *file, const weir_parameters_t *parameters,
                              const char *prefix, float *values, weir_error_t *error) {
-    for (size_t i = 0; i < weir_encoder_parameter_count(config); i++) {
+    for (size_t i = 0; i < parameters->count; i++) {
         char name[64];
         const weir_tensor_t *tensor = NULL;
-        weir_parameter_t parameter = weir_encoder_parameter(config, i);
+        weir_parameter_t parameter = parameters->list[i];
         uint64_t shape[2] = {parameter.rows, parameter.cols};
         (void)snprintf(name, sizeof name, "%s%s", prefix, parameter.name);
         weir_err_t err = weir_tensor_file_require(
@@ -234,13 +234,13 @@ static weir_err_t get_state(const weir_tensor_file_t *file, weir_trainer_state_t
 }
 
 /* A file that does not say is of HSTU. */
-static weir_err_t check_kind(const weir_tensor_file_t *file, const weir_encoder_config_t *config,
+static weir_err_t check_kind(const weir_tensor_file_t *file, const weir_parameters_t *parameters,
                              weir_error_t *error) {
     const char *kind = weir_tensor_file_metadata(file, "model");
-    kind = kind != NULL ? kind : weir_encoder_kind_name(WEIR_ENCODER_HSTU);
-    if (strcmp(kind, weir_encoder_kind_name(config->kind)) != 0) {
+    kind = kind != NULL ? kind : first_kind;
+    if (strcmp(kind, parameters->kind) != 0) {
         return weir_errorf(error, WEIR_ERR_INVALID, "%s is of a model of kind %.32s, not %s",
-                           weir_tensor_file_path(file), kind, weir_encoder_kind_name(config->kind));
+                           weir_tensor_file_path(file), kind, parameters->kind);
     }
     return WEIR_OK;
 }
@@ -255,8 +255,8 @@ static weir_err_t open_in(const char *folder, const char *name, weir_tensor_file
     return err;
 }
 
-weir_err_t weir_dense_file_load(const char *folder, const weir_encoder_config_t *config,
-                                float *parameters, float *m, float *v, weir_trainer_state_t *state,
+weir_err_t weir_dense_file_load(const char *folder, const weir_parameters_t *parameters,
+                                float *values, float *m, float *v, weir_trainer_state_t *state,
                                 weir_error_t *error) {
     weir_tensor_file_t *dense = NULL, *trainer = NULL;
     weir_trainer_state_t loaded = {0};
@@ -265,16 +265,16 @@ weir_err_t weir_dense_file_load(const char *folder, const weir_encoder_config_t 
         err = open_in(folder, trainer_name, &trainer, error);
     }
     if (err == WEIR_OK) {
-        err = check_kind(dense, config, error);
+        err = check_kind(dense, parameters, error);
     }
     if (err == WEIR_OK) {
-        err = load_group(dense, config, "", parameters, error);
+        err = load_group(dense, parameters, "", values, error);
     }
     if (err == WEIR_OK) {
-        err = load_group(trainer, config, "m/", m, error);
+        err = load_group(trainer, parameters, "m/", m, error);
     }
     if (err == WEIR_OK) {
-        err = load_group(trainer, config, "v/", v, error);
+        err = load_group(trainer, parameters, "v/", v, error);
     }
     if (err == WEIR_OK) {
         err = get_state(trainer, &loaded, error);

@@ -6,7 +6,7 @@
 
 #include "common/checkpoint.h"
 #include "common/error.h"
-#include "worker/encoder.h"
+#include "worker/parameter.h"
 
 #include <stdint.h>
 
@@ -23,21 +23,21 @@ typedef struct {
 
 enum { WEIR_DENSE_FILES = 2 };
 
-/* Write both files into `folder`; parameters, m, v are flat buffers
- * (weir_encoder_parameter_elements). A value that is not finite is refused by name: load would not
+/* Write both files into `folder`; values, m, v are flat buffers of
+ * parameters->elements. A value that is not finite is refused by name: load would not
  * take it back. */
 WEIR_MUST_USE weir_err_t weir_dense_file_write(const char *folder,
-                                               const weir_encoder_config_t *config,
-                                               const float *parameters, const float *m,
-                                               const float *v, const weir_trainer_state_t *state,
+                                               const weir_parameters_t *parameters,
+                                               const float *values, const float *m, const float *v,
+                                               const weir_trainer_state_t *state,
                                                weir_checkpoint_file_t files[WEIR_DENSE_FILES],
                                                weir_error_t *error);
 
 /* Read them back. A tensor that is missing, of another shape, or not finite is refused by name; the
  * buffers hold anything then, `state` is untouched. */
 WEIR_MUST_USE weir_err_t weir_dense_file_load(const char *folder,
-                                              const weir_encoder_config_t *config,
-                                              float *parameters, float *m, float *v,
-                                              weir_trainer_state_t *state, weir_error_t *error);
+                                              const weir_parameters_t *parameters, float *values,
+                                              float *m, float *v, weir_trainer_state_t *state,
+                                              weir_error_t *error);
 
 #endif

@@ -37,6 +37,16 @@ weir_parameter_t weir_encoder_parameter(const weir_encoder_config_t *config, siz
     return methods_of(config)->parameter(config, index);
 }
 
+weir_parameters_t *weir_encoder_parameters(const weir_encoder_config_t *config) {
+    size_t count = weir_encoder_parameter_count(config);
+    weir_parameters_t *made = weir_parameters_new(weir_encoder_kind_name(config->kind), count);
+    for (size_t i = 0; made != NULL && i < count; i++) {
+        made->list[i] = weir_encoder_parameter(config, i);
+        made->elements += made->list[i].rows * made->list[i].cols;
+    }
+    return made;
+}
+
 void weir_encoder_initialise(const weir_encoder_config_t *config, uint64_t seed,
                              weir_real_t *parameters) {
     for (size_t index = 0; index < weir_encoder_parameter_count(config); index++) {

@@ -87,6 +87,8 @@ size_t
 weir_encoder_parameter_elements(const weir_encoder_config_t *config); /* of the flat buffer */
 /* index < parameter_count; in the order of the buffer, without gaps. */
 weir_parameter_t weir_encoder_parameter(const weir_encoder_config_t *config, size_t index);
+/* All of them; NULL: no memory. */
+weir_parameters_t *weir_encoder_parameters(const weir_encoder_config_t *config);
 /* Initial values of all, a pure function of the seed, the same in both precisions to rounding. */
 void weir_encoder_initialise(const weir_encoder_config_t *config, uint64_t seed,
                              weir_real_t *parameters);

@@ -23,6 +23,22 @@ typedef struct {
     double scale;
 } weir_parameter_t;
 
+/* All of a model, in the order of the buffer, without gaps. One block: free() ends it. */
+typedef struct {
+    const char *kind; /* of the model, "hstu"; static */
+    size_t count;
+    size_t elements; /* of the flat buffer */
+    weir_parameter_t list[];
+} weir_parameters_t;
+
+/* Room for `count`, kind set and the rest 0; a copy. NULL: no memory. */
+weir_parameters_t *weir_parameters_new(const char *kind, size_t count);
+weir_parameters_t *weir_parameters_copy(const weir_parameters_t *parameters);
+
+/* Initial values of all (weir_parameter_initialise). */
+void weir_parameters_initialise(const weir_parameters_t *parameters, uint64_t seed,
+                                weir_real_t *values);
+
 /* Initial values of one, into the flat buffer: of each element a pure function of the seed and its
  * place in the buffer. Call: local. */
 void weir_parameter_initialise(const weir_parameter_t *parameter, uint64_t seed,

@@ -102,12 +102,14 @@ weir_parameter_t weir_ranking_parameter(const weir_ranking_config_t *config, siz
     return parameter;
 }
 
-void weir_ranking_initialise(const weir_ranking_config_t *config, uint64_t seed,
-                             weir_real_t *parameters) {
-    for (size_t i = 0; i < weir_ranking_parameter_count(config); i++) {
-        weir_parameter_t parameter = weir_ranking_parameter(config, i);
-        weir_parameter_initialise(&parameter, seed, parameters);
+weir_parameters_t *weir_ranking_parameters(const weir_ranking_config_t *config) {
+    size_t count = weir_ranking_parameter_count(config);
+    weir_parameters_t *made = weir_parameters_new("ranking", count);
+    for (size_t i = 0; made != NULL && i < count; i++) {
+        made->list[i] = weir_ranking_parameter(config, i);
+        made->elements += made->list[i].rows * made->list[i].cols;
     }
+    return made;
 }
 
 /* ---- its life ---- */

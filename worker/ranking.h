@@ -14,14 +14,13 @@
 #define WEIR_WORKER_RANKING_H
 
 #include "worker/stu.h"
+#include "worker/task_metrics.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum { WEIR_RANKING_MAX_TASKS = 32 };
+enum { WEIR_RANKING_MAX_TASKS = WEIR_TASK_LIMIT };
 #define WEIR_RANKING_NO_ACTIONS UINT32_MAX
-
-typedef enum { WEIR_TASK_BINARY, WEIR_TASK_REGRESSION } weir_task_kind_t;
 
 typedef struct {
     weir_stu_config_t layers;
@@ -41,8 +40,8 @@ typedef struct {
 size_t weir_ranking_parameter_count(const weir_ranking_config_t *config);
 size_t weir_ranking_parameter_elements(const weir_ranking_config_t *config);
 weir_parameter_t weir_ranking_parameter(const weir_ranking_config_t *config, size_t index);
-void weir_ranking_initialise(const weir_ranking_config_t *config, uint64_t seed,
-                             weir_real_t *parameters);
+/* All of them; NULL: no memory. */
+weir_parameters_t *weir_ranking_parameters(const weir_ranking_config_t *config);
 
 typedef struct {
     weir_stu_batch_t sequence; /* users, tokens, offsets, targets, global_tokens */

@@ -319,13 +319,10 @@ void weir_run_log_interval(weir_run_log_t *log, const weir_run_interval_t *inter
     (void)fflush(stdout);
 }
 
-void weir_run_log_evaluation(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
-                             const weir_metrics_t *metrics, double seconds, bool best) {
-    char values[1024];
-    json_error_t ignored;
-    weir_metrics_to_json(metrics, values, sizeof values);
+/* A line of kind eval with the values of `measured`, whose reference is taken. */
+static void write_evaluation(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
+                             json_t *measured, double seconds, bool best) {
     json_t *line = begin_line(log, "eval", step);
-    json_t *measured = json_loads(values, 0, &ignored);
     if (line != NULL && measured != NULL) {
         (void)json_object_set_new(line, "epoch", number(epoch));
         (void)json_object_set_new(line, "split", json_string(split));
@@ -335,8 +332,34 @@ void weir_run_log_evaluation(weir_run_log_t *log, uint64_t step, double epoch, c
     }
     json_decref(measured);
     write_line(log, line);
-    double users = metrics->users > 0 ? (double)metrics->users : 1.0;
     end_bar(log);
+}
+
+void weir_run_log_ranking(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
+                          const weir_ranking_metrics_t *metrics, double seconds, bool best) {
+    json_error_t ignored;
+    json_t *measured = json_loads(metrics->means, 0, &ignored);
+    char *tasks = malloc(sizeof metrics->tasks + 3);
+    if (tasks != NULL && measured != NULL) {
+        (void)snprintf(tasks, sizeof metrics->tasks + 3, "{%s}", metrics->tasks);
+        json_t *all = json_loads(tasks, 0, &ignored);
+        (void)json_object_update(measured, all);
+        json_decref(all);
+    }
+    free(tasks);
+    write_evaluation(log, step, epoch, split, measured, seconds, best);
+    (void)printf("evaluation  step %llu  epoch %.2f  %s  %s%s\n", (unsigned long long)step, epoch,
+                 split, metrics->sentence, best ? "  best so far" : "");
+    (void)fflush(stdout);
+}
+
+void weir_run_log_evaluation(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
+                             const weir_metrics_t *metrics, double seconds, bool best) {
+    char values[1024];
+    json_error_t ignored;
+    weir_metrics_to_json(metrics, values, sizeof values);
+    write_evaluation(log, step, epoch, split, json_loads(values, 0, &ignored), seconds, best);
+    double users = metrics->users > 0 ? (double)metrics->users : 1.0;
     (void)printf("evaluation  step %llu  epoch %.2f  %s  HR@10 %.4f  NDCG@10 %.4f  HR@50 %.4f  "
                  "NDCG@50 %.4f  MRR %.4f%s\n",
                  (unsigned long long)step, epoch, split, metrics->hr[1] / users,

@@ -13,7 +13,7 @@ struct weir_saver {
     weir_background_task_t task; /* first: the task is the saver */
     weir_background_t *background;
     weir_saver_options_t options;
-    weir_encoder_config_t model;
+    weir_parameters_t *model;
     float *parameters;
     char *metrics;
     double started, seconds;
@@ -59,7 +59,7 @@ static weir_err_t save(weir_saver_t *saver, weir_error_t *error) {
     if (err != WEIR_OK) {
         return err;
     }
-    err = weir_dense_file_write(folder, &saver->model, saver->parameters, options->m, options->v,
+    err = weir_dense_file_write(folder, saver->model, saver->parameters, options->m, options->v,
                                 &options->state, files, &failure);
     weir_err_t reported = weir_control_client_report_written(
         options->control, step, files, WEIR_DENSE_FILES, err == WEIR_OK ? NULL : &failure, error);
@@ -83,6 +83,7 @@ static void destroy(weir_saver_t *saver) {
     weir_background_destroy(saver->background);
     free(saver->options.m);
     free(saver->options.v);
+    free(saver->model);
     free(saver->parameters);
     free(saver->metrics);
     free(saver);
@@ -90,7 +91,7 @@ static void destroy(weir_saver_t *saver) {
 
 weir_err_t weir_saver_begin(const weir_saver_options_t *options, weir_saver_t **saver,
                             weir_error_t *error) {
-    size_t bytes = weir_encoder_parameter_elements(options->model) * sizeof(float);
+    size_t bytes = options->model->elements * sizeof(float);
     weir_saver_t *made = calloc(1, sizeof *made);
     if (made == NULL) {
         free(options->m);
@@ -98,11 +99,11 @@ weir_err_t weir_saver_begin(const weir_saver_options_t *options, weir_saver_t **
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to save a checkpoint");
     }
     made->options = *options;
-    made->model = *options->model;
+    made->model = weir_parameters_copy(options->model);
     made->started = weir_clock_seconds();
     made->parameters = malloc(bytes);
     made->metrics = strdup(options->metrics);
-    weir_err_t err = made->parameters == NULL || made->metrics == NULL
+    weir_err_t err = made->model == NULL || made->parameters == NULL || made->metrics == NULL
                          ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to save a checkpoint")
                          : weir_background_create(&made->background, error);
     if (err != WEIR_OK) {

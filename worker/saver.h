@@ -11,10 +11,10 @@
 typedef struct weir_saver weir_saver_t;
 
 typedef struct {
-    weir_control_client_t *control;     /* not owned */
-    const weir_encoder_config_t *model; /* copied */
-    const float *parameters;            /* copied */
-    float *m, *v;                       /* taken over, also on failure; from malloc */
+    weir_control_client_t *control; /* not owned */
+    const weir_parameters_t *model; /* copied */
+    const float *parameters;        /* copied */
+    float *m, *v;                   /* taken over, also on failure; from malloc */
     weir_trainer_state_t state;
     uint64_t epoch;
     bool best;

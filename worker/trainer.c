@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Static_assert((int)WEIR_MODEL_COUNT == (int)WEIR_ENCODER_KINDS, "one choice a kind of encoder");
+_Static_assert((int)WEIR_MODEL_RANKING == (int)WEIR_ENCODER_KINDS, "one choice a kind of encoder");
 
 static weir_encoder_config_t model_of_config(const weir_config_t *config) {
     size_t length = (size_t)config->model.max_sequence_length;
@@ -39,11 +39,11 @@ uint32_t weir_trainer_ahead(const weir_config_t *config) {
 }
 
 static weir_err_t load_checkpoint(weir_trainer_t *trainer, weir_error_t *error) {
-    size_t elements = weir_encoder_parameter_elements(&trainer->model);
+    size_t elements = trainer->parameters->elements;
     float *m = calloc(elements, sizeof *m), *v = calloc(elements, sizeof *v);
     weir_err_t err = m == NULL || v == NULL
                          ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory to load a checkpoint")
-                         : weir_dense_file_load(trainer->options.checkpoint, &trainer->model,
+                         : weir_dense_file_load(trainer->options.checkpoint, trainer->parameters,
                                                 weir_dense_parameters(trainer->dense), m, v,
                                                 &trainer->state, error);
     if (err == WEIR_OK) {
@@ -62,6 +62,24 @@ static weir_err_t load_checkpoint(weir_trainer_t *trainer, weir_error_t *error) 
     return err;
 }
 
+/* Of a model that finds items: encoder, loss, batches. */
+static weir_err_t create_encoder(weir_trainer_t *trainer, weir_error_t *error) {
+    const weir_config_t *config = trainer->options.config;
+    const weir_batch_reader_options_t options = {.dataset = trainer->options.dataset,
+                                                 .worker = trainer->worker,
+                                                 .workers = trainer->workers,
+                                                 .alive = trainer->ahead + 1};
+    weir_err_t err = weir_encoder_create(&trainer->model, &trainer->encoder, error);
+    if (err == WEIR_OK) {
+        weir_encoder_limit_activations(trainer->encoder,
+                                       (size_t)config->train.activation_mib << 20);
+        trainer->parameters = weir_encoder_parameters(&trainer->model);
+        err = weir_loss_create(&trainer->loss, error);
+    }
+    return err == WEIR_OK ? weir_batch_reader_create(config, &options, &trainer->reader, error)
+                          : err;
+}
+
 static weir_err_t create_parts(weir_trainer_t *trainer, weir_error_t *error) {
     const weir_config_t *config = trainer->options.config;
     weir_dense_options_t adamw = {.learning_rate = config->dense.learning_rate,
@@ -69,24 +87,27 @@ static weir_err_t create_parts(weir_trainer_t *trainer, weir_error_t *error) {
                                   .beta2 = config->dense.beta2,
                                   .epsilon = config->dense.epsilon,
                                   .weight_decay = config->dense.weight_decay};
-    weir_err_t err = weir_encoder_create(&trainer->model, &trainer->encoder, error);
-    if (err == WEIR_OK) {
-        weir_encoder_limit_activations(trainer->encoder,
-                                       (size_t)config->train.activation_mib << 20);
-        err = weir_loss_create(&trainer->loss, error);
+    weir_err_t err = config->model.kind == WEIR_MODEL_RANKING
+                         ? weir_trainer_create_ranking(trainer, error)
+                         : create_encoder(trainer, error);
+    if (err == WEIR_OK && trainer->parameters == NULL) {
+        err = weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the list of parameters");
     }
     if (err == WEIR_OK) {
-        err = weir_dense_create(weir_encoder_parameter_elements(&trainer->model), &adamw,
-                                trainer->options.exchange, &trainer->dense, error);
-    }
-    if (err == WEIR_OK) {
-        weir_batch_reader_options_t options = {.dataset = trainer->options.dataset,
-                                               .worker = trainer->worker,
-                                               .workers = trainer->workers,
-                                               .alive = trainer->ahead + 1};
-        err = weir_batch_reader_create(config, &options, &trainer->reader, error);
+        err = weir_dense_create(trainer->parameters->elements, &adamw, trainer->options.exchange,
+                                &trainer->dense, error);
     }
     return err;
+}
+
+static uint64_t steps_per_epoch(const weir_trainer_t *trainer) {
+    return trainer->ranking_reader != NULL ? weir_ranking_steps_per_epoch(trainer->ranking_reader)
+                                           : weir_batch_steps_per_epoch(trainer->reader);
+}
+
+static uint64_t users_per_epoch(const weir_trainer_t *trainer) {
+    return trainer->ranking_reader != NULL ? weir_ranking_users_per_epoch(trainer->ranking_reader)
+                                           : weir_batch_users_per_epoch(trainer->reader);
 }
 
 /* Where training ends by its configuration; train.epochs or train.max_steps of 0 is no limit. */
@@ -134,8 +155,8 @@ weir_err_t weir_trainer_create(const weir_trainer_options_t *options, weir_train
     if (err == WEIR_OK && options->checkpoint != NULL) {
         err = load_checkpoint(created, error);
     } else if (err == WEIR_OK) {
-        weir_encoder_initialise(&created->model, (uint64_t)options->config->train.seed,
-                                weir_dense_parameters(created->dense));
+        weir_parameters_initialise(created->parameters, (uint64_t)options->config->train.seed,
+                                   weir_dense_parameters(created->dense));
         created->state.dataset_digest = weir_dataset_digest(options->dataset);
     }
     if (err != WEIR_OK) {
@@ -144,7 +165,7 @@ weir_err_t weir_trainer_create(const weir_trainer_options_t *options, weir_train
     }
     created->begun = created->state.step;
     forget_foreign_best(created);
-    created->steps_per_epoch = weir_batch_steps_per_epoch(created->reader);
+    created->steps_per_epoch = steps_per_epoch(created);
     created->total_steps = total_steps_of(options->config, created->steps_per_epoch);
     *trainer = created;
     return WEIR_OK;
@@ -156,6 +177,10 @@ void weir_trainer_destroy(weir_trainer_t *trainer) {
         weir_loss_destroy(trainer->loss);
         weir_dense_destroy(trainer->dense);
         weir_batch_reader_destroy(trainer->reader);
+        weir_ranking_destroy(trainer->ranking);
+        weir_ranking_reader_destroy(trainer->ranking_reader);
+        free(trainer->logits);
+        free(trainer->parameters);
         weir_run_log_close(trainer->log);
         free(trainer->rows);
         free(trainer->d_rows);
@@ -190,8 +215,8 @@ static weir_err_t open_log(weir_trainer_t *trainer, weir_error_t *error) {
             .step = trainer->state.step,
             .total_steps = trainer->total_steps,
             .steps_per_epoch = trainer->steps_per_epoch,
-            .parameters = weir_encoder_parameter_elements(&trainer->model),
-            .users = weir_batch_users_per_epoch(trainer->reader),
+            .parameters = trainer->parameters->elements,
+            .users = users_per_epoch(trainer),
             .items = weir_dataset_items(trainer->options.dataset),
             .events = weir_dataset_events(trainer->options.dataset),
             .resumed = resumed,

@@ -42,8 +42,8 @@ static weir_split_t choosing_split(const weir_config_t *config) {
 }
 
 void weir_trainer_name_best(const weir_config_t *config, char *name, size_t capacity) {
-    (void)snprintf(name, capacity, "%s %s", weir_split_name(choosing_split(config)),
-                   config->eval.metric);
+    const char *metric = config->model.kind == WEIR_MODEL_RANKING ? "ne" : config->eval.metric;
+    (void)snprintf(name, capacity, "%s %s", weir_split_name(choosing_split(config)), metric);
 }
 
 const char *weir_trainer_reason_to_end(const weir_trainer_t *trainer) {
@@ -89,7 +89,8 @@ void weir_trainer_end_interval(weir_trainer_t *trainer) {
     }
     weir_ps_client_counters_t counters = weir_ps_client_counters(trainer->options.client);
     double seconds = weir_clock_seconds() - interval->started, steps = (double)interval->steps;
-    double loss = interval->loss_sum / (double)(interval->tokens > 0 ? interval->tokens : 1);
+    double loss =
+        interval->loss_sum / (double)(interval->predictions > 0 ? interval->predictions : 1);
     double rate = (double)interval->tokens / (seconds > 0 ? seconds : 1e-9);
     weir_trainer_publish(trainer, WEIR_PHASE_TRAINING, loss, rate);
     if (trainer->log != NULL) {
@@ -144,6 +145,48 @@ static double epochs_done(const weir_trainer_t *trainer) {
     return (double)trainer->state.step / (double)trainer->steps_per_epoch;
 }
 
+/* Whether `value` is better than ever. */
+static bool note_best(weir_trainer_t *trainer, double value) {
+    bool best = trainer->state.best_step == 0 || value > trainer->state.best_value;
+    if (best) {
+        trainer->state.best_step = trainer->state.step;
+        trainer->state.best_value = value;
+        trainer->state.evaluations_since_best = 0;
+    } else {
+        trainer->state.evaluations_since_best++;
+    }
+    return best;
+}
+
+/* Evaluate a ranking model: the best has the least NE, the mean over its tasks. */
+static weir_err_t evaluate_ranking(weir_trainer_t *trainer, bool *best, weir_error_t *error) {
+    const weir_split_t splits[] = {WEIR_SPLIT_VALIDATION, WEIR_SPLIT_TEST};
+    size_t first = trainer->options.config->eval.validation ? 0 : 1;
+    weir_ranking_metrics_t *metrics = calloc(2, sizeof *metrics);
+    double seconds[2] = {0.0, 0.0};
+    if (metrics == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for metrics");
+    }
+    weir_trainer_publish(trainer, WEIR_PHASE_EVALUATING, 0.0, 0.0);
+    weir_err_t err = WEIR_OK;
+    for (size_t i = first; i < 2 && err == WEIR_OK; i++) {
+        double started = weir_clock_seconds();
+        err = weir_trainer_measure_ranking(trainer, splits[i], &metrics[i], error);
+        seconds[i] = weir_clock_seconds() - started;
+    }
+    if (err == WEIR_OK) {
+        *best = note_best(trainer, metrics[first].value);
+        (void)snprintf(trainer->metrics, sizeof trainer->metrics, "%s", metrics[1].means);
+        trainer->metrics_step = trainer->state.step;
+    }
+    for (size_t i = first; i < 2 && err == WEIR_OK && trainer->log != NULL; i++) {
+        weir_run_log_ranking(trainer->log, trainer->state.step, epochs_done(trainer),
+                             weir_split_name(splits[i]), &metrics[i], seconds[i], *best);
+    }
+    free(metrics);
+    return err;
+}
+
 /* Evaluate; `*best` when eval.metric is better than ever. The split that chooses is the validation
  * one where it is held out, else the test. */
 static weir_err_t evaluate(weir_trainer_t *trainer, bool *best, weir_error_t *error) {
@@ -163,14 +206,7 @@ static weir_err_t evaluate(weir_trainer_t *trainer, bool *best, weir_error_t *er
     if (err != WEIR_OK) {
         return err;
     }
-    *best = trainer->state.best_step == 0 || value > trainer->state.best_value;
-    if (*best) {
-        trainer->state.best_step = trainer->state.step;
-        trainer->state.best_value = value;
-        trainer->state.evaluations_since_best = 0;
-    } else {
-        trainer->state.evaluations_since_best++;
-    }
+    *best = note_best(trainer, value);
     weir_metrics_to_json(&test, trainer->metrics, sizeof trainer->metrics);
     trainer->metrics_step = trainer->state.step;
     if (trainer->log != NULL) {
@@ -235,7 +271,7 @@ bool weir_trainer_look_at_save(weir_trainer_t *trainer) {
 
 /* What this step's checkpoint is made of is remembered everywhere, and training may go on. */
 static weir_err_t begin_save(weir_trainer_t *trainer, bool best, weir_error_t *error) {
-    size_t elements = weir_encoder_parameter_elements(&trainer->model);
+    size_t elements = trainer->parameters->elements;
     uint64_t step = trainer->state.step;
     float *m = calloc(elements, sizeof *m), *v = calloc(elements, sizeof *v);
     weir_err_t err = m == NULL || v == NULL
@@ -250,7 +286,7 @@ static weir_err_t begin_save(weir_trainer_t *trainer, bool best, weir_error_t *e
     } else {
         trainer->state.seconds = weir_run_log_seconds(trainer->log);
         weir_saver_options_t options = {.control = trainer->options.control,
-                                        .model = &trainer->model,
+                                        .model = trainer->parameters,
                                         .parameters = weir_dense_parameters(trainer->dense),
                                         .m = m,
                                         .v = v,
@@ -286,7 +322,8 @@ weir_err_t weir_trainer_handle_boundary(weir_trainer_t *trainer, const char **re
     weir_err_t err = WEIR_OK;
     weir_trainer_end_interval(trainer);
     if (weir_trainer_evaluates_after(trainer, step)) {
-        err = evaluate(trainer, &best, error);
+        err = trainer->ranking != NULL ? evaluate_ranking(trainer, &best, error)
+                                       : evaluate(trainer, &best, error);
     }
     if (err != WEIR_OK) {
         return err;
@@ -307,8 +344,45 @@ weir_err_t weir_trainer_handle_boundary(weir_trainer_t *trainer, const char **re
     return err;
 }
 
+/* eval.json of a ranking model. */
+static weir_err_t evaluate_ranking_only(weir_trainer_t *trainer, const char *path,
+                                        weir_error_t *error) {
+    enum { ROOM = 40000 };
+    bool validation = trainer->options.config->eval.validation;
+    weir_ranking_metrics_t *metrics = calloc(2, sizeof *metrics);
+    char *text = malloc(ROOM);
+    weir_err_t err =
+        metrics != NULL && text != NULL
+            ? weir_trainer_measure_ranking(trainer, WEIR_SPLIT_TEST, &metrics[0], error)
+            : weir_errorf(error, WEIR_ERR_MEMORY, "no memory for metrics");
+    if (err == WEIR_OK && validation) {
+        err = weir_trainer_measure_ranking(trainer, WEIR_SPLIT_VALIDATION, &metrics[1], error);
+    }
+    if (err == WEIR_OK && trainer->worker == 0) {
+        int length = snprintf(text, ROOM, "{\"step\": %llu, \"epoch\": %.6f, \"splits\": {",
+                              (unsigned long long)trainer->state.step, epochs_done(trainer));
+        for (size_t i = 0; i < (validation ? 2 : 1); i++) {
+            /* The means are an object of their own: its brace is opened, and closed by the tasks.
+             */
+            length += snprintf(
+                text + length, (size_t)(ROOM - length), "%s\"%s\": %.*s, %s}", i > 0 ? ", " : "",
+                weir_split_name(i == 0 ? WEIR_SPLIT_TEST : WEIR_SPLIT_VALIDATION),
+                (int)strlen(metrics[i].means) - 1, metrics[i].means, metrics[i].tasks);
+        }
+        length += snprintf(text + length, (size_t)(ROOM - length), "}}\n");
+        err = weir_file_replace(path, text, (size_t)length, error);
+    }
+    free(metrics);
+    free(text);
+    return err;
+}
+
 weir_err_t weir_trainer_evaluate_only(weir_trainer_t *trainer, const char *path,
                                       weir_error_t *error) {
+    if (trainer->ranking != NULL) {
+        weir_trainer_publish(trainer, WEIR_PHASE_EVALUATING, 0.0, 0.0);
+        return evaluate_ranking_only(trainer, path, error);
+    }
     bool validation = trainer->options.config->eval.validation;
     weir_metrics_t metrics[2] = {{0}, {0}};
     char values[2][1024], text[4096];

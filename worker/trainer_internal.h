@@ -5,7 +5,9 @@
 
 #include "worker/batch.h"
 #include "worker/dense.h"
+#include "worker/evaluate.h"
 #include "worker/loss.h"
+#include "worker/ranking_batch.h"
 #include "worker/run_log.h"
 #include "worker/saver.h"
 #include "worker/trainer.h"
@@ -13,10 +15,10 @@
 /* Numbers of the small exchanges within a step. */
 enum {
     SEQUENCE_AGREE = 0,
-    SEQUENCE_TEST = 1,
-    SEQUENCE_VALIDATION = 2,
-    SEQUENCE_SAVED = 3,
-    SEQUENCE_SAVED_BEFORE = 4 /* a save of an earlier step */
+    SEQUENCE_TEST = 1,       /* and 2 */
+    SEQUENCE_VALIDATION = 3, /* and 4 */
+    SEQUENCE_SAVED = 5,
+    SEQUENCE_SAVED_BEFORE = 6 /* a save of an earlier step */
 };
 
 /* What any worker may be asked for, as bits that all workers combine. */
@@ -24,7 +26,8 @@ enum { WISH_STOP = 1, WISH_CHECKPOINT = 2, WISH_DISCARD = 4, WISH_SETTLE = 8 };
 
 /* What each worker tells the others in every step. */
 typedef struct {
-    double loss_sum;
+    double loss_sum;      /* over what is predicted */
+    uint64_t predictions; /* tokens, or targets of sessions */
     uint64_t tokens;
     uint64_t parameters_checksum; /* of the replicas, before this step's update */
     uint32_t wishes;
@@ -34,7 +37,8 @@ typedef struct {
 /* Sums since the last line. */
 typedef struct {
     double started, loss_sum, compute, pull_wait, push_wait, reduce_wait; /* seconds */
-    uint64_t tokens, own_tokens, steps, keys, bytes_pulled, bytes_pushed, rows_early, missed;
+    uint64_t tokens, predictions, own_tokens, steps, keys, bytes_pulled, bytes_pushed, rows_early,
+        missed;
     uint64_t rows_left_out, rows_copied;
     int64_t bytes_saved;
 } interval_t;
@@ -54,8 +58,13 @@ typedef struct {
 
 struct weir_trainer {
     weir_trainer_options_t options;
+    weir_parameters_t *parameters; /* dense ones */
     weir_encoder_config_t model;
-    weir_encoder_t *encoder;
+    weir_encoder_t *encoder; /* NULL of a ranking model */
+    weir_ranking_t *ranking; /* NULL of the others */
+    weir_ranking_reader_t *ranking_reader;
+    float *logits;
+    size_t logit_capacity;
     weir_loss_t *loss;
     weir_dense_t *dense;
     weir_batch_reader_t *reader;
@@ -83,6 +92,19 @@ struct weir_trainer {
     interval_t interval;
     totals_t totals;
 };
+
+/* ---- trainer_ranking.c: what is another's of a ranking model ---- */
+
+WEIR_MUST_USE weir_err_t weir_trainer_create_ranking(weir_trainer_t *trainer, weir_error_t *error);
+/* Forward, loss and backward; `batch` is that of a weir_ranking_train_batch_t. */
+WEIR_MUST_USE weir_err_t weir_trainer_rank(weir_trainer_t *trainer, const weir_train_batch_t *batch,
+                                           double *loss_sum, weir_error_t *error);
+/* Of a split, over all workers. Call: collective(workers). */
+WEIR_MUST_USE weir_err_t weir_trainer_measure_ranking(weir_trainer_t *trainer, weir_split_t split,
+                                                      weir_ranking_metrics_t *metrics,
+                                                      weir_error_t *error);
+/* Predictions of a batch, of this worker. */
+uint64_t weir_trainer_predictions(const weir_trainer_t *trainer, const weir_train_batch_t *batch);
 
 /* One step: train on the batch of the step after state.step. `*boundary`: something happens now,
  * and no pull is under way. Call: collective(workers). */

@@ -32,7 +32,7 @@ static weir_err_t reserve(weir_trainer_t *trainer, const weir_train_batch_t *bat
     size_t tokens = batch->sequence.tokens, keys = batch->key_count, users = batch->sequence.users;
     size_t dim = trainer->model.embedding_dim;
     bool enough = true;
-    if (tokens > trainer->token_capacity) {
+    if (tokens > trainer->token_capacity && trainer->encoder != NULL) {
         trainer->token_capacity = tokens + tokens / 10;
         size_t count = trainer->token_capacity * dim;
         enough = regrow(&trainer->items, count) && regrow(&trainer->encoded, count) &&
@@ -74,10 +74,23 @@ static uint64_t steps_missed(const weir_trainer_t *trainer, uint64_t step) {
     return config->train.consistency == WEIR_CONSISTENCY_ASP || open < most ? open : most;
 }
 
+static weir_err_t read_batch(weir_trainer_t *trainer, uint64_t step,
+                             const weir_train_batch_t **batch, weir_error_t *error) {
+    const weir_ranking_train_batch_t *ranking = NULL;
+    if (trainer->ranking_reader == NULL) {
+        return weir_batch_read(trainer->reader, step, batch, error);
+    }
+    weir_err_t err = weir_ranking_read(trainer->ranking_reader, step, &ranking, error);
+    if (err == WEIR_OK) {
+        *batch = &ranking->train;
+    }
+    return err;
+}
+
 static weir_err_t begin_pull(weir_trainer_t *trainer, uint64_t step, weir_error_t *error) {
     pull_t *pull = pull_of(trainer, step);
     int64_t begun = weir_trace_begin();
-    weir_err_t err = weir_batch_read(trainer->reader, step, &pull->batch, error);
+    weir_err_t err = read_batch(trainer, step, &pull->batch, error);
     weir_trace_end(begun, "read batch", step, WEIR_TRACE_NOBODY);
     if (err == WEIR_OK) {
         weir_ps_keys_t keys[WEIR_MODEL_MAX_TABLES] = {
@@ -160,11 +173,14 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
     const float *parameters = weir_dense_parameters(trainer->dense);
     float *gradients = weir_dense_gradients(trainer->dense);
     if (tokens == 0) { /* fewer users than workers: this one's share is nothing */
-        size_t elements = weir_encoder_parameter_elements(&trainer->model);
+        size_t elements = trainer->parameters->elements;
         memset(gradients, 0, elements * sizeof(float));
         weir_dense_ready(trainer->dense, 0, elements);
         *loss_sum = 0.0;
         return WEIR_OK;
+    }
+    if (trainer->ranking != NULL) {
+        return weir_trainer_rank(trainer, batch, loss_sum, error);
     }
     for (size_t i = 0; i < tokens; i++) {
         memcpy(trainer->items + i * dim, trainer->rows + batch->item_rows[i] * width,
@@ -264,6 +280,7 @@ static weir_err_t agree(weir_trainer_t *trainer, const agreement_t *mine, weir_e
         }
         trainer->interval.loss_sum += other->loss_sum;
         trainer->interval.tokens += other->tokens;
+        trainer->interval.predictions += other->predictions;
         trainer->wishes |= other->wishes;
     }
     return err;
@@ -300,6 +317,7 @@ static weir_err_t compute(weir_trainer_t *trainer, uint64_t step, agreement_t *m
     }
     if (err == WEIR_OK) {
         mine->tokens = pull->batch->sequence.tokens;
+        mine->predictions = weir_trainer_predictions(trainer, pull->batch);
         trainer->interval.own_tokens += mine->tokens;
         trainer->interval.keys += keys_of(trainer, pull->batch);
         trainer->interval.missed += pull->missed;

@@ -6,6 +6,7 @@
 #include "ps/table_removed.h"
 #include "tests/unit/table_cases.h"
 #include "worker/dense_file.h"
+#include "worker/encoder.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -112,8 +113,10 @@ static weir_err_t write_dense(const char *folder, uint64_t step, weir_checkpoint
     float *all = calloc(3 * elements, sizeof *all);
     weir_trainer_state_t state = {.step = step, .best_of = "test ndcg@10", .seconds = 1.0};
     fill_dense(step, all, all + elements, all + 2 * elements, elements);
-    weir_err_t err = weir_dense_file_write(folder, &model, all, all + elements, all + 2 * elements,
-                                           &state, files, error);
+    weir_parameters_t *parameters = weir_encoder_parameters(&model);
+    weir_err_t err = weir_dense_file_write(folder, parameters, all, all + elements,
+                                           all + 2 * elements, &state, files, error);
+    free(parameters);
     free(all);
     return err;
 }
@@ -122,8 +125,10 @@ static weir_err_t check_dense(const char *folder, uint64_t step, weir_error_t *e
     size_t elements = weir_encoder_parameter_elements(&model);
     float *all = calloc(6 * elements, sizeof *all), *wanted = all + 3 * elements;
     weir_trainer_state_t state = {.step = 0};
-    weir_err_t err = weir_dense_file_load(folder, &model, all, all + elements, all + 2 * elements,
-                                          &state, error);
+    weir_parameters_t *parameters = weir_encoder_parameters(&model);
+    weir_err_t err = weir_dense_file_load(folder, parameters, all, all + elements,
+                                          all + 2 * elements, &state, error);
+    free(parameters);
     fill_dense(step, wanted, wanted + elements, wanted + 2 * elements, elements);
     if (err == WEIR_OK &&
         (state.step != step || memcmp(all, wanted, 3 * elements * sizeof *all) != 0)) {

@@ -4,6 +4,7 @@
 #include "tests/scratch.h"
 #include "tests/suite.h"
 #include "worker/dense_file.h"
+#include "worker/encoder.h"
 
 #include <math.h>
 #include <string.h>
@@ -58,14 +59,24 @@ static void end(void) {
     weir_scratch_fini(&scratch);
 }
 
+static weir_err_t write_into(const char *folder) {
+    weir_parameters_t *parameters = weir_encoder_parameters(&model);
+    weir_err_t err = weir_dense_file_write(folder, parameters, written[0], written[1], written[2],
+                                           &state, files, &error);
+    free(parameters);
+    return err;
+}
+
 static weir_err_t write_all(void) {
-    return weir_dense_file_write(scratch.path, &model, written[0], written[1], written[2], &state,
-                                 files, &error);
+    return write_into(scratch.path);
 }
 
 static weir_err_t load_as(const weir_encoder_config_t *config, weir_trainer_state_t *into) {
-    return weir_dense_file_load(scratch.path, config, loaded[0], loaded[1], loaded[2], into,
-                                &error);
+    weir_parameters_t *parameters = weir_encoder_parameters(config);
+    weir_err_t err = weir_dense_file_load(scratch.path, parameters, loaded[0], loaded[1], loaded[2],
+                                          into, &error);
+    free(parameters);
+    return err;
 }
 
 static char *read_whole(const char *name, size_t *size) {
@@ -239,9 +250,7 @@ END_TEST
 START_TEST(a_folder_that_is_not_there_is_an_error_of_its_name) {
     char missing[600];
     (void)snprintf(missing, sizeof missing, "%s/none", scratch.path);
-    ck_assert_int_ne(weir_dense_file_write(missing, &model, written[0], written[1], written[2],
-                                           &state, files, &error),
-                     WEIR_OK);
+    ck_assert_int_ne(write_into(missing), WEIR_OK);
     ck_assert_ptr_nonnull(strstr(error.message, "none"));
 }
 END_TEST
