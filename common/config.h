@@ -83,6 +83,7 @@ typedef enum {
 typedef enum {
     WEIR_MODEL_HSTU,
     WEIR_MODEL_SASREC,
+    WEIR_MODEL_GRU4REC,
     WEIR_MODEL_RANKING, /* no encoder: last */
     WEIR_MODEL_COUNT
 } weir_model_kind_t;
@@ -142,7 +143,7 @@ typedef struct {
         int64_t heads;               /* H */
         int64_t dqk;                 /* per head */
         int64_t dv;                  /* per head */
-        int64_t hidden_dim;          /* of feed-forward layers; 0: D */
+        int64_t hidden_dim;          /* of feed-forward layers or states; 0: D */
         int64_t max_sequence_length; /* events of history */
         int64_t output_length;       /* N = max_sequence_length + output_length */
         double input_dropout;

@@ -1,6 +1,7 @@
 #include "worker/encoder.h"
 
 #include "common/assert.h"
+#include "worker/gru.h"
 #include "worker/hstu.h"
 #include "worker/transformer.h"
 
@@ -9,6 +10,7 @@
 static const weir_encoder_methods_t *const kinds[] = {
     [WEIR_ENCODER_HSTU] = &weir_hstu_methods,
     [WEIR_ENCODER_SASREC] = &weir_sasrec_methods,
+    [WEIR_ENCODER_GRU4REC] = &weir_gru_methods,
 };
 
 struct weir_encoder {

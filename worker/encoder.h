@@ -17,8 +17,9 @@
 
 /* In the order of the choices of model.kind. */
 typedef enum {
-    WEIR_ENCODER_HSTU,   /* worker/hstu.h */
-    WEIR_ENCODER_SASREC, /* worker/transformer.h */
+    WEIR_ENCODER_HSTU,    /* worker/hstu.h */
+    WEIR_ENCODER_SASREC,  /* worker/transformer.h */
+    WEIR_ENCODER_GRU4REC, /* worker/gru.h */
     WEIR_ENCODER_KINDS
 } weir_encoder_kind_t;
 
@@ -29,7 +30,7 @@ typedef struct {
     size_t blocks;
     size_t heads;                        /* H */
     size_t dqk, dv;                      /* per head */
-    size_t hidden_dim;                   /* F: inside a feed-forward layer; 0: D */
+    size_t hidden_dim;                   /* F: of a feed-forward layer, of a state; 0: D */
     size_t max_sequence_length;          /* longest history */
     size_t attention_length;             /* N = max_sequence_length + output_length */
     double input_dropout, layer_dropout; /* probabilities in [0, 1) */

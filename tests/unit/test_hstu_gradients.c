@@ -163,6 +163,34 @@ START_TEST(gradients_of_sasrec_are_slopes_with_users_embedded_and_without_dropou
 }
 END_TEST
 
+START_TEST(gradients_of_gru4rec_are_slopes) {
+    weir_encoder_config_t config = small;
+    config.kind = WEIR_ENCODER_GRU4REC;
+    config.hidden_dim = 5;
+    hstu_case_t *c = hstu_case_create(&config, 11, ragged, sizeof ragged / sizeof *ragged);
+    c->embeds_users = true;
+    check_all(c);
+    hstu_case_destroy(c);
+}
+END_TEST
+
+START_TEST(gradients_of_gru4rec_of_more_users_than_a_group_are_slopes) {
+    enum { MANY = 40 };
+    size_t lengths[MANY];
+    weir_encoder_config_t config = small;
+    config.kind = WEIR_ENCODER_GRU4REC;
+    config.input_dropout = config.layer_dropout = 0.0;
+    config.blocks = 1;
+    config.embedding_dim = 3;
+    for (size_t u = 0; u < MANY; u++) {
+        lengths[u] = 1 + u * 5 % 3;
+    }
+    hstu_case_t *c = hstu_case_create(&config, 12, lengths, MANY);
+    check_all(c);
+    hstu_case_destroy(c);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("hstu_gradients");
     TCase *t = tcase_create("hstu_gradients");
@@ -178,6 +206,8 @@ static Suite *suite(void) {
     tcase_add_test(t, gradients_are_slopes_in_groups_of_users_with_a_recomputed_layer);
     tcase_add_test(t, gradients_of_sasrec_are_slopes);
     tcase_add_test(t, gradients_of_sasrec_are_slopes_with_users_embedded_and_without_dropout);
+    tcase_add_test(t, gradients_of_gru4rec_are_slopes);
+    tcase_add_test(t, gradients_of_gru4rec_of_more_users_than_a_group_are_slopes);
     suite_add_tcase(s, t);
     return s;
 }
