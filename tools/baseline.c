@@ -160,6 +160,9 @@ int weir_verb_baseline(int argc, char **argv) {
         {"ease", "a linear model of items by items in closed form (EASE)", run_ease},
         {"knn", "nearest neighbours of items, by the cosine of their users", run_knn},
         {"markov", "what follows the last item most often (first-order Markov chain)", run_markov},
+        {"logistic", "ranking: logistic regression over ids and features, for each action",
+         weir_baseline_run_logistic},
+        {"rates", "ranking: the item's rate of each action", weir_baseline_run_rates},
         {NULL, NULL, NULL},
     };
     return weir_verbs_run(table, "weir baseline",

@@ -56,11 +56,12 @@ static weir_err_t locate(const arguments_t *arguments, const char *path, char ou
         memcpy(folder, arguments->schema, size);
         folder[size] = '\0';
     }
-    return path[0] == '/' || strcmp(path, "-") == 0
-               ? weir_path_join(out, WEIR_PATH_MAX, path, "", error)
-               : weir_path_join(out, WEIR_PATH_MAX,
-                                arguments->folder != NULL ? arguments->folder : folder, path,
-                                error);
+    if (path[0] == '/' || strcmp(path, "-") == 0) {
+        memcpy(out, path, strlen(path) + 1); /* at most WEIR_SCHEMA_TEXT */
+        return WEIR_OK;
+    }
+    return weir_path_join(out, WEIR_PATH_MAX,
+                          arguments->folder != NULL ? arguments->folder : folder, path, error);
 }
 
 /* The log when `file` is NULL. */

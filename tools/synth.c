@@ -2,8 +2,10 @@
 #include "common/log.h"
 #include "tools/dataset_writer.h"
 #include "tools/progress.h"
+#include "tools/synth_actions.h"
 #include "tools/synth_model.h"
 #include "tools/verbs.h"
+#include "worker/task_metrics.h"
 
 #include <argp.h>
 #include <inttypes.h>
@@ -19,6 +21,7 @@ enum {
     OPTION_SKEW,
     OPTION_DAYS,
     OPTION_SEED,
+    OPTION_ACTIONS,
     OPTION_FORCE,
     OPTION_JSON
 };
@@ -26,7 +29,7 @@ enum {
 typedef struct {
     const char *out;
     weir_synth_options_t synth;
-    bool force, json;
+    bool actions, force, json;
 } arguments_t;
 
 static const struct argp_option options[] = {
@@ -38,6 +41,8 @@ static const struct argp_option options[] = {
     {"skew", OPTION_SKEW, "X", 0, "exponent of popularity inside a cluster; default 1", 0},
     {"days", OPTION_DAYS, "X", 0, "in which users come and items are released; default 365", 0},
     {"seed", OPTION_SEED, "N", 0, "default 1", 0},
+    {"actions", OPTION_ACTIONS, NULL, 0,
+     "plant clicks, likes and seconds watched, for ranking, and features: hour, cluster", 0},
     {"force", OPTION_FORCE, NULL, 0, "replace data that is there already", 0},
     {"json", OPTION_JSON, NULL, 0, "print the summary as JSON", 0},
     {0},
@@ -87,6 +92,9 @@ static error_t parse_option(int option, char *value, struct argp_state *state) {
     case OPTION_SEED:
         arguments->synth.seed = parse_count("seed", value, state);
         return 0;
+    case OPTION_ACTIONS:
+        arguments->actions = true;
+        return 0;
     case OPTION_FORCE:
         arguments->force = true;
         return 0;
@@ -129,9 +137,83 @@ typedef struct {
     uint64_t events;
     size_t shortest, longest;
     int64_t first_time, last_time;
+    weir_task_result_t best[WEIR_SYNTH_ACTIONS]; /* of the planted logits themselves */
 } summary_t;
 
-static weir_err_t write_users(const arguments_t *arguments, weir_synth_t *synth,
+/* What `--actions` adds; nothing without it. */
+typedef struct {
+    weir_dataset_columns_t columns;
+    uint32_t *clusters; /* [C] owned */
+    uint32_t *words;    /* [capacity x WEIR_SYNTH_WORDS] owned */
+    size_t capacity;
+    weir_task_metrics_t *metrics; /* owned */
+} planted_t;
+
+static void release_planted(planted_t *planted) {
+    if (planted != NULL) {
+        free(planted->clusters);
+        free(planted->words);
+        weir_task_metrics_destroy(planted->metrics);
+        free(planted);
+    }
+}
+
+static weir_err_t make_planted(const arguments_t *arguments, const weir_synth_t *synth,
+                               planted_t **out, weir_error_t *error) {
+    static const weir_task_kind_t kinds[WEIR_SYNTH_ACTIONS] = {WEIR_TASK_BINARY, WEIR_TASK_BINARY};
+    uint64_t items = arguments->synth.items;
+    planted_t *planted = calloc(1, sizeof *planted);
+    if (planted != NULL) {
+        planted->clusters = malloc((size_t)items * sizeof *planted->clusters);
+    }
+    if (planted == NULL || planted->clusters == NULL) {
+        release_planted(planted);
+        return weir_errorf(error, WEIR_ERR_MEMORY,
+                           "no memory for the features of %" PRIu64 " items", items);
+    }
+    for (uint64_t k = 0; k < items; k++) {
+        planted->clusters[k] = (uint32_t)weir_synth_cluster(synth, (int64_t)k + 1) + 1;
+    }
+    weir_synth_action_columns(arguments->synth.clusters, planted->clusters, &planted->columns);
+    weir_err_t err =
+        weir_task_metrics_create(kinds, WEIR_SYNTH_ACTIONS, 1 << 22, &planted->metrics, error);
+    if (err != WEIR_OK) {
+        release_planted(planted);
+        return err;
+    }
+    *out = planted;
+    return WEIR_OK;
+}
+
+/* Plant the actions of a user's events, after they were written. */
+static weir_err_t plant(const arguments_t *arguments, const weir_synth_t *synth, uint64_t user,
+                        const weir_synth_events_t *events, planted_t *planted,
+                        weir_dataset_writer_t *writer, weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    if (events->count > planted->capacity) {
+        uint32_t *words = realloc(planted->words, events->count * WEIR_SYNTH_WORDS * sizeof *words);
+        if (words == NULL) {
+            return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for %zu actions", events->count);
+        }
+        planted->words = words;
+        planted->capacity = events->count;
+    }
+    for (size_t i = 0; i < events->count && err == WEIR_OK; i++) {
+        weir_synth_action_t action = weir_synth_action_of(synth, arguments->synth.seed, user, i,
+                                                          events->items[i], events->times[i]);
+        weir_synth_action_words(&action, planted->words + i * WEIR_SYNTH_WORDS);
+        for (size_t task = 0; task < WEIR_SYNTH_ACTIONS && err == WEIR_OK; task++) {
+            err = weir_task_metrics_add(planted->metrics, task, user,
+                                        action.actions[task] ? 1.0f : 0.0f,
+                                        (float)action.logits[task], error);
+        }
+    }
+    return err == WEIR_OK
+               ? weir_dataset_writer_add_words(writer, planted->words, events->count, error)
+               : err;
+}
+
+static weir_err_t write_users(const arguments_t *arguments, weir_synth_t *synth, planted_t *planted,
                               weir_dataset_writer_t *writer, summary_t *summary,
                               weir_error_t *error) {
     weir_progress_t progress;
@@ -148,24 +230,46 @@ static weir_err_t write_users(const arguments_t *arguments, weir_synth_t *synth,
         summary->last_time = last > summary->last_time ? last : summary->last_time;
         code = weir_dataset_writer_add_user(writer, made.items, made.times, made.actions,
                                             made.count, error);
+        if (code == WEIR_OK && planted != NULL) {
+            code = plant(arguments, synth, user, &made, planted, writer, error);
+        }
         if (user % 256 == 255) {
             weir_progress_update(&progress, user + 1, user + 1);
         }
     }
     weir_progress_clear(&progress);
+    for (size_t task = 0; code == WEIR_OK && planted != NULL && task < WEIR_SYNTH_ACTIONS; task++) {
+        code = weir_task_metrics_result(planted->metrics, task, &summary->best[task], error);
+    }
     return code;
+}
+
+static void print_best(const arguments_t *arguments, const summary_t *s) {
+    static const char *const names[WEIR_SYNTH_ACTIONS] = {"click", "like"};
+    for (size_t task = 0; arguments->actions && task < WEIR_SYNTH_ACTIONS; task++) {
+        char values[1024];
+        weir_task_result_to_json(&s->best[task], values, sizeof values);
+        if (arguments->json) {
+            (void)printf("%s\"%s\": %s", task == 0 ? ", \"best\": {" : ", ", names[task], values);
+        } else {
+            (void)printf("  %-9s rate %.4f; planted: NE %.4f, AUC %.4f, by user %.4f\n",
+                         names[task], s->best[task].label_mean, s->best[task].ne, s->best[task].auc,
+                         s->best[task].grouped_auc);
+        }
+    }
+    (void)printf("%s", !arguments->json ? "" : arguments->actions ? "}}\n" : "}\n");
 }
 
 static void print_summary(const arguments_t *arguments, const summary_t *s) {
     double mean = (double)s->events / (double)arguments->synth.users;
     double days = (double)(s->last_time - s->first_time) / 86400.0;
     if (arguments->json) {
-        (void)printf(
-            "{\"users\": %" PRIu64 ", \"items\": %" PRIu64 ", \"clusters\": %" PRIu64
-            ", \"events\": %" PRIu64
-            ", \"lengths\": {\"min\": %zu, \"mean\": %.2f, \"max\": %zu}, \"days\": %.1f}\n",
-            arguments->synth.users, arguments->synth.items, arguments->synth.clusters, s->events,
-            s->shortest, mean, s->longest, days);
+        (void)printf("{\"users\": %" PRIu64 ", \"items\": %" PRIu64 ", \"clusters\": %" PRIu64
+                     ", \"events\": %" PRIu64
+                     ", \"lengths\": {\"min\": %zu, \"mean\": %.2f, \"max\": %zu}, \"days\": %.1f",
+                     arguments->synth.users, arguments->synth.items, arguments->synth.clusters,
+                     s->events, s->shortest, mean, s->longest, days);
+        print_best(arguments, s);
         return;
     }
     (void)printf("%s\n  users     %" PRIu64 "\n  items     %" PRIu64 " in %" PRIu64
@@ -173,27 +277,36 @@ static void print_summary(const arguments_t *arguments, const summary_t *s) {
                  "\n  lengths   min %zu, mean %.1f, max %zu\n  time      %.0f days\n",
                  arguments->out, arguments->synth.users, arguments->synth.items,
                  arguments->synth.clusters, s->events, s->shortest, mean, s->longest, days);
+    print_best(arguments, s);
 }
 
 static weir_err_t make_dataset(const arguments_t *arguments, weir_error_t *error) {
     weir_synth_t *synth = NULL;
     weir_dataset_writer_t *writer = NULL;
+    planted_t *planted = NULL;
     summary_t summary;
     char source[256];
     weir_err_t code = weir_synth_create(&arguments->synth, &synth, error);
     if (code == WEIR_OK) {
         code = weir_dataset_writer_create(arguments->out, arguments->force, &writer, error);
     }
+    if (code == WEIR_OK && arguments->actions) {
+        code = make_planted(arguments, synth, &planted, error);
+        if (code == WEIR_OK) {
+            code = weir_dataset_writer_extend(writer, &planted->columns, error);
+        }
+    }
     if (code == WEIR_OK) {
-        code = write_users(arguments, synth, writer, &summary, error);
+        code = write_users(arguments, synth, planted, writer, &summary, error);
     }
     if (code == WEIR_OK) {
         const weir_synth_options_t *o = &arguments->synth;
         (void)snprintf(source, sizeof source,
                        "weir synth --users %" PRIu64 " --items %" PRIu64
                        " --events-mean %g --clusters %" PRIu64
-                       " --skew %g --days %g --seed %" PRIu64,
-                       o->users, o->items, o->events_mean, o->clusters, o->skew, o->days, o->seed);
+                       " --skew %g --days %g --seed %" PRIu64 "%s",
+                       o->users, o->items, o->events_mean, o->clusters, o->skew, o->days, o->seed,
+                       arguments->actions ? " --actions" : "");
         ids_t item_ids = {.synth = synth}, user_ids = {.synth = synth};
         weir_dataset_names_t names = {.items = o->items,
                                       .item_ids = {get_item_id, &item_ids},
@@ -205,6 +318,7 @@ static weir_err_t make_dataset(const arguments_t *arguments, weir_error_t *error
         print_summary(arguments, &summary);
     }
     weir_dataset_writer_destroy(writer);
+    release_planted(planted);
     weir_synth_destroy(synth);
     return code;
 }

@@ -34,4 +34,8 @@ int weir_verb_report(int argc, char **argv);
 int weir_verb_synth(int argc, char **argv);
 int weir_verb_top(int argc, char **argv);
 
+/* Verbs of `weir baseline` (tools/baseline_tasks_verb.c). */
+int weir_baseline_run_logistic(int argc, char **argv);
+int weir_baseline_run_rates(int argc, char **argv);
+
 #endif
