@@ -29,6 +29,7 @@ struct weir_dataset {
     uint64_t digest;
     weir_dataset_columns_t columns;
     strings_t item_ids, item_names, user_ids;
+    strings_t texts[3][WEIR_DATASET_MAX_FEATURES]; /* of ids, by kind and feature */
 };
 
 /* A count from the file's metadata: decimal digits alone. */
@@ -317,7 +318,7 @@ weir_user_events_t weir_dataset_user(const weir_dataset_t *dataset, uint64_t use
 /* Map NAME_offsets and NAME_bytes; a list that may be absent is left empty. */
 static weir_err_t map_strings(const weir_tensor_file_t *file, const char *name, uint64_t count,
                               bool required, strings_t *strings, weir_error_t *error) {
-    char offsets_name[64], bytes_name[64];
+    char offsets_name[WEIR_DATASET_NAME + 32], bytes_name[WEIR_DATASET_NAME + 32];
     const weir_tensor_t *offsets = NULL, *bytes = NULL;
     uint64_t shape = count + 1, any = UINT64_MAX;
     (void)snprintf(offsets_name, sizeof offsets_name, "%s_offsets", name);
@@ -337,6 +338,33 @@ static weir_err_t map_strings(const weir_tensor_file_t *file, const char *name, 
     if (code == WEIR_OK) {
         strings->offsets = offsets->values;
         strings->bytes = bytes->values;
+    }
+    return code;
+}
+
+static const weir_feature_t *features_of(const weir_dataset_t *data, weir_feature_kind_t kind,
+                                         size_t *count) {
+    const weir_dataset_columns_t *columns = &data->columns;
+    *count = kind == WEIR_FEATURE_CONTEXT ? columns->context_count
+             : kind == WEIR_FEATURE_ITEM  ? columns->item_count
+                                          : columns->user_count;
+    return kind == WEIR_FEATURE_CONTEXT ? columns->context
+           : kind == WEIR_FEATURE_ITEM  ? columns->items
+                                        : columns->users;
+}
+
+static weir_err_t map_texts(const weir_dataset_t *data, const weir_tensor_file_t *file,
+                            strings_t texts[3][WEIR_DATASET_MAX_FEATURES], weir_error_t *error) {
+    weir_err_t code = WEIR_OK;
+    for (weir_feature_kind_t kind = WEIR_FEATURE_CONTEXT; kind <= WEIR_FEATURE_USER; kind++) {
+        size_t count = 0;
+        const weir_feature_t *features = features_of(data, kind, &count);
+        for (size_t i = 0; i < count && code == WEIR_OK; i++) {
+            char name[WEIR_DATASET_NAME + 16];
+            (void)snprintf(name, sizeof name, "%s.%s", weir_feature_kind_name(kind),
+                           features[i].name);
+            code = map_strings(file, name, features[i].size - 1, false, &texts[kind][i], error);
+        }
     }
     return code;
 }
@@ -366,6 +394,9 @@ static weir_err_t open_dictionary(weir_dataset_t *data, weir_error_t *error) {
     }
     if (code == WEIR_OK) {
         code = map_strings(file, "item_name", items, false, &item_names, error);
+    }
+    if (code == WEIR_OK) {
+        code = map_texts(data, file, data->texts, error);
     }
     if (code != WEIR_OK) {
         weir_tensor_file_close(file);
@@ -424,6 +455,25 @@ weir_err_t weir_dataset_user_id(weir_dataset_t *dataset, uint64_t user, const ch
     weir_err_t code = open_dictionary(dataset, error);
     if (code == WEIR_OK) {
         take_string(&dataset->user_ids, user, bytes, size);
+    }
+    return code;
+}
+
+weir_err_t weir_dataset_feature_text(weir_dataset_t *dataset, weir_feature_kind_t kind,
+                                     size_t feature, uint32_t id, const char **bytes, size_t *size,
+                                     weir_error_t *error) {
+    size_t count = 0;
+    const weir_feature_t *features = features_of(dataset, kind, &count);
+    if (feature >= count || id >= features[feature].size) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "%s feature %zu has no id %" PRIu32,
+                           weir_feature_kind_name(kind), feature, id);
+    }
+    weir_err_t code = open_dictionary(dataset, error);
+    if (code == WEIR_OK && id == 0) {
+        *bytes = "";
+        *size = 0;
+    } else if (code == WEIR_OK) {
+        take_string(&dataset->texts[kind][feature], id - 1, bytes, size);
     }
     return code;
 }

@@ -79,4 +79,12 @@ WEIR_MUST_USE weir_err_t weir_dataset_user_id(weir_dataset_t *dataset, uint64_t 
                                               const char **bytes, size_t *size,
                                               weir_error_t *error);
 
+/* The text that an id of a feature stands for; length 0 for id 0, and where the feature has no
+ * dictionary (hashes, bounds, times). INVALID for a feature or id that is not there. Call: blocks
+ * on first use. Threads: one at a time. */
+WEIR_MUST_USE weir_err_t weir_dataset_feature_text(weir_dataset_t *dataset,
+                                                   weir_feature_kind_t kind, size_t feature,
+                                                   uint32_t id, const char **bytes, size_t *size,
+                                                   weir_error_t *error);
+
 #endif

@@ -8,6 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *weir_feature_kind_name(weir_feature_kind_t kind) {
+    static const char *const names[] = {"context", "item", "user"};
+    return names[kind];
+}
+
 bool weir_dataset_name_is_sound(const char *name, size_t size) {
     static const char allowed[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";

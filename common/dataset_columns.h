@@ -15,7 +15,9 @@
 /* features.safetensors: "item.NAME" U32 [C], entry k of item k + 1; "user.NAME" U32 [U].
  * events.safetensors: "action_bits" U32 [E], bit k for action k; "number.NAME" F32 [E];
  * "context.NAME" U32 [E]. Metadata of events.safetensors: "actions" and "numbers" are names with
- * commas between; "context", "item_features" and "user_features" are NAME:SIZE with commas. */
+ * commas between; "context", "item_features" and "user_features" are NAME:SIZE with commas.
+ * dictionary.safetensors, of features by dictionary: "KIND.NAME_offsets" I64 [SIZE],
+ * "KIND.NAME_bytes" U8, the text of id k + 1. */
 #define WEIR_DATASET_FEATURES "features.safetensors"
 
 enum {
@@ -24,6 +26,9 @@ enum {
     WEIR_DATASET_MAX_FEATURES = 64, /* of each kind */
     WEIR_DATASET_NAME = 64          /* bytes of a name, with its NUL: letters, digits, _ - . */
 };
+
+typedef enum { WEIR_FEATURE_CONTEXT, WEIR_FEATURE_ITEM, WEIR_FEATURE_USER } weir_feature_kind_t;
+const char *weir_feature_kind_name(weir_feature_kind_t kind); /* "context", "item", "user" */
 
 typedef struct {
     char name[WEIR_DATASET_NAME];

@@ -3,6 +3,7 @@
 #include "common/dataset.h"
 #include "common/file.h"
 #include "common/tensor_file.h"
+#include "tools/dataset_files.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,8 +17,7 @@
 enum {
     BUFFER = 1 << 20,
     COLUMNS = 4,
-    FURTHER = 1 + WEIR_DATASET_MAX_NUMBERS + WEIR_DATASET_MAX_FEATURES,
-    LIST_SIZE = WEIR_DATASET_MAX_FEATURES * (WEIR_DATASET_NAME + 12)
+    FURTHER = 1 + WEIR_DATASET_MAX_NUMBERS + WEIR_DATASET_MAX_FEATURES
 };
 
 /* One column on its way: a buffer in front of a file without a name. */
@@ -237,99 +237,6 @@ weir_err_t weir_dataset_writer_add_words(weir_dataset_writer_t *writer, const ui
 
 /* ---- the files ---- */
 
-static weir_err_t begin_metadata(weir_tensor_writer_t *file, uint64_t users,
-                                 const weir_dataset_names_t *names, weir_error_t *error) {
-    char user_text[32], item_text[32], source[1024];
-    (void)snprintf(user_text, sizeof user_text, "%" PRIu64, users);
-    (void)snprintf(item_text, sizeof item_text, "%" PRIu64, names->items);
-    (void)snprintf(source, sizeof source, "%s", names->source);
-    for (char *c = source; *c != '\0'; c++) {
-        *c = *c < 0x20 || *c > 0x7E ? '?' : *c;
-    }
-    const char *pairs[][2] = {{"format", WEIR_DATASET_FORMAT},
-                              {"version", WEIR_DATASET_VERSION},
-                              {"num_users", user_text},
-                              {"num_items", item_text},
-                              {"source", source}};
-    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
-        weir_err_t code = weir_tensor_writer_metadata(file, pairs[i][0], pairs[i][1], error);
-        if (code != WEIR_OK) {
-            return code;
-        }
-    }
-    return WEIR_OK;
-}
-
-typedef struct {
-    char text[LIST_SIZE];
-    size_t used;
-} list_text_t;
-
-static void add_name(list_text_t *list, const char *name, const uint32_t *size) {
-    char number[16] = "";
-    if (size != NULL) {
-        (void)snprintf(number, sizeof number, ":%" PRIu32, *size);
-    }
-    list->used += (size_t)snprintf(list->text + list->used, sizeof list->text - list->used,
-                                   "%s%s%s", list->used == 0 ? "" : ",", name, number);
-}
-
-static weir_err_t describe_features(weir_tensor_writer_t *file, const char *key,
-                                    const weir_feature_t *features, size_t count,
-                                    weir_error_t *error) {
-    list_text_t list = {.used = 0};
-    for (size_t i = 0; i < count; i++) {
-        add_name(&list, features[i].name, &features[i].size);
-    }
-    return count == 0 ? WEIR_OK : weir_tensor_writer_metadata(file, key, list.text, error);
-}
-
-/* What further columns there are, in the metadata of the events. */
-static weir_err_t describe_columns(weir_tensor_writer_t *file,
-                                   const weir_dataset_columns_t *columns, weir_error_t *error) {
-    list_text_t actions = {.used = 0}, numbers = {.used = 0};
-    weir_err_t code = WEIR_OK;
-    for (size_t i = 0; i < columns->action_count; i++) {
-        add_name(&actions, columns->actions[i], NULL);
-    }
-    for (size_t i = 0; i < columns->number_count; i++) {
-        add_name(&numbers, columns->numbers[i].name, NULL);
-    }
-    if (actions.used > 0) {
-        code = weir_tensor_writer_metadata(file, "actions", actions.text, error);
-    }
-    if (code == WEIR_OK && numbers.used > 0) {
-        code = weir_tensor_writer_metadata(file, "numbers", numbers.text, error);
-    }
-    if (code == WEIR_OK) {
-        code = describe_features(file, "context", columns->context, columns->context_count, error);
-    }
-    if (code == WEIR_OK) {
-        code = describe_features(file, "item_features", columns->items, columns->item_count, error);
-    }
-    if (code == WEIR_OK) {
-        code = describe_features(file, "user_features", columns->users, columns->user_count, error);
-    }
-    return code;
-}
-
-/* The name and the type of further column `index`. */
-static weir_dtype_t name_further(const weir_dataset_columns_t *columns, size_t index,
-                                 char name[WEIR_DATASET_NAME + 16]) {
-    size_t size = WEIR_DATASET_NAME + 16, first = columns->action_count > 0 ? 1 : 0;
-    if (index < first) {
-        (void)snprintf(name, size, "action_bits");
-        return WEIR_DTYPE_U32;
-    }
-    if (index - first < columns->number_count) {
-        (void)snprintf(name, size, "number.%s", columns->numbers[index - first].name);
-        return WEIR_DTYPE_F32;
-    }
-    (void)snprintf(name, size, "context.%s",
-                   columns->context[index - first - columns->number_count].name);
-    return WEIR_DTYPE_U32;
-}
-
 /* The whole column, from its beginning, into the open tensor. */
 static weir_err_t copy_column(weir_dataset_writer_t *writer, column_t *column,
                               weir_tensor_writer_t *file, weir_error_t *error) {
@@ -358,7 +265,7 @@ static weir_err_t write_events(weir_dataset_writer_t *writer, const weir_dataset
     weir_tensor_writer_t *file = NULL;
     weir_err_t code = weir_tensor_writer_create(writer->events_path, &file, error);
     if (code == WEIR_OK) {
-        code = begin_metadata(file, writer->users, names, error);
+        code = weir_dataset_files_begin(file, writer->users, names, error);
     }
     for (int i = 0; code == WEIR_OK && i < COLUMNS; i++) {
         uint64_t count = writer->columns[i].size / weir_dtype_size(column_dtypes[i]);
@@ -366,11 +273,11 @@ static weir_err_t write_events(weir_dataset_writer_t *writer, const weir_dataset
             weir_tensor_writer_declare(file, column_names[i], column_dtypes[i], 1, &count, error);
     }
     if (code == WEIR_OK && writer->extension != NULL) {
-        code = describe_columns(file, writer->extension, error);
+        code = weir_dataset_files_describe(file, writer->extension, error);
     }
     for (size_t i = 0; code == WEIR_OK && i < writer->width; i++) {
         char name[WEIR_DATASET_NAME + 16];
-        weir_dtype_t dtype = name_further(writer->extension, i, name);
+        weir_dtype_t dtype = weir_dataset_files_name(writer->extension, i, name);
         uint64_t count = writer->further[i].size / sizeof(uint32_t);
         code = weir_tensor_writer_declare(file, name, dtype, 1, &count, error);
     }
@@ -391,132 +298,6 @@ static weir_err_t write_events(weir_dataset_writer_t *writer, const weir_dataset
     return WEIR_OK;
 }
 
-/* Features of items and users; no file when there are none. */
-static weir_err_t write_features(weir_dataset_writer_t *writer, const weir_dataset_names_t *names,
-                                 weir_tensor_writer_t **out, weir_error_t *error) {
-    const weir_dataset_columns_t *columns = writer->extension;
-    weir_tensor_writer_t *file = NULL;
-    if (columns == NULL || columns->item_count + columns->user_count == 0) {
-        return WEIR_OK;
-    }
-    weir_err_t code = weir_tensor_writer_create(writer->features_path, &file, error);
-    if (code == WEIR_OK) {
-        code = begin_metadata(file, writer->users, names, error);
-    }
-    for (int pass = 0; code == WEIR_OK && pass < 2; pass++) { /* declare, then fill */
-        for (size_t i = 0; code == WEIR_OK && i < columns->item_count + columns->user_count; i++) {
-            bool of_item = i < columns->item_count;
-            const weir_feature_t *feature =
-                of_item ? &columns->items[i] : &columns->users[i - columns->item_count];
-            uint64_t count = of_item ? names->items : writer->users;
-            char name[WEIR_DATASET_NAME + 16];
-            (void)snprintf(name, sizeof name, "%s.%s", of_item ? "item" : "user", feature->name);
-            code = pass == 0
-                       ? weir_tensor_writer_declare(file, name, WEIR_DTYPE_U32, 1, &count, error)
-                       : weir_tensor_writer_append(file, feature->ids,
-                                                   (size_t)count * sizeof *feature->ids, error);
-        }
-        if (code == WEIR_OK && pass == 0) {
-            code = weir_tensor_writer_begin(file, error);
-        }
-    }
-    if (code != WEIR_OK) {
-        weir_tensor_writer_destroy(file);
-        return code;
-    }
-    *out = file;
-    return WEIR_OK;
-}
-
-typedef struct {
-    const char *offsets_name, *bytes_name;
-    const weir_strings_t *strings;
-    uint64_t count, size;
-} list_t;
-
-static weir_err_t declare_list(weir_tensor_writer_t *file, list_t *list, weir_error_t *error) {
-    uint64_t rows = list->count + 1;
-    for (uint64_t k = 0; k < list->count; k++) {
-        const char *bytes = NULL;
-        size_t size = 0;
-        list->strings->get(list->strings->list, k, &bytes, &size);
-        list->size += size;
-    }
-    return weir_tensor_writer_declare(file, list->offsets_name, WEIR_DTYPE_I64, 1, &rows, error);
-}
-
-static weir_err_t write_offsets(weir_tensor_writer_t *file, const list_t *list,
-                                weir_error_t *error) {
-    int64_t pending[512];
-    size_t used = 0;
-    int64_t offset = 0;
-    pending[used++] = 0;
-    for (uint64_t k = 0; k < list->count; k++) {
-        const char *bytes = NULL;
-        size_t size = 0;
-        list->strings->get(list->strings->list, k, &bytes, &size);
-        offset += (int64_t)size;
-        pending[used++] = offset;
-        if (used == sizeof pending / sizeof pending[0]) {
-            weir_err_t code = weir_tensor_writer_append(file, pending, sizeof pending, error);
-            if (code != WEIR_OK) {
-                return code;
-            }
-            used = 0;
-        }
-    }
-    return weir_tensor_writer_append(file, pending, used * sizeof pending[0], error);
-}
-
-static weir_err_t write_bytes(weir_tensor_writer_t *file, const list_t *list, weir_error_t *error) {
-    weir_err_t code = WEIR_OK;
-    for (uint64_t k = 0; code == WEIR_OK && k < list->count; k++) {
-        const char *bytes = NULL;
-        size_t size = 0;
-        list->strings->get(list->strings->list, k, &bytes, &size);
-        if (size > 0) {
-            code = weir_tensor_writer_append(file, bytes, size, error);
-        }
-    }
-    return code;
-}
-
-static weir_err_t write_dictionary(weir_dataset_writer_t *writer, const weir_dataset_names_t *names,
-                                   weir_tensor_writer_t **out, weir_error_t *error) {
-    list_t lists[3] = {
-        {"item_id_offsets", "item_id_bytes", &names->item_ids, names->items, 0},
-        {"user_id_offsets", "user_id_bytes", &names->user_ids, writer->users, 0},
-        {"item_name_offsets", "item_name_bytes", &names->item_names, names->items, 0}};
-    size_t count = names->item_names.get != NULL ? 3 : 2;
-    weir_tensor_writer_t *file = NULL;
-    weir_err_t code = weir_tensor_writer_create(writer->dictionary_path, &file, error);
-    if (code == WEIR_OK) {
-        code = begin_metadata(file, writer->users, names, error);
-    }
-    for (size_t i = 0; code == WEIR_OK && i < count; i++) {
-        code = declare_list(file, &lists[i], error);
-    }
-    for (size_t i = 0; code == WEIR_OK && i < count; i++) {
-        code = weir_tensor_writer_declare(file, lists[i].bytes_name, WEIR_DTYPE_U8, 1,
-                                          &lists[i].size, error);
-    }
-    if (code == WEIR_OK) {
-        code = weir_tensor_writer_begin(file, error);
-    }
-    for (size_t i = 0; code == WEIR_OK && i < count; i++) {
-        code = write_offsets(file, &lists[i], error);
-    }
-    for (size_t i = 0; code == WEIR_OK && i < count; i++) {
-        code = write_bytes(file, &lists[i], error);
-    }
-    if (code != WEIR_OK) {
-        weir_tensor_writer_destroy(file);
-        return code;
-    }
-    *out = file;
-    return WEIR_OK;
-}
-
 weir_err_t weir_dataset_writer_finish(weir_dataset_writer_t *writer,
                                       const weir_dataset_names_t *names, weir_error_t *error) {
     weir_tensor_writer_t *events = NULL, *dictionary = NULL, *features = NULL;
@@ -526,10 +307,12 @@ weir_err_t weir_dataset_writer_finish(weir_dataset_writer_t *writer,
             weir_errorf(error, WEIR_ERR_INVALID, "%s: no event is left to write", writer->folder);
     }
     if (code == WEIR_OK) {
-        code = write_dictionary(writer, names, &dictionary, error);
+        code = weir_dataset_files_dictionary(writer->dictionary_path, writer->users,
+                                             writer->extension, names, &dictionary, error);
     }
     if (code == WEIR_OK) {
-        code = write_features(writer, names, &features, error);
+        code = weir_dataset_files_features(writer->features_path, writer->users, writer->extension,
+                                           names, &features, error);
     }
     if (code == WEIR_OK) {
         code = write_events(writer, names, &events, error);

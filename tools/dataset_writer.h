@@ -21,9 +21,16 @@ typedef struct {
     void *list;
 } weir_strings_t;
 
+/* The texts of the features' ids, from id 1 on, by weir_feature_kind_t and the feature's place. */
+typedef struct {
+    weir_strings_t lists[3][WEIR_DATASET_MAX_FEATURES];
+} weir_dataset_values_t;
+
 typedef struct {
     uint64_t items; /* C: the catalogue */
     weir_strings_t item_ids, item_names, user_ids;
+    const weir_dataset_values_t *values; /* of the features; NULL: none */
+    const char *schema;                  /* the text that it was prepared by, UTF-8; NULL: none */
     const char *source; /* for a person; bytes that are not ASCII text are replaced by '?' */
 } weir_dataset_names_t;
 

@@ -248,6 +248,8 @@ static weir_err_t write_dataset(weir_prepare_t *prepare, const weir_prepare_opti
     weir_dataset_names_t names = {.items = items.kept_count,
                                   .item_ids = {get_id, &item_ids},
                                   .user_ids = {get_id, &user_ids},
+                                  .values = prepare->values,
+                                  .schema = prepare->schema,
                                   .source = source};
     if (prepare->names != NULL) {
         names.item_names = (weir_strings_t){get_name, &item_names};

@@ -27,6 +27,8 @@ typedef struct {
     weir_event_log_t log;
     const weir_dataset_columns_t *columns; /* not owned; features as users and items are numbered
                                               here; NULL: the log has no width */
+    const weir_dataset_values_t *values;   /* texts of the features' ids; not owned, may be NULL */
+    const char *schema;                    /* text; not owned, may be NULL */
     weir_bad_lines_t bad;
     uint64_t lines; /* of events, bad ones included */
 } weir_prepare_t;

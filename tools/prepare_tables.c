@@ -91,6 +91,7 @@ static weir_err_t read_all(const arguments_t *arguments, const weir_schema_t *sc
                              .bad = &prepare->bad,
                              .lines = &prepare->lines};
     prepare->columns = weir_tables_columns(tables);
+    prepare->values = weir_tables_values(tables);
     prepare->log.width = weir_dataset_writer_width(prepare->columns);
     weir_err_t err = read_one(arguments, schema, tables, NULL, &out, error);
     for (size_t i = 0; err == WEIR_OK && i < schema->file_count; i++) {
@@ -99,15 +100,12 @@ static weir_err_t read_all(const arguments_t *arguments, const weir_schema_t *sc
     return err == WEIR_OK ? weir_tables_finish(tables, &out, error) : err;
 }
 
-static weir_err_t load_schema(const char *path, weir_schema_t *schema, weir_error_t *error) {
-    char *text = NULL;
+/* `*text` (caller frees) is what was read. */
+static weir_err_t load_schema(const char *path, weir_schema_t *schema, char **text,
+                              weir_error_t *error) {
     size_t size = 0;
-    weir_err_t err = weir_file_read(path, SCHEMA_LIMIT, &text, &size, error);
-    if (err == WEIR_OK) {
-        err = weir_schema_parse(text, size, path, schema, error);
-    }
-    free(text);
-    return err;
+    weir_err_t err = weir_file_read(path, SCHEMA_LIMIT, text, &size, error);
+    return err == WEIR_OK ? weir_schema_parse(*text, size, path, schema, error) : err;
 }
 
 int weir_prepare_tables(int argc, char **argv) {
@@ -125,12 +123,13 @@ int weir_prepare_tables(int argc, char **argv) {
     weir_error_t error = {0};
     weir_prepare_t prepare = {0};
     weir_tables_t *tables = NULL;
+    char *text = NULL;
     (void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
 
     const weir_prepare_options_t *common = &arguments.common;
     weir_schema_t *schema = malloc(sizeof *schema);
     weir_err_t err = schema == NULL ? weir_errorf(&error, WEIR_ERR_MEMORY, "out of memory")
-                                    : load_schema(arguments.schema, schema, &error);
+                                    : load_schema(arguments.schema, schema, &text, &error);
     if (err == WEIR_OK) {
         err = weir_dataset_writer_check(common->out, common->force, &error);
     }
@@ -143,12 +142,14 @@ int weir_prepare_tables(int argc, char **argv) {
     if (err == WEIR_OK) {
         err = read_all(&arguments, schema, tables, &prepare, &error);
     }
+    prepare.schema = text;
     if (err == WEIR_OK) {
         err = weir_prepare_finish(&prepare, common, schema->log.path, &error);
     }
     weir_prepare_fini(&prepare);
     weir_tables_destroy(tables);
     free(schema);
+    free(text);
     if (err != WEIR_OK) {
         weir_fatal(&error);
     }

@@ -30,16 +30,24 @@ typedef struct {
 struct weir_tables {
     const weir_schema_t *schema; /* not owned */
     weir_dataset_columns_t columns;
+    weir_dataset_values_t values;
     kind_t context, items, users;
 };
 
+static void get_text(void *list, uint64_t index, const char **bytes, size_t *size) {
+    weir_interner_get(list, (uint32_t)index, bytes, size);
+}
+
 static weir_err_t init_kind(const weir_schema_feature_t *schemas, size_t count, kind_t *kind,
-                            weir_feature_t *features, weir_error_t *error) {
+                            weir_feature_t *features, weir_strings_t *texts, weir_error_t *error) {
     weir_err_t err = WEIR_OK;
     kind->schemas = schemas;
     for (; kind->count < count && err == WEIR_OK; kind->count++) {
         memcpy(features[kind->count].name, schemas[kind->count].name, WEIR_DATASET_NAME);
         err = weir_feature_ids_init(&schemas[kind->count], &kind->ids[kind->count], error);
+        if (err == WEIR_OK && kind->ids[kind->count].dictionary != NULL) {
+            texts[kind->count] = (weir_strings_t){get_text, kind->ids[kind->count].dictionary};
+        }
     }
     return err;
 }
@@ -63,13 +71,15 @@ weir_err_t weir_tables_create(const weir_schema_t *schema, weir_tables_t **table
     for (size_t i = 0; i < schema->number_count; i++) {
         memcpy(columns->numbers[i].name, schema->numbers[i].name, WEIR_DATASET_NAME);
     }
-    weir_err_t err =
-        init_kind(schema->context, schema->context_count, &made->context, columns->context, error);
+    weir_err_t err = init_kind(schema->context, schema->context_count, &made->context,
+                               columns->context, made->values.lists[WEIR_FEATURE_CONTEXT], error);
     if (err == WEIR_OK) {
-        err = init_kind(schema->items, schema->item_count, &made->items, columns->items, error);
+        err = init_kind(schema->items, schema->item_count, &made->items, columns->items,
+                        made->values.lists[WEIR_FEATURE_ITEM], error);
     }
     if (err == WEIR_OK) {
-        err = init_kind(schema->users, schema->user_count, &made->users, columns->users, error);
+        err = init_kind(schema->users, schema->user_count, &made->users, columns->users,
+                        made->values.lists[WEIR_FEATURE_USER], error);
     }
     if (err != WEIR_OK) {
         weir_tables_destroy(made);
@@ -96,6 +106,10 @@ void weir_tables_destroy(weir_tables_t *tables) {
 
 const weir_dataset_columns_t *weir_tables_columns(const weir_tables_t *tables) {
     return &tables->columns;
+}
+
+const weir_dataset_values_t *weir_tables_values(const weir_tables_t *tables) {
+    return &tables->values;
 }
 
 /* ---- reading records ---- */

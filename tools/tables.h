@@ -3,6 +3,7 @@
 #define WEIR_TOOLS_TABLES_H
 
 #include "tools/bad_lines.h"
+#include "tools/dataset_writer.h"
 #include "tools/event_log.h"
 #include "tools/feature_ids.h"
 
@@ -24,6 +25,9 @@ void weir_tables_destroy(weir_tables_t *tables); /* accepts NULL */
 /* Names of the columns; after reading also the features' sizes and ids, of users and items as they
  * are numbered by the interners. Valid until destroy. */
 const weir_dataset_columns_t *weir_tables_columns(const weir_tables_t *tables);
+
+/* The texts of the ids of features that have a dictionary. Valid until destroy. */
+const weir_dataset_values_t *weir_tables_values(const weir_tables_t *tables);
 
 /* Read the log from `input`. Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_tables_read_log(weir_tables_t *tables, weir_input_t *input,

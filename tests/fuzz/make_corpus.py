@@ -287,7 +287,30 @@ def make_schemas():
     write("schema", "bounds", log + b'item_features: {z: {column: c, bounds: "1 2 3"}}\n\0{"u": 1, "i": 2, "t": 3, "c": 2}\n')
 
 
+def make_task_metrics():
+    """Heads, 68 digits a sum, four sums a task; then samples (group, label, score) and bins."""
+    digits = struct.pack("<272q", *[0] * 272)
+
+    def state(kind, samples, positives, zeros=0, bins=(), counted=None):
+        head = struct.pack("<8Q", kind, zeros, counted if counted is not None else len(samples), positives, 0, 0,
+                           len(samples), len(bins))
+        return (head + digits + b"".join(struct.pack("<Qff", *sample) for sample in samples)
+                + b"".join(struct.pack("<3Q", *each) for each in bins))
+
+    def saved(name, *states, most=8):
+        write("task_metrics", name, struct.pack("<3Q", 0x0001736B73617477, 2, most) + b"".join(states))
+
+    number = state(1, [], 0, counted=3)
+    saved("empty", state(0, [], 0), state(1, [], 0))
+    saved("samples", state(0, [(1, 1.0, 0.5), (1, 0.0, 0.5), (2, 0.0, -3.0)], 1), number)
+    # a sound one would take milliseconds each time
+    saved("bins_too_many", state(0, [], 2, 1, [(700000, 3, 3)], 5), number)
+    saved("wrong_label", state(0, [(1, 0.5, 0.5)], 1), number)
+    saved("other_memory", state(0, [], 0), number, most=9)
+
+
 make_manifests()
+make_task_metrics()
 make_schemas()
 make_shards()
 make_configs()

@@ -47,11 +47,10 @@ def strings(dictionary, name):
     return [content[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:])]
 
 
-def same_partition(ids, values, size):
-    """0 is the empty value, and ids stand for values one to one."""
-    assert all(int(i) < size for i in ids)
-    assert all((i == 0) == (v == "") for i, v in zip(ids, values))
-    assert len(set(zip(ids, values))) == len(set(ids)) == len(set(values))
+def same_texts(ids, values, size, texts):
+    """0 is the empty value, and id k stands for text k - 1 of the dictionary, each but once."""
+    assert len(texts) == size - 1 == len(set(texts))
+    assert all(["", *texts][i] == value for i, value in zip(ids, values))
 
 
 def check(folder, out, rows, things):
@@ -79,11 +78,14 @@ def check(folder, out, rows, things):
             words.append(row["word"])
             place += 1
     assert place == len(rows)
-    same_partition(events["context.word"], words, int(sizes["word"]))
+    same_texts(events["context.word"], words, int(sizes["word"]), strings(dictionary, "context.word"))
     towns = [next((row["town"] for row in rows if row["user"] == user and row["town"]), "") for user in users]
-    same_partition(features["user.town"], towns, int(sizes["town"]))
+    same_texts(features["user.town"], towns, int(sizes["town"]), strings(dictionary, "user.town"))
     by_id = {thing["id"]: thing for thing in things}
-    same_partition(features["item.kind"], [by_id.get(item, {"kind": ""})["kind"] for item in items], int(sizes["kind"]))
+    kinds = [by_id.get(item, {"kind": ""})["kind"] for item in items]
+    same_texts(features["item.kind"], kinds, int(sizes["kind"]), strings(dictionary, "item.kind"))
+    with safe_open(out / "dictionary.safetensors", "np") as file:
+        assert file.metadata()["schema"] == (folder / "schema.yaml").read_text()
     for item, got in zip(items, features["item.size"]):
         size = by_id[item]["size"] if item in by_id else ""
         assert got == (0 if size == "" else 1 + sum(size >= bound for bound in BOUNDS)), (item, size, got)

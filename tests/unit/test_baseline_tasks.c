@@ -200,7 +200,7 @@ START_TEST(splits_and_options_that_make_no_sense_are_refused) {
         weir_baseline_tasks_rates(planted.dataset, &options, &counts, &metrics, &error),
         WEIR_ERR_INVALID);
     options = good;
-    options.rate = NAN;
+    options.rate = (double)NAN;
     ck_assert_int_eq(
         weir_baseline_tasks_logistic(planted.dataset, &options, &counts, &metrics, &error),
         WEIR_ERR_INVALID);

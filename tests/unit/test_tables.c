@@ -261,6 +261,8 @@ static void write_folder(const char *folder, read_t *read) {
     weir_dataset_names_t names = {.items = 2,
                                   .item_ids = {get_letter, NULL},
                                   .user_ids = {get_letter, NULL},
+                                  .values = weir_tables_values(read->tables),
+                                  .schema = good_schema,
                                   .source = "test"};
     must(weir_dataset_writer_finish(writer, &names, &error));
     weir_dataset_writer_destroy(writer);
@@ -289,6 +291,25 @@ START_TEST(columns_are_mapped_in_the_order_of_events) {
     ck_assert_uint_eq(weir_dataset_first_event(dataset, 1), 2);
     ck_assert_uint_eq(columns->items[0].ids[1], 1);
     ck_assert_str_eq(columns->users[0].name, "town");
+    static const struct {
+        weir_feature_kind_t kind;
+        size_t feature;
+        uint32_t id;
+        const char *text;
+    } texts[] = {{WEIR_FEATURE_CONTEXT, 0, 1, "home"}, {WEIR_FEATURE_CONTEXT, 0, 0, ""},
+                 {WEIR_FEATURE_CONTEXT, 1, 3, ""},     {WEIR_FEATURE_ITEM, 0, 2, "green"},
+                 {WEIR_FEATURE_ITEM, 2, 3, "other"},   {WEIR_FEATURE_USER, 0, 7, ""}};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const char *bytes = NULL;
+        size_t size = 0;
+        must(weir_dataset_feature_text(dataset, texts[i].kind, texts[i].feature, texts[i].id,
+                                       &bytes, &size, &error));
+        ck_assert_uint_eq(size, strlen(texts[i].text));
+        ck_assert_mem_eq(bytes, texts[i].text, size);
+        ck_assert_int_eq(weir_dataset_feature_text(dataset, texts[i].kind, texts[i].feature, 25,
+                                                   &bytes, &size, &error),
+                         WEIR_ERR_INVALID);
+    }
     weir_user_events_t ann = weir_dataset_user(dataset, 0);
     ck_assert_uint_eq(weir_dataset_first_test(ann, 1), 0);
     ck_assert_uint_eq(weir_dataset_first_test(ann, 2), 1);
