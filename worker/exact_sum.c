@@ -2,24 +2,28 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
-enum { LOWEST_BIT = 1074, MANTISSA = 53, DIGIT_BITS = 32, MOST_PENDING = 1 << 28 };
+enum {
+    LOWEST_BIT = 1074, /* 2^-1074 is the smallest double */
+    FRACTION = 52,
+    EXPONENT_MASK = 0x7FF,
+    DIGIT_BITS = 32,
+    MOST_PENDING = 1 << 28
+};
 #define DIGIT_MASK UINT64_C(0xFFFFFFFF)
 
 void weir_exact_sum_add(weir_exact_sum_t *sum, double value) {
-    int exponent = 0;
-    double fraction = frexp(fabs(value), &exponent); /* 0, or in [1/2, 1) */
-    uint64_t mantissa = (uint64_t)ldexp(fraction, MANTISSA);
-    int bit = exponent - MANTISSA + LOWEST_BIT; /* of the mantissa's lowest */
-    if (mantissa == 0) {
-        return;
+    uint64_t bits = 0;
+    memcpy(&bits, &value, sizeof bits);
+    uint64_t mantissa = bits & ((UINT64_C(1) << FRACTION) - 1);
+    size_t bit = (size_t)(bits >> FRACTION & EXPONENT_MASK); /* of the mantissa's lowest */
+    if (bit > 0) {                                           /* not subnormal: the hidden one */
+        mantissa |= UINT64_C(1) << FRACTION;
+        bit--;
     }
-    if (bit < 0) { /* a subnormal: those bits are zeros */
-        mantissa >>= -bit;
-        bit = 0;
-    }
-    size_t digit = (size_t)bit / DIGIT_BITS;
-    unsigned shift = (unsigned)bit % DIGIT_BITS;
+    size_t digit = bit / DIGIT_BITS;
+    unsigned shift = (unsigned)(bit % DIGIT_BITS);
     uint64_t low = (mantissa & DIGIT_MASK) << shift, high = (mantissa >> DIGIT_BITS) << shift;
     int64_t sign = value < 0.0 ? -1 : 1;
     sum->digits[digit] += sign * (int64_t)(low & DIGIT_MASK);

@@ -110,14 +110,6 @@ weir_err_t weir_task_metrics_keep(weir_task_metrics_t *metrics, task_state_t *st
 
 /* ---- counting ---- */
 
-static void add_sums(task_state_t *state, double label, double score, double loss,
-                     double absolute) {
-    weir_exact_sum_add(&state->sums[TASK_SUM_LABEL], label);
-    weir_exact_sum_add(&state->sums[TASK_SUM_SCORE], score);
-    weir_exact_sum_add(&state->sums[TASK_SUM_LOSS], loss);
-    weir_exact_sum_add(&state->sums[TASK_SUM_ERROR], absolute);
-}
-
 static void add_number(task_state_t *state, float label, float score) {
     state->samples++;
     if (!isfinite(score)) {
@@ -125,7 +117,10 @@ static void add_number(task_state_t *state, float label, float score) {
         return;
     }
     double difference = (double)score - (double)label;
-    add_sums(state, (double)label, (double)score, difference * difference, fabs(difference));
+    weir_exact_sum_add(&state->sums[TASK_SUM_LABEL], (double)label);
+    weir_exact_sum_add(&state->sums[TASK_SUM_SCORE], (double)score);
+    weir_exact_sum_add(&state->sums[TASK_SUM_LOSS], difference * difference);
+    weir_exact_sum_add(&state->sums[TASK_SUM_ERROR], fabs(difference));
 }
 
 static float usable_logit(task_state_t *state, bool positive, float score) {
@@ -162,8 +157,8 @@ weir_err_t weir_task_metrics_add(weir_task_metrics_t *metrics, size_t task, uint
     state->samples++;
     state->positives += positive;
     state->correct += positive == (logit > 0.0f);
-    add_sums(state, (double)label, 1.0 / (1.0 + exp(-z)),
-             fmax(wrong, 0.0) + log1p(exp(-fabs(wrong))), 0.0);
+    weir_exact_sum_add(&state->sums[TASK_SUM_SCORE], 1.0 / (1.0 + exp(-z)));
+    weir_exact_sum_add(&state->sums[TASK_SUM_LOSS], fmax(wrong, 0.0) + log1p(exp(-fabs(wrong))));
     return WEIR_OK;
 }
 
@@ -219,7 +214,8 @@ weir_err_t weir_task_metrics_merge(weir_task_metrics_t *metrics, weir_task_metri
 
 /* ---- results ---- */
 
-static void fill_binary(task_state_t *state, double samples, weir_task_result_t *result) {
+static weir_err_t fill_binary(task_state_t *state, double samples, weir_task_result_t *result,
+                              weir_error_t *error) {
     double positives = (double)state->positives, rate = positives / samples;
     result->log_loss = weir_exact_sum_value(&state->sums[TASK_SUM_LOSS]) / samples;
     result->accuracy = (double)state->correct / samples;
@@ -229,7 +225,7 @@ static void fill_binary(task_state_t *state, double samples, weir_task_result_t 
     if (state->positives > 0 && state->positives < state->samples) {
         result->ne = result->log_loss / (-rate * log(rate) - (1.0 - rate) * log1p(-rate));
     }
-    weir_task_auc_fill(state, result);
+    return weir_task_auc_fill(state, result, error);
 }
 
 weir_err_t weir_task_metrics_result(weir_task_metrics_t *metrics, size_t task,
@@ -238,6 +234,7 @@ weir_err_t weir_task_metrics_result(weir_task_metrics_t *metrics, size_t task,
         return weir_errorf(error, WEIR_ERR_INVALID, "task %zu of %zu", task, metrics->tasks);
     }
     task_state_t *state = &metrics->states[task];
+    weir_err_t err = WEIR_OK;
     weir_task_result_t made = {.kind = state->kind,
                                .samples = state->samples,
                                .positives = state->positives,
@@ -255,17 +252,21 @@ weir_err_t weir_task_metrics_result(weir_task_metrics_t *metrics, size_t task,
                                .mae = (double)NAN};
     if (state->samples > 0 && (state->kind == WEIR_TASK_BINARY || state->broken == 0)) {
         double samples = (double)state->samples;
-        made.label_mean = weir_exact_sum_value(&state->sums[TASK_SUM_LABEL]) / samples;
+        made.label_mean = state->kind == WEIR_TASK_BINARY
+                              ? (double)state->positives / samples
+                              : weir_exact_sum_value(&state->sums[TASK_SUM_LABEL]) / samples;
         made.score_mean = weir_exact_sum_value(&state->sums[TASK_SUM_SCORE]) / samples;
         if (state->kind == WEIR_TASK_BINARY) {
-            fill_binary(state, samples, &made);
+            err = fill_binary(state, samples, &made, error);
         } else {
             made.mse = weir_exact_sum_value(&state->sums[TASK_SUM_LOSS]) / samples;
             made.mae = weir_exact_sum_value(&state->sums[TASK_SUM_ERROR]) / samples;
         }
     }
-    *result = made;
-    return WEIR_OK;
+    if (err == WEIR_OK) {
+        *result = made;
+    }
+    return err;
 }
 
 static size_t print_number(char *out, size_t room, const char *name, double value) {

@@ -77,7 +77,7 @@ typedef struct {
     double mse, mae;
 } weir_task_result_t;
 
-/* Cost: sorts the kept samples. Call: local. */
+/* Cost: sorts the kept samples, in as much memory again. Call: local. */
 WEIR_MUST_USE weir_err_t weir_task_metrics_result(weir_task_metrics_t *metrics, size_t task,
                                                   weir_task_result_t *result, weir_error_t *error);
 

@@ -13,10 +13,10 @@ typedef struct {
 } task_sample_t;
 
 typedef enum {
-    TASK_SUM_LABEL,
+    TASK_SUM_LABEL, /* of numbers alone */
     TASK_SUM_SCORE, /* of p, or of the numbers */
     TASK_SUM_LOSS,  /* log loss, or squared error */
-    TASK_SUM_ERROR, /* absolute error */
+    TASK_SUM_ERROR, /* absolute error, of numbers alone */
     TASK_SUMS
 } task_sum_t;
 
@@ -46,6 +46,7 @@ WEIR_MUST_USE weir_err_t weir_task_metrics_thin(task_state_t *state, uint32_t ze
                                                 weir_error_t *error);
 
 /* AUC, its error and grouped AUC (worker/task_auc.c); sorts the kept samples. */
-void weir_task_auc_fill(task_state_t *state, weir_task_result_t *result);
+WEIR_MUST_USE weir_err_t weir_task_auc_fill(task_state_t *state, weir_task_result_t *result,
+                                            weir_error_t *error);
 
 #endif
