@@ -84,6 +84,7 @@ typedef enum {
     WEIR_MODEL_HSTU,
     WEIR_MODEL_SASREC,
     WEIR_MODEL_GRU4REC,
+    WEIR_MODEL_BERT4REC,
     WEIR_MODEL_RANKING, /* no encoder: last */
     WEIR_MODEL_COUNT
 } weir_model_kind_t;
@@ -165,8 +166,9 @@ typedef struct {
         double positive;
     } ranking;
     struct {
-        int64_t negatives; /* R */
-        int64_t sharing;   /* weir_negative_sharing_t */
+        int64_t negatives;       /* R */
+        int64_t sharing;         /* weir_negative_sharing_t */
+        double mask_probability; /* of an event, with bert4rec */
         double temperature;
     } loss;
     struct { /* dense parameters: AdamW */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kind_names[] = {"hstu", "sasrec", "gru4rec", "ranking", NULL};
+static const char *const kind_names[] = {"hstu", "sasrec", "gru4rec", "bert4rec", "ranking", NULL};
 static const char *const tokens_names[] = {"interleaved", "summed", NULL};
 static const char *const sharing_names[] = {"token", "batch", "catalogue", NULL};
 static const char *const optimizer_names[] = {

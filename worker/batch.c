@@ -456,6 +456,7 @@ weir_err_t weir_batch_read(weir_batch_reader_t *reader, uint64_t step,
     buffer->batch.target_rows = buffer->target_rows;
     buffer->batch.negative_rows = buffer->negative_rows;
     buffer->batch.global_tokens = tokens;
+    buffer->batch.global_users = count;
     buffer->batch.step = step;
     buffer->batch.epoch = epoch;
     *batch = &buffer->batch;

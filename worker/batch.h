@@ -24,6 +24,7 @@ typedef struct {
     const weir_key_t *keys;         /* U distinct keys of items, in order of first use */
     size_t key_count;               /* U */
     uint64_t global_tokens;         /* T over all workers */
+    uint64_t global_users;          /* B over all workers */
     uint64_t step, epoch;           /* step counts from 1; epoch from 0 */
 } weir_train_batch_t;
 

@@ -11,6 +11,7 @@ static const weir_encoder_methods_t *const kinds[] = {
     [WEIR_ENCODER_HSTU] = &weir_hstu_methods,
     [WEIR_ENCODER_SASREC] = &weir_sasrec_methods,
     [WEIR_ENCODER_GRU4REC] = &weir_gru_methods,
+    [WEIR_ENCODER_BERT4REC] = &weir_bert4rec_methods,
 };
 
 struct weir_encoder {
@@ -108,6 +109,16 @@ weir_err_t weir_encoder_backward(weir_encoder_t *encoder, const weir_real_t *par
                                  void *argument, weir_error_t *error) {
     return encoder->methods->backward(encoder->state, parameters, d_encoded, d_items, d_parameters,
                                       ready, argument, error);
+}
+
+const uint8_t *weir_encoder_scored(const weir_encoder_t *encoder) {
+    return encoder->methods->scored != NULL ? encoder->methods->scored(encoder->state) : NULL;
+}
+
+double weir_encoder_scored_share(const weir_encoder_config_t *config, uint64_t users,
+                                 uint64_t tokens) {
+    const weir_encoder_methods_t *methods = methods_of(config);
+    return methods->scored_share != NULL ? methods->scored_share(config, users, tokens) : 1.0;
 }
 
 void weir_encoder_user_gradients(const weir_encoder_t *encoder, weir_real_t *d_user_rows) {

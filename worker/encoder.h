@@ -17,9 +17,10 @@
 
 /* In the order of the choices of model.kind. */
 typedef enum {
-    WEIR_ENCODER_HSTU,    /* worker/hstu.h */
-    WEIR_ENCODER_SASREC,  /* worker/transformer.h */
-    WEIR_ENCODER_GRU4REC, /* worker/gru.h */
+    WEIR_ENCODER_HSTU,     /* worker/hstu.h */
+    WEIR_ENCODER_SASREC,   /* worker/transformer.h */
+    WEIR_ENCODER_GRU4REC,  /* worker/gru.h */
+    WEIR_ENCODER_BERT4REC, /* worker/transformer.h */
     WEIR_ENCODER_KINDS
 } weir_encoder_kind_t;
 
@@ -34,6 +35,7 @@ typedef struct {
     size_t max_sequence_length;          /* longest history */
     size_t attention_length;             /* N = max_sequence_length + output_length */
     double input_dropout, layer_dropout; /* probabilities in [0, 1) */
+    double mask_probability;             /* of an event, where events are predicted masked */
     bool position_bias, time_bias;       /* terms of the attention score; both true in the paper */
     bool bf16;                           /* projections and attention take operands in bfloat16 and
                                             sum in float32 (worker/bf16.h); float32 build only */
@@ -130,6 +132,15 @@ WEIR_MUST_USE weir_err_t weir_encoder_backward(weir_encoder_t *encoder,
                                                weir_gradient_ready_t ready, void *argument,
                                                weir_error_t *error);
 
+/* Which tokens of the last forward have a prediction in their encoded row, 1 or 0 a token: of the
+ * others that row is 0, and they are no part of a loss. NULL: all have. Valid until the next
+ * forward.
+ */
+const uint8_t *weir_encoder_scored(const weir_encoder_t *encoder);
+/* The share of the tokens of a training batch that is expected to have one; 1: all. */
+double weir_encoder_scored_share(const weir_encoder_config_t *config, uint64_t users,
+                                 uint64_t tokens);
+
 /* Gradient of the batch's user_rows, of the last backward: for each user the sum over its tokens,
  * in their order; zeros of a batch without them. `d_user_rows` B x D, overwritten. Call: local,
  * after backward and before the next forward. */
@@ -154,6 +165,9 @@ typedef struct {
                            weir_real_t *d_items, weir_real_t *d_parameters,
                            weir_gradient_ready_t ready, void *argument, weir_error_t *error);
     void (*user_gradients)(const void *state, weir_real_t *d_user_rows);
+    /* NULL: all tokens have a prediction */
+    const uint8_t *(*scored)(const void *state);
+    double (*scored_share)(const weir_encoder_config_t *config, uint64_t users, uint64_t tokens);
 } weir_encoder_methods_t;
 
 #endif

@@ -21,6 +21,7 @@ static weir_encoder_config_t model_of_config(const weir_config_t *config) {
         .hidden_dim = (size_t)config->model.hidden_dim,
         .max_sequence_length = length,
         .attention_length = length + (size_t)config->model.output_length,
+        .mask_probability = config->loss.mask_probability,
         .input_dropout = config->model.input_dropout,
         .layer_dropout = config->model.layer_dropout,
         .bf16 = config->train.compute == WEIR_COMPUTE_BF16,
@@ -190,6 +191,7 @@ void weir_trainer_destroy(weir_trainer_t *trainer) {
         free(trainer->encoded);
         free(trainer->d_encoded);
         free(trainer->d_items);
+        free(trainer->scored_rows);
         free(trainer->agreements);
         free(trainer->pulls);
         free(trainer);

@@ -88,7 +88,9 @@ struct weir_trainer {
     float *rows, *d_rows;                         /* U x D, or D + 1: an item's row */
     float *user_rows, *d_user_rows;               /* B x D, with model.user_embedding */
     float *items, *encoded, *d_encoded, *d_items; /* T x D */
-    agreement_t *agreements;                      /* W */
+    uint32_t *scored_rows;   /* targets and negatives of the tokens with a prediction */
+    size_t scored_capacity;  /* of them */
+    agreement_t *agreements; /* W */
     interval_t interval;
     totals_t totals;
 };
@@ -114,6 +116,12 @@ WEIR_MUST_USE weir_err_t weir_trainer_step(weir_trainer_t *trainer, bool *bounda
 /* Start counting a new interval; show the one that ends. */
 void weir_trainer_begin_interval(weir_trainer_t *trainer);
 void weir_trainer_end_interval(weir_trainer_t *trainer);
+
+/* ---- trainer_loss.c ---- */
+
+/* Loss of the batch's tokens, from `encoded` and `rows`: d_encoded and d_rows. */
+WEIR_MUST_USE weir_err_t weir_trainer_loss(weir_trainer_t *trainer, const weir_train_batch_t *batch,
+                                           double *loss_sum, weir_error_t *error);
 
 /* ---- trainer_metrics.c ---- */
 

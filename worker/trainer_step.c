@@ -158,12 +158,6 @@ static void warn_over_budget(weir_trainer_t *trainer) {
     }
 }
 
-static weir_loss_form_t *const losses[] = {
-    [WEIR_NEGATIVES_TOKEN] = weir_loss_per_token,
-    [WEIR_NEGATIVES_BATCH] = weir_loss_shared,
-    [WEIR_NEGATIVES_CATALOGUE] = weir_loss_catalogue,
-};
-
 /* Forward, loss and backward of the batch; gradients of rows in d_rows and d_user_rows, of dense in
  * trainer->dense. */
 static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_batch_t *batch,
@@ -199,18 +193,8 @@ static weir_err_t compute_gradients(weir_trainer_t *trainer, const weir_train_ba
         return err;
     }
     warn_over_budget(trainer);
-    weir_loss_batch_t sampled = {.tokens = tokens,
-                                 .rows = batch->key_count,
-                                 .dim = dim,
-                                 .biased = config->model.item_bias,
-                                 .negatives = (size_t)config->loss.negatives,
-                                 .targets = batch->target_rows,
-                                 .negative_rows = batch->negative_rows,
-                                 .temperature = config->loss.temperature,
-                                 .scale = 1.0 / (double)batch->global_tokens};
     begun = weir_trace_begin();
-    err = losses[config->loss.sharing](trainer->loss, &sampled, trainer->encoded, trainer->rows,
-                                       loss_sum, trainer->d_encoded, trainer->d_rows, error);
+    err = weir_trainer_loss(trainer, batch, loss_sum, error);
     weir_trace_end(begun, "loss", batch->step, WEIR_TRACE_NOBODY);
     if (err != WEIR_OK) {
         return err;

@@ -1,5 +1,6 @@
 #include "worker/transformer.h"
 
+#include "common/rng.h"
 #include "worker/blas.h"
 #include "worker/encoder_checks.h"
 #include "worker/transformer_internal.h"
@@ -23,6 +24,11 @@ static weir_err_t create(const weir_encoder_config_t *config, void **state, weir
     if (err != WEIR_OK) {
         return err;
     }
+    if (config->kind == WEIR_ENCODER_BERT4REC &&
+        config->attention_length <= config->max_sequence_length) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "model: bert4rec needs an output_length of 1 or more, for the target");
+    }
     weir_transformer_t *created = calloc(1, sizeof *created);
     if (created != NULL) {
         created->config = *config;
@@ -39,6 +45,7 @@ static weir_err_t create(const weir_encoder_config_t *config, void **state, weir
                                                  .dqk = config->dqk,
                                                  .dv = config->dv,
                                                  .scale = 1.0 / sqrt((double)config->dqk),
+                                                 .both_ways = config->kind == WEIR_ENCODER_BERT4REC,
                                                  .bf16 = config->bf16};
         err =
             weir_softmax_attention_create(&attention, created->kernels, &created->attention, error);
@@ -75,8 +82,8 @@ void weir_transformer_drop(const weir_transformer_t *transformer, uint32_t site,
         weir_dropout_t dropout =
             weir_dropout_at(transformer->mode.seed, transformer->mode.step, site, probability);
         weir_real_t *rows = values + first * width;
-        transformer->kernels->dropout(&dropout, transformer->batch.global_tokens + first, rows,
-                                      end - first, width, rows);
+        transformer->kernels->dropout(&dropout, transformer->numbers + first, rows, end - first,
+                                      width, rows);
     }
 }
 
@@ -86,7 +93,7 @@ weir_softmax_input_t weir_transformer_attention_input(const weir_transformer_t *
     const weir_encoder_config_t *config = &transformer->config;
     size_t query = weir_transformer_query(config), key_value = weir_transformer_key_value(config);
     return (weir_softmax_input_t){.users = transformer->batch.users,
-                                  .offsets = transformer->batch.offsets,
+                                  .offsets = transformer->offsets,
                                   .q = at->query,
                                   .k = at->key_value,
                                   .v = at->key_value + query,
@@ -98,7 +105,76 @@ weir_softmax_input_t weir_transformer_attention_input(const weir_transformer_t *
                                   .step = transformer->mode.step,
                                   .layer = (uint32_t)layer,
                                   .dropout = config->layer_dropout,
-                                  .global_tokens = transformer->batch.global_tokens};
+                                  .global_tokens = transformer->numbers};
+}
+
+/* ---- rows ---- */
+
+/* Coordinate of the row of a user's target: that of its last event, in a range of its own. */
+#define TARGET_NUMBER 0x80000000u
+
+static bool draw_mask(const weir_transformer_t *transformer, uint32_t number) {
+    const weir_forward_mode_t *mode = &transformer->mode;
+    weir_rng_key_t key = weir_rng_key(mode->seed, WEIR_STREAM_MASK);
+    weir_philox_t random =
+        weir_philox(key, (uint32_t)mode->step, (uint32_t)(mode->step >> 32), number, 0);
+    return weir_uniform01(random.word[0]) < transformer->config.mask_probability;
+}
+
+size_t weir_transformer_row(const weir_transformer_t *transformer, size_t user, size_t token) {
+    return weir_transformer_is_bert(transformer) ? token + user + 1 : token;
+}
+
+/* Rows are tokens. */
+static void arrange_tokens(weir_transformer_t *transformer) {
+    const weir_sequence_batch_t *batch = &transformer->batch;
+    transformer->offsets = batch->offsets;
+    transformer->numbers = batch->global_tokens;
+    if (batch->global_tokens == NULL) {
+        for (size_t t = 0; t < batch->tokens; t++) {
+            transformer->own_numbers[t] = (uint32_t)t;
+        }
+        transformer->numbers = transformer->own_numbers;
+    }
+}
+
+void weir_transformer_arrange(weir_transformer_t *transformer) {
+    const weir_sequence_batch_t *batch = &transformer->batch;
+    if (!weir_transformer_is_bert(transformer)) {
+        arrange_tokens(transformer);
+        return;
+    }
+    for (size_t u = 0, row = 0; u <= batch->users; u++) {
+        transformer->own_offsets[u] = row;
+        for (size_t t = u < batch->users ? batch->offsets[u] : 0;
+             u < batch->users && t < batch->offsets[u + 1]; t++, row++) {
+            uint32_t number = batch->global_tokens != NULL ? batch->global_tokens[t] : (uint32_t)t;
+            bool masked =
+                transformer->mode.train && t > batch->offsets[u] && draw_mask(transformer, number);
+            transformer->own_numbers[row] = number;
+            transformer->masked[row] = masked;
+            if (t > batch->offsets[u]) {
+                transformer->scored[t - 1] = masked;
+            }
+        }
+        if (u < batch->users) {
+            transformer->own_numbers[row] = transformer->own_numbers[row - 1] | TARGET_NUMBER;
+            transformer->masked[row++] = 1;
+            transformer->scored[batch->offsets[u + 1] - 1] = 1;
+        }
+    }
+    transformer->offsets = transformer->own_offsets;
+    transformer->numbers = transformer->own_numbers;
+}
+
+static const uint8_t *scored(const void *state) {
+    const weir_transformer_t *transformer = state;
+    return transformer->scored;
+}
+
+static double scored_share(const weir_encoder_config_t *config, uint64_t users, uint64_t tokens) {
+    double others = (double)(tokens - users);
+    return ((double)users + config->mask_probability * others) / (double)tokens;
 }
 
 const weir_encoder_methods_t weir_sasrec_methods = {
@@ -112,4 +188,19 @@ const weir_encoder_methods_t weir_sasrec_methods = {
     .forward = weir_transformer_forward,
     .backward = weir_transformer_backward,
     .user_gradients = user_gradients,
+};
+
+const weir_encoder_methods_t weir_bert4rec_methods = {
+    .name = "bert4rec",
+    .parameter_count = weir_transformer_parameter_count,
+    .parameter_elements = weir_transformer_parameter_elements,
+    .parameter = weir_transformer_parameter,
+    .create = create,
+    .destroy = destroy,
+    .activations = activations,
+    .forward = weir_transformer_forward,
+    .backward = weir_transformer_backward,
+    .user_gradients = user_gradients,
+    .scored = scored,
+    .scored_share = scored_share,
 };

@@ -17,18 +17,33 @@ typedef struct {
 } pass_t;
 
 /* Through e = x / max(|x|, floor); below the floor the divisor is a constant. */
-static void start_rows(void *argument, size_t first, size_t end) {
-    const pass_t *pass = argument;
-    weir_transformer_t *transformer = pass->transformer;
+static void start_row(weir_transformer_t *transformer, size_t row, const weir_real_t *d_e) {
     size_t dim = transformer->config.embedding_dim;
-    for (size_t t = first; t < end; t++) {
-        const weir_real_t *e = transformer->stream + t * dim, *d_e = pass->d_encoded + t * dim;
-        weir_real_t *d_x = transformer->d_stream + t * dim, along = 0;
-        if (transformer->norms[t] > (weir_real_t)WEIR_TRANSFORMER_NORM_FLOOR) {
-            along = weir_dot(e, d_e, dim);
-        }
-        for (size_t d = 0; d < dim; d++) {
-            d_x[d] = (d_e[d] - along * e[d]) / transformer->norms[t];
+    const weir_real_t *e = transformer->stream + row * dim;
+    weir_real_t *d_x = transformer->d_stream + row * dim, along = 0;
+    if (transformer->norms[row] > (weir_real_t)WEIR_TRANSFORMER_NORM_FLOOR) {
+        along = weir_dot(e, d_e, dim);
+    }
+    for (size_t d = 0; d < dim; d++) {
+        d_x[d] = (d_e[d] - along * e[d]) / transformer->norms[row];
+    }
+}
+
+/* d_stream of the rows that predict, zeros of the others. */
+static void start_stream(const pass_t *pass) {
+    weir_transformer_t *transformer = pass->transformer;
+    const weir_sequence_batch_t *batch = &transformer->batch;
+    size_t dim = transformer->config.embedding_dim;
+    bool bert = weir_transformer_is_bert(transformer);
+    if (bert) {
+        memset(transformer->d_stream, 0, transformer->rows * dim * sizeof *transformer->d_stream);
+    }
+    for (size_t u = 0; u < batch->users; u++) {
+        for (size_t t = batch->offsets[u]; t < batch->offsets[u + 1]; t++) {
+            if (!bert || transformer->scored[t] != 0) {
+                start_row(transformer, weir_transformer_row(transformer, u, t),
+                          pass->d_encoded + t * dim);
+            }
         }
     }
 }
@@ -58,7 +73,7 @@ static void sum_projection(const pass_t *pass, weir_transformer_parameter_t weig
                            weir_transformer_parameter_t bias, const weir_real_t *from, size_t in,
                            const weir_real_t *d_to, size_t out) {
     const weir_encoder_config_t *config = &pass->transformer->config;
-    size_t tokens = pass->transformer->batch.tokens;
+    size_t tokens = pass->transformer->rows;
     weir_real_t *d_bias = pass->d_parameters + weir_transformer_offset(config, pass->index, bias);
     weir_rows_sum_t sum = {.kernels = pass->transformer->kernels,
                            .bf16 = config->bf16,
@@ -74,6 +89,32 @@ static void sum_projection(const pass_t *pass, weir_transformer_parameter_t weig
     weir_rows_add_columns(d_to, tokens, out, out, pass->transformer->block, d_bias);
 }
 
+/* Of what the output projection gave. */
+static const weir_real_t *output_gradient(const weir_transformer_t *transformer) {
+    return weir_transformer_is_bert(transformer) ? transformer->d_output : transformer->d_stream;
+}
+
+/* d_hidden through dropout and relu, or gelu. */
+static void activate_rows_back(const pass_t *pass, size_t first, size_t end) {
+    weir_transformer_t *transformer = pass->transformer;
+    const weir_transformer_layer_t *layer = &transformer->layers[pass->index];
+    size_t hidden = weir_transformer_hidden(&transformer->config);
+    const weir_real_t cube = (weir_real_t)(3 * WEIR_TRANSFORMER_GELU_CUBE);
+    if (!weir_transformer_is_bert(transformer)) {
+        weir_transformer_drop(transformer, WEIR_TRANSFORMER_SITE_LAYER + 2 * (uint32_t)pass->index,
+                              transformer->config.layer_dropout, hidden, first, end,
+                              transformer->d_hidden);
+    }
+    for (size_t i = first * hidden; i < end * hidden; i++) {
+        weir_real_t a = layer->hidden[i], slope = a > 0 ? 1 : 0;
+        if (weir_transformer_is_bert(transformer)) {
+            weir_real_t s = layer->sigmoids[i];
+            slope = s + a * s * (1 - s) * (weir_real_t)WEIR_TRANSFORMER_GELU * (1 + cube * a * a);
+        }
+        transformer->d_hidden[i] *= slope;
+    }
+}
+
 /* From d_stream, the gradient of z + Dropout(...): d_branch that of the second projection's output,
  * d_hidden that of the activation's input, d_stream that of z's sum before its norm. */
 static void unfeed_rows(void *argument, size_t first, size_t end) {
@@ -83,23 +124,31 @@ static void unfeed_rows(void *argument, size_t first, size_t end) {
     const weir_transformer_layer_t *layer = &transformer->layers[pass->index];
     size_t dim = config->embedding_dim, hidden = weir_transformer_hidden(config), at = first * dim;
     uint32_t site = WEIR_TRANSFORMER_SITE_LAYER + 2 * (uint32_t)pass->index;
+    bool bert = weir_transformer_is_bert(transformer);
+    if (bert) {
+        transformer->kernels->layer_norm_backward(layer->out + at, layer->out_inverses + first,
+                                                  transformer->d_stream + at, end - first, dim,
+                                                  false, transformer->d_stream + at);
+    }
     memcpy(transformer->d_branch + at, transformer->d_stream + at,
            (end - first) * dim * sizeof(weir_real_t));
     weir_transformer_drop(transformer, site + 1, config->layer_dropout, dim, first, end,
                           transformer->d_branch);
     project_back(pass, WEIR_TRANSFORMER_FORWARD_WEIGHT, transformer->d_branch, hidden, dim, false,
                  first, end, transformer->d_hidden);
-    weir_transformer_drop(transformer, site, config->layer_dropout, hidden, first, end,
-                          transformer->d_hidden);
-    for (size_t i = first * hidden; i < end * hidden; i++) {
-        transformer->d_hidden[i] = layer->hidden[i] > 0 ? transformer->d_hidden[i] : 0;
-    }
+    activate_rows_back(pass, first, end);
     project_back(pass, WEIR_TRANSFORMER_HIDDEN_WEIGHT, transformer->d_hidden, dim, hidden, true,
                  first, end, transformer->d_stream);
     transformer->kernels->layer_norm_backward(layer->z + at, layer->z_inverses + first,
                                               transformer->d_stream + at, end - first, dim, false,
                                               transformer->d_stream + at);
-    project_back(pass, WEIR_TRANSFORMER_OUTPUT_WEIGHT, transformer->d_stream,
+    if (bert) {
+        memcpy(transformer->d_output + at, transformer->d_stream + at,
+               (end - first) * dim * sizeof(weir_real_t));
+        weir_transformer_drop(transformer, site, config->layer_dropout, dim, first, end,
+                              transformer->d_output);
+    }
+    project_back(pass, WEIR_TRANSFORMER_OUTPUT_WEIGHT, output_gradient(transformer),
                  weir_transformer_values(config), dim, false, first, end, transformer->d_attended);
 }
 
@@ -112,9 +161,11 @@ static void unproject_rows(void *argument, size_t first, size_t end) {
     size_t dim = config->embedding_dim, at = first * dim;
     project_back(pass, WEIR_TRANSFORMER_QUERY_WEIGHT, transformer->d_query, dim,
                  weir_transformer_query(config), true, first, end, transformer->d_stream);
-    transformer->kernels->layer_norm_backward(
-        layer->query_input + at, layer->query_inverses + first, transformer->d_stream + at,
-        end - first, dim, false, transformer->d_stream + at);
+    if (!weir_transformer_is_bert(transformer)) {
+        transformer->kernels->layer_norm_backward(
+            layer->query_input + at, layer->query_inverses + first, transformer->d_stream + at,
+            end - first, dim, false, transformer->d_stream + at);
+    }
     project_back(pass, WEIR_TRANSFORMER_KEY_VALUE_WEIGHT, transformer->d_key_value, dim,
                  weir_transformer_key_value(config), true, first, end, transformer->d_stream);
 }
@@ -123,7 +174,7 @@ static void differentiate_layer(pass_t *pass) {
     weir_transformer_t *transformer = pass->transformer;
     const weir_encoder_config_t *config = &transformer->config;
     const weir_transformer_layer_t *layer = &transformer->layers[pass->index];
-    size_t tokens = transformer->batch.tokens, dim = config->embedding_dim;
+    size_t tokens = transformer->rows, dim = config->embedding_dim;
     size_t hidden = weir_transformer_hidden(config), query = weir_transformer_query(config);
     weir_rows_run(tokens, unfeed_rows, pass);
     sum_projection(pass, WEIR_TRANSFORMER_FORWARD_WEIGHT, WEIR_TRANSFORMER_FORWARD_BIAS,
@@ -131,7 +182,8 @@ static void differentiate_layer(pass_t *pass) {
     sum_projection(pass, WEIR_TRANSFORMER_HIDDEN_WEIGHT, WEIR_TRANSFORMER_HIDDEN_BIAS, layer->z,
                    dim, transformer->d_hidden, hidden);
     sum_projection(pass, WEIR_TRANSFORMER_OUTPUT_WEIGHT, WEIR_TRANSFORMER_OUTPUT_BIAS,
-                   layer->attended, weir_transformer_values(config), transformer->d_stream, dim);
+                   layer->attended, weir_transformer_values(config), output_gradient(transformer),
+                   dim);
     weir_softmax_input_t input = weir_transformer_attention_input(transformer, pass->index);
     const weir_softmax_gradient_t gradient = {.y = layer->attended,
                                               .logs = layer->logs,
@@ -147,30 +199,54 @@ static void differentiate_layer(pass_t *pass) {
     weir_rows_run(tokens, unproject_rows, pass);
 }
 
-/* Through Dropout(sqrt(D) * E + U + P). Positions are summed in the order of the users. */
+/* From the gradient of x at the input, of one user's rows. */
+static void finish_user(const pass_t *pass, size_t user, weir_real_t *d_items) {
+    const weir_transformer_t *transformer = pass->transformer;
+    const weir_sequence_batch_t *batch = &transformer->batch;
+    size_t dim = transformer->config.embedding_dim, begin = transformer->offsets[user];
+    bool bert = weir_transformer_is_bert(transformer);
+    const weir_real_t scale = (weir_real_t)sqrt((double)dim);
+    weir_real_t *d_mask = pass->d_parameters + transformer->config.attention_length * dim;
+    for (size_t row = begin; row < transformer->offsets[user + 1]; row++) {
+        size_t place = row - begin, token = batch->offsets[user] + place;
+        const weir_real_t *d_x = transformer->d_stream + row * dim;
+        weir_real_t *d_position = pass->d_parameters + place * dim;
+        bool masked = bert && transformer->masked[row] != 0;
+        for (size_t d = 0; token < batch->offsets[user + 1] && d < dim; d++) {
+            d_items[token * dim + d] = masked ? 0 : scale * d_x[d];
+        }
+        for (size_t d = 0; d < dim; d++) {
+            d_position[d] += d_x[d];
+        }
+        for (size_t d = 0; masked && d < dim; d++) {
+            d_mask[d] += scale * d_x[d];
+        }
+        for (size_t d = 0; batch->user_rows != NULL && d < dim; d++) {
+            transformer->d_users[user * dim + d] += d_x[d];
+        }
+    }
+}
+
+/* Through the input. Positions are summed in the order of the users. */
 static void finish_stream(const pass_t *pass, weir_real_t *d_items) {
     weir_transformer_t *transformer = pass->transformer;
     const weir_sequence_batch_t *batch = &transformer->batch;
     const weir_encoder_config_t *config = &transformer->config;
     size_t dim = config->embedding_dim;
-    const weir_real_t scale = (weir_real_t)sqrt((double)dim), *d_x = transformer->d_stream;
-    weir_real_t *d_positions = pass->d_parameters;
     weir_transformer_drop(transformer, WEIR_TRANSFORMER_SITE_INPUT, config->input_dropout, dim, 0,
-                          batch->tokens, transformer->d_stream);
-    memset(d_positions, 0, config->attention_length * dim * sizeof *d_positions);
+                          transformer->rows, transformer->d_stream);
+    if (weir_transformer_is_bert(transformer)) {
+        transformer->kernels->layer_norm_backward(
+            transformer->embedded, transformer->embedded_inverses, transformer->d_stream,
+            transformer->rows, dim, false, transformer->d_stream);
+    }
+    memset(pass->d_parameters, 0,
+           weir_transformer_input_elements(config) * sizeof *pass->d_parameters);
+    if (batch->user_rows != NULL) {
+        memset(transformer->d_users, 0, batch->users * dim * sizeof *transformer->d_users);
+    }
     for (size_t u = 0; u < batch->users; u++) {
-        size_t begin = batch->offsets[u] * dim, end = batch->offsets[u + 1] * dim;
-        for (size_t i = begin; i < end; i++) {
-            d_positions[i - begin] += d_x[i];
-            d_items[i] = scale * d_x[i];
-        }
-        if (batch->user_rows != NULL) {
-            weir_real_t *d_user = transformer->d_users + u * dim;
-            memset(d_user, 0, dim * sizeof *d_user);
-            for (size_t i = begin; i < end; i++) {
-                d_user[(i - begin) % dim] += d_x[i];
-            }
-        }
+        finish_user(pass, u, d_items);
     }
 }
 
@@ -180,7 +256,7 @@ weir_err_t weir_transformer_backward(void *state, const weir_real_t *parameters,
                                      void *argument, weir_error_t *error) {
     weir_transformer_t *transformer = state;
     const weir_encoder_config_t *config = &transformer->config;
-    size_t positions = weir_transformer_offset(config, 0, WEIR_TRANSFORMER_QUERY_WEIGHT);
+    size_t input = weir_transformer_input_elements(config);
     if (!transformer->forward_done) {
         return weir_errorf(error, WEIR_ERR_INVALID, "backward without a forward before it");
     }
@@ -191,7 +267,7 @@ weir_err_t weir_transformer_backward(void *state, const weir_real_t *parameters,
     if (transformer->batch.tokens == 0) {
         memset(d_parameters, 0, weir_transformer_parameter_elements(config) * sizeof *d_parameters);
     }
-    weir_rows_run(transformer->batch.tokens, start_rows, &pass);
+    start_stream(&pass);
     for (size_t layer = config->blocks; layer-- > 0;) {
         pass.index = layer;
         if (transformer->batch.tokens > 0) {
@@ -204,7 +280,7 @@ weir_err_t weir_transformer_backward(void *state, const weir_real_t *parameters,
     }
     finish_stream(&pass, d_items);
     if (ready != NULL) {
-        ready(argument, 0, positions);
+        ready(argument, 0, input);
     }
     return WEIR_OK;
 }

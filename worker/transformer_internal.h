@@ -7,10 +7,13 @@
 #include "worker/transformer.h"
 #include "worker/workspace.h"
 
-/* Where dropout is drawn. Layer l: the two behind SITE_LAYER + 2 l. */
+/* Below, T are the rows of the batch. Where dropout is drawn. Layer l: the two from SITE_LAYER + 2
+ * l on. */
 enum { WEIR_TRANSFORMER_SITE_INPUT = 0, WEIR_TRANSFORMER_SITE_LAYER = 2 };
 
 #define WEIR_TRANSFORMER_NORM_EPSILON 1e-8
+#define WEIR_TRANSFORMER_GELU 1.5957691216057308 /* 2 sqrt(2 / pi) */
+#define WEIR_TRANSFORMER_GELU_CUBE 0.044715
 #define WEIR_TRANSFORMER_NORM_FLOOR 1e-6 /* divisor of an encoded row is at least this */
 
 /* Parameters of a layer, in their order in the buffer. */
@@ -41,6 +44,9 @@ typedef struct {
     weir_real_t *z_inverses;     /* T */
     weir_real_t *hidden;         /* T x F: before the activation */
     weir_real_t *activated;      /* T x F: after it, and dropout */
+    weir_real_t *sigmoids;       /* T x F: of the activation, BERT4Rec */
+    weir_real_t *out;            /* T x D: the layer's output, BERT4Rec */
+    weir_real_t *out_inverses;   /* T */
 } weir_transformer_layer_t;
 
 typedef struct {
@@ -51,20 +57,40 @@ typedef struct {
     weir_workspace_t workspace;       /* holds what follows, and the layers' */
     weir_real_t *stream;              /* T x D: x; after the last layer, its rows normalised */
     weir_real_t *norms;               /* T: |x| after the last layer, not below the floor */
-    weir_real_t *branch;              /* T x D */
     weir_real_t *d_stream;            /* T x D */
     weir_real_t *d_branch;            /* T x D */
+    weir_real_t *d_output;            /* T x D, BERT4Rec */
+    weir_real_t *embedded;            /* T x D: the input normalised, BERT4Rec */
+    weir_real_t *embedded_inverses;   /* T */
     weir_real_t *d_hidden;            /* T x F */
     weir_real_t *d_attended;          /* T x H dv */
     weir_real_t *d_query;             /* T x H dqk */
     weir_real_t *d_key_value;         /* T x K */
     weir_real_t *d_users;             /* B x D */
     weir_real_t *block;               /* of a sum of columns: the widest */
-    uint32_t *numbers;                /* T: of rows, for a batch without global_tokens */
+    uint32_t *own_numbers;            /* T: where the batch has none of its own */
+    size_t *own_offsets;              /* B + 1: likewise */
+    uint8_t *masked;                  /* T, BERT4Rec */
+    uint8_t *scored;                  /* tokens of the batch, BERT4Rec */
+    size_t rows;                      /* T here: with BERT4Rec a row a user more than tokens */
+    const size_t *offsets;            /* B + 1: rows of each user */
+    const uint32_t *numbers;          /* T: coordinate of dropout */
     weir_sequence_batch_t batch;      /* of the last forward; its arrays belong to the caller */
     weir_forward_mode_t mode;
     bool forward_done;
 } weir_transformer_t;
+
+/* The elements of the flat buffer before the layers'. */
+size_t weir_transformer_input_elements(const weir_encoder_config_t *config);
+
+/* Set rows, offsets, numbers and masked of the batch and mode. */
+void weir_transformer_arrange(weir_transformer_t *transformer);
+/* Row that predicts token `token` of user `user`. */
+size_t weir_transformer_row(const weir_transformer_t *transformer, size_t user, size_t token);
+
+static inline bool weir_transformer_is_bert(const weir_transformer_t *transformer) {
+    return transformer->config.kind == WEIR_ENCODER_BERT4REC;
+}
 
 /* F, K, H dqk and H dv. */
 size_t weir_transformer_hidden(const weir_encoder_config_t *config);

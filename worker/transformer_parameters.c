@@ -20,8 +20,17 @@ size_t weir_transformer_key_value(const weir_encoder_config_t *config) {
     return weir_transformer_query(config) + weir_transformer_values(config);
 }
 
+/* Before the layers': positions, and the mask. */
+static size_t input_parameters(const weir_encoder_config_t *config) {
+    return config->kind == WEIR_ENCODER_BERT4REC ? 2 : 1;
+}
+
+size_t weir_transformer_input_elements(const weir_encoder_config_t *config) {
+    return (config->attention_length + input_parameters(config) - 1) * config->embedding_dim;
+}
+
 size_t weir_transformer_parameter_count(const weir_encoder_config_t *config) {
-    return 1 + WEIR_TRANSFORMER_LAYER_PARAMETERS * config->blocks;
+    return input_parameters(config) + WEIR_TRANSFORMER_LAYER_PARAMETERS * config->blocks;
 }
 
 typedef struct {
@@ -60,7 +69,7 @@ size_t weir_transformer_offset(const weir_encoder_config_t *config, size_t layer
         per_layer += shape.rows * shape.cols;
         before += i < (int)which ? shape.rows * shape.cols : 0;
     }
-    return config->attention_length * config->embedding_dim + layer * per_layer + before;
+    return weir_transformer_input_elements(config) + layer * per_layer + before;
 }
 
 size_t weir_transformer_parameter_elements(const weir_encoder_config_t *config) {
@@ -117,9 +126,19 @@ weir_parameter_t weir_transformer_parameter(const weir_encoder_config_t *config,
         parameter.scale = sqrt(2.0 / (double)(config->attention_length + config->embedding_dim));
         return parameter;
     }
-    size_t layer = (index - 1) / WEIR_TRANSFORMER_LAYER_PARAMETERS;
+    if (index < input_parameters(config)) {
+        (void)snprintf(parameter.name, sizeof parameter.name, "mask_embedding");
+        parameter.offset = config->attention_length * config->embedding_dim;
+        parameter.rows = 1;
+        parameter.cols = config->embedding_dim;
+        parameter.init = WEIR_INIT_NORMAL;
+        parameter.scale = 0.02;
+        return parameter;
+    }
+    size_t place = index - input_parameters(config);
+    size_t layer = place / WEIR_TRANSFORMER_LAYER_PARAMETERS;
     weir_transformer_parameter_t which =
-        (weir_transformer_parameter_t)((index - 1) % WEIR_TRANSFORMER_LAYER_PARAMETERS);
+        (weir_transformer_parameter_t)(place % WEIR_TRANSFORMER_LAYER_PARAMETERS);
     shape_t shape = shape_of(config, which);
     (void)snprintf(parameter.name, sizeof parameter.name, "layer.%zu.%s", layer, names[which]);
     parameter.offset = weir_transformer_offset(config, layer, which);

@@ -11,7 +11,7 @@ last = [l for l in lines if l["kind"] == "eval"][-1]
 assert losses[-1] < 0.9 * losses[0], losses
 assert last["hr@50"] > 0.5, last # of 150 items
 '
-for kind in ${KINDS:-sasrec gru4rec}; do
+for kind in ${KINDS:-sasrec gru4rec bert4rec}; do
   train $kind-a 1 2 --set model.kind=$kind --set train.threads=2
   $WEIR_PYTHON -c "$evaluation" $kind-a || fail "$kind does not learn"
   train $kind-b 2 2 --set model.kind=$kind --set train.max_steps=11

@@ -191,6 +191,18 @@ START_TEST(gradients_of_gru4rec_of_more_users_than_a_group_are_slopes) {
 }
 END_TEST
 
+START_TEST(gradients_of_bert4rec_are_slopes) {
+    weir_encoder_config_t config = small;
+    config.kind = WEIR_ENCODER_BERT4REC;
+    config.hidden_dim = 5;
+    config.mask_probability = 0.4;
+    hstu_case_t *c = hstu_case_create(&config, 13, ragged, sizeof ragged / sizeof *ragged);
+    c->embeds_users = true;
+    check_all(c);
+    hstu_case_destroy(c);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("hstu_gradients");
     TCase *t = tcase_create("hstu_gradients");
@@ -208,6 +220,7 @@ static Suite *suite(void) {
     tcase_add_test(t, gradients_of_sasrec_are_slopes_with_users_embedded_and_without_dropout);
     tcase_add_test(t, gradients_of_gru4rec_are_slopes);
     tcase_add_test(t, gradients_of_gru4rec_of_more_users_than_a_group_are_slopes);
+    tcase_add_test(t, gradients_of_bert4rec_are_slopes);
     suite_add_tcase(s, t);
     return s;
 }
