@@ -20,7 +20,7 @@ stop_slurm() {
     scancel --full --signal=KILL --user=root >/dev/null 2>&1 || true
     for step in /proc/[0-9]*; do # only those of this cluster
       [ "$(cat "$step/comm" 2>/dev/null)" = slurmstepd ] &&
-        tr '\0' '\n' <"$step/environ" 2>/dev/null | grep -qx "SLURM_CONF=$SLURM_CONF" &&
+        { tr '\0' '\n' <"$step/environ"; } 2>/dev/null | grep -qx "SLURM_CONF=$SLURM_CONF" &&
         kill -9 "${step#/proc/}" 2>/dev/null || true
     done
     kill "${daemons[@]}" 2>/dev/null || true
@@ -71,7 +71,7 @@ SlurmctldPort=$ports
 SlurmUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket=$scratch/munge-socket/s
+AuthInfo=socket=$scratch/munge-socket/s,cred_expire=5
 StateSaveLocation=$scratch/slurm/state
 SlurmctldPidFile=$scratch/slurm/slurmctld.pid
 SlurmdPidFile=$scratch/slurm/%n.pid
@@ -88,9 +88,14 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 KillWait=5
+SlurmctldParameters=preempt_send_user_signal
 SlurmdParameters=config_overrides
 NodeName=n[1-4] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((ports + 1))-$((ports + 4))] CPUs=$cpus State=UNKNOWN
-PartitionName=all Nodes=n[1-4] Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
+PartitionName=all Nodes=n[1-4] Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=60
+PartitionName=urgent Nodes=n[1-4] MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 CONF
   for _ in $(seq 100); do [ ! -S munge-socket/s ] || break; sleep 0.1; done
   [ -S munge-socket/s ] || fail "munged does not start: $(cat slurm/munged.log)"
@@ -108,11 +113,27 @@ CONF
   fail "no four idle nodes: $(sinfo 2>&1)"
 }
 
+# job_field JOB NAME: what scontrol says of it
+job_field() {
+  scontrol show job "$1" -o 2>/dev/null | tr ' ' '\n' | sed -n "s/^$2=//p" | head -n 1
+}
+
+# job_steps JOB RUN STEPS: waits until the job has done so many
+job_steps() {
+  local step=0
+  for _ in $(seq 1200); do
+    read -r step _ 2>/dev/null <"$2/progress" || step=0
+    [ "$((10#$step))" -lt "$3" ] || return 0
+    case "$(job_field "$1" JobState)" in PENDING | RUNNING | CONFIGURING) sleep 0.05 ;; *) break ;; esac
+  done
+  fail "job $1 is $(job_field "$1" JobState) and has done $step steps, not $3: $(tail -n 20 "weir-$1.log" 2>&1)"
+}
+
 # job_ends JOB STATE: waits until the job has ended, and in STATE
 job_ends() {
   local state=
   for _ in $(seq 1200); do
-    state=$(scontrol show job "$1" -o 2>/dev/null | sed -n 's/.* JobState=\([A-Z]*\) .*/\1/p')
+    state=$(job_field "$1" JobState)
     case "$state" in PENDING | RUNNING | COMPLETING | CONFIGURING) sleep 0.1 ;; *) break ;; esac
   done
   [ "$state" = "$2" ] || fail "job $1 is $state, not $2: $(tail -n 20 "weir-$1.log" 2>&1)"
