@@ -170,16 +170,24 @@ static weir_err_t write_head(FILE *out, const weir_report_t *report, weir_error_
     return WEIR_OK;
 }
 
-weir_err_t weir_report_write(FILE *out, const weir_report_t *report, weir_error_t *error) {
+void weir_report_begin_page(FILE *out, const char *title) {
     (void)fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                 "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
                 "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
                 "style-src 'unsafe-inline'\">\n<title>",
                 out);
-    weir_html_text(out, report->name);
+    weir_html_text(out, title);
     (void)fprintf(out, " - weir</title>\n<style>\n%s", style);
     write_colors(out);
     (void)fputs("</style>\n</head>\n<body>\n<main>\n", out);
+}
+
+void weir_report_end_page(FILE *out) {
+    (void)fputs("<footer>weir " WEIR_VERSION "</footer>\n</main>\n</body>\n</html>\n", out);
+}
+
+weir_err_t weir_report_write(FILE *out, const weir_report_t *report, weir_error_t *error) {
+    weir_report_begin_page(out, report->name);
     weir_err_t err = write_head(out, report, error);
     if (err == WEIR_OK) {
         err = weir_report_write_plots(out, report->metrics, error);

@@ -34,6 +34,10 @@ typedef struct {
 WEIR_MUST_USE weir_err_t weir_report_write(FILE *out, const weir_report_t *report,
                                            weir_error_t *error);
 
+/* What stands before and behind a page's parts: head and style; the version. Of any page. */
+void weir_report_begin_page(FILE *out, const char *title);
+void weir_report_end_page(FILE *out);
+
 /* Its parts, in the order of the page. */
 WEIR_MUST_USE weir_err_t weir_report_write_plots(FILE *out, const weir_run_metrics_t *metrics,
                                                  weir_error_t *error);

@@ -17,6 +17,8 @@ const weir_verb_t weir_verbs[] = {
      weir_verb_inspect},
     {"verify", "read every byte of checkpoints: what is damaged, and which rows", weir_verb_verify},
     {"baseline", "evaluate a simple model by the same protocol", weir_verb_baseline},
+    {"compare", "train a list of configurations: one page with their table and curves",
+     weir_verb_compare},
     {"report", "one HTML page of a run: curves, evaluations, timing", weir_verb_report},
     {"ctl", "status of a running job; ask it for a checkpoint, or to stop", weir_verb_ctl},
     {"top", "a running job, live in the terminal", weir_verb_top},

@@ -22,6 +22,7 @@ int weir_verbs_run(const weir_verb_t *table, const char *program, const char *ab
                    char **argv);
 
 int weir_verb_baseline(int argc, char **argv);
+int weir_verb_compare(int argc, char **argv);
 int weir_verb_config(int argc, char **argv);
 int weir_verb_ctl(int argc, char **argv);
 int weir_verb_eval(int argc, char **argv);
