@@ -2,6 +2,7 @@
 # The real logs of WEIR_DATA (never in the repository), where they are. Usage: real_logs.sh WEIR
 set -euo pipefail
 weir=$(realpath "$1")
+configs=$(realpath "$(dirname "$0")/../../configs")
 if [ -z "${WEIR_DATA:-}" ]; then
   echo "skipped: WEIR_DATA is unset"
   exit 77
@@ -45,6 +46,18 @@ if [ -f "$WEIR_DATA/globo/clicks.csv.zst" ] && command -v zstd >/dev/null; then
     "$weir" prepare csv --file - --user user_id --item click_article_id --time click_timestamp --time-unit ms \
       --out "$scratch/globo" --strict --json >"$scratch/out"
   check globo users 322897 items 46033 events 2988181 median 4.0
+fi
+if [ -f "$WEIR_DATA/kuairand-pure/user_features_pure.csv.zst" ] && command -v zstd >/dev/null; then
+  for file in "$WEIR_DATA"/kuairand-pure/*.csv.zst; do
+    zstd -dcq "$file" >"$scratch/$(basename "$file" .zst)"
+  done
+  "$weir" prepare tables --schema "$configs/kuairand-pure.schema.yaml" --folder "$scratch" --out "$scratch/kuairand" \
+    --strict --json >"$scratch/out"
+  check kuairand-pure users 25156 items 6361 events 228329 click 100900 like 3915 follow 304 comment 579 forward 195 \
+    hate 190 long_view 70963 bad_lines 0
+  # docs/ranking-data.md
+  "$weir" baseline logistic --data "$scratch/kuairand" --test-from 1651939200 --task click --json >"$scratch/out"
+  check kuairand-pure-logistic train_events 212748 test_events 15581 ne '0.86[0-9]*' auc '0.73[0-9]*' broken 0
 fi
 [ "$tried" -gt 0 ] || {
   echo "skipped: none of the logs is in $WEIR_DATA"
