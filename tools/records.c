@@ -126,6 +126,19 @@ static const json_t *find_value(const json_t *object, const char *column) {
     return json_is_object(inner) ? find_value(inner, dot + 1) : NULL;
 }
 
+/* The fewest digits that give the same double back: 0.1, not 0.10000000000000001. */
+static int print_real(double value, char text[NUMBER_SIZE]) {
+    int size = 0;
+    for (int digits = 15; digits <= 17; digits++) {
+        size = snprintf(text, NUMBER_SIZE, "%.*g", digits, value);
+        double again = strtod(text, NULL);
+        if (memcmp(&again, &value, sizeof value) == 0) {
+            break;
+        }
+    }
+    return size;
+}
+
 /* False: a list or an object. */
 static bool take_value(const json_t *value, char text[NUMBER_SIZE], weir_field_t *field) {
     int size = 0;
@@ -138,7 +151,7 @@ static bool take_value(const json_t *value, char text[NUMBER_SIZE], weir_field_t
         size = snprintf(text, NUMBER_SIZE, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         break;
     case JSON_REAL:
-        size = snprintf(text, NUMBER_SIZE, "%.17g", json_real_value(value));
+        size = print_real(json_real_value(value), text);
         break;
     case JSON_TRUE:
     case JSON_FALSE:

@@ -106,7 +106,7 @@ END_TEST
 START_TEST(json_lines_give_fields_as_text) {
     static const char text[] = "{\"a\": \"x\", \"b\": {\"c\": 12}, \"d\": 1.5}\n"
                                "\n"
-                               "{\"a\": true, \"b.c\": null, \"d\": -3, \"e\": [1]}\r\n"
+                               "{\"a\": true, \"b.c\": null, \"d\": -0.1, \"e\": [1]}\r\n"
                                "[1]\n"
                                "{\"a\": 1, \"a\": 2}\n"
                                "{\"a\": {}}\n"
@@ -117,7 +117,7 @@ START_TEST(json_lines_give_fields_as_text) {
         uint64_t line;
         const char *bad, *fields[3];
     } expected[] = {{1, NULL, {"x", "12", "1.5"}},
-                    {3, NULL, {"1", NULL, "-3"}},
+                    {3, NULL, {"1", NULL, "-0.1"}},
                     {4, "object", {0}},
                     {5, "JSON", {0}},
                     {6, "list", {0}},
