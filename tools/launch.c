@@ -225,6 +225,11 @@ static weir_err_t build_srun(const weir_launch_t *launch, line_t *line, weir_err
                        rank_environment[i][1]);
         add_word(line, setting);
     }
+    /* Slurm's other fence lets a rank leave MPI_Init while one is still in it, which then is sent
+     * what it cannot take yet, and dies: one start of seven with Slurm 22.05 and btl tcp. */
+    if (getenv("SLURM_PMIX_FENCE") == NULL) {
+        add_word(line, "SLURM_PMIX_FENCE=ring");
+    }
     add_word(line, "srun");
     add_word(line, "--mpi=pmix");
     add_word(line, "--kill-on-bad-exit=1");
