@@ -48,6 +48,9 @@ typedef struct {
 WEIR_MUST_USE weir_err_t weir_launch(const weir_launch_t *launch, weir_launch_end_t *end,
                                      weir_error_t *error);
 
+/* The first signal that asked a job of this process to stop; 0: none has. Call: local. */
+int weir_launch_asked_by(void);
+
 /* Wait between two jobs, until a signal asks to stop at the latest. Call: blocks. */
 void weir_launch_pause(double seconds);
 

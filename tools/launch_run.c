@@ -26,10 +26,11 @@ enum { LINE_MAX_BYTES = 4096, LOOK_MS = 50 };
 static volatile sig_atomic_t child;
 static volatile sig_atomic_t signals_passed;
 static volatile sig_atomic_t first_signal;
+static volatile sig_atomic_t asked_by; /* what first_signal stood for */
 
 static void pass_on(int signal_number) {
-    (void)signal_number;
     int saved = errno;
+    asked_by = asked_by != 0 ? asked_by : signal_number;
     signals_passed = signals_passed + 1;
     if (child > 0) { /* mpirun forwards SIGUSR1 to all ranks, and ends them on SIGTERM */
         (void)kill(signals_passed >= 3 ? -child : child, signals_passed == 1   ? first_signal
@@ -51,6 +52,10 @@ static void install_handlers(void) {
             (void)sigaction(number, &action, NULL);
         }
     }
+}
+
+int weir_launch_asked_by(void) {
+    return asked_by;
 }
 
 void weir_launch_pause(double seconds) {

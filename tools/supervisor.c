@@ -302,7 +302,7 @@ static weir_err_t run_and_judge(supervisor_t *supervisor, int *status, bool *don
 }
 
 weir_err_t weir_supervise(const weir_launch_t *launch, const weir_supervisor_options_t *options,
-                          int *status, weir_error_t *error) {
+                          int *status, bool *limited, weir_error_t *error) {
     supervisor_t supervisor = {.launch = launch,
                                .options = options,
                                .restarts = {.most = options->max_restarts},
@@ -312,5 +312,6 @@ weir_err_t weir_supervise(const weir_launch_t *launch, const weir_supervisor_opt
     while (!done) {
         err = run_and_judge(&supervisor, status, &done, error);
     }
+    *limited = supervisor.over;
     return err;
 }

@@ -20,9 +20,9 @@ typedef struct {
 } weir_supervisor_options_t;
 
 /* Run the job that `launch` describes until it is done, stopped or given up. `*status`: what `weir
- * train` ends with (docs/exit-codes.md). Call: blocks. */
+ * train` ends with (docs/exit-codes.md). `*limited`: the time limit came near. Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_supervise(const weir_launch_t *launch,
                                         const weir_supervisor_options_t *options, int *status,
-                                        weir_error_t *error);
+                                        bool *limited, weir_error_t *error);
 
 #endif

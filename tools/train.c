@@ -6,6 +6,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "tools/launch.h"
+#include "tools/requeue.h"
 #include "tools/restarts.h"
 #include "tools/supervisor.h"
 #include "tools/timeline.h"
@@ -27,7 +28,8 @@ enum {
     OPTION_VALIDATION,
     OPTION_TRACE,
     OPTION_MAX_RESTARTS,
-    OPTION_TIME_LIMIT
+    OPTION_TIME_LIMIT,
+    OPTION_REQUEUE
 };
 
 /* Options that are short for settings. */
@@ -45,7 +47,7 @@ typedef struct {
     const char *values[SHORTS]; /* of the options that are short for settings */
     const char **sets;          /* "key=value" */
     size_t set_count;
-    bool resume, dry_run, best, json, validation;
+    bool resume, dry_run, best, json, validation, requeue;
     char chosen[24]; /* weir eval: the step that `step` then is */
     weir_launcher_t launcher;
 } arguments_t;
@@ -67,6 +69,10 @@ static const struct argp_option train_options[] = {
      0},
     {"time-limit", OPTION_TIME_LIMIT, "DURATION", 0,
      "save and end (exit status 12) before so long has passed: 90s, 30m, 2h, 1d, 1-00:00:00", 0},
+    {"requeue", OPTION_REQUEUE, NULL, 0,
+     "put the job of Slurm that this runs in back into the queue when its nodes are wanted "
+     "(docs/slurm.md)",
+     0},
     {"launcher", OPTION_LAUNCHER, "NAME", 0, "mpirun, srun or auto (default)", 0},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "show the line that would run, and stop", 0},
     {0},
@@ -113,6 +119,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
         return 0;
     case OPTION_TIME_LIMIT:
         arguments->time_limit = value;
+        return 0;
+    case OPTION_REQUEUE:
+        arguments->requeue = true;
         return 0;
     case OPTION_BEST:
         arguments->best = true;
@@ -243,11 +252,20 @@ static void merge_timeline(const char *run) {
     }
 }
 
+/* The job did not finish: for the scheduler's sake? */
+static void requeue(bool limited) {
+    weir_error_t error = {0};
+    if (weir_requeue(weir_launch_asked_by(), limited, &error) != WEIR_OK) {
+        (void)fprintf(stderr, "not put back into the queue: %s\n", error.message);
+    }
+}
+
 /* All has been checked: run it, or show what would run. */
 static weir_err_t run_training(const arguments_t *arguments, const words_t *words,
                                const weir_config_t *config, double time_limit, int *status,
                                weir_error_t *error) {
     char saved_config[WEIR_PATH_MAX];
+    bool limited = false;
     bool traced = config->train.trace_steps > 0 && !arguments->dry_run;
     weir_launch_end_t end;
     weir_launch_t launch = {.launcher = arguments->launcher,
@@ -271,7 +289,10 @@ static weir_err_t run_training(const arguments_t *arguments, const words_t *word
             .time_limit = time_limit,
             .silence = weir_config_hang_seconds(config),
             .again = {"--config", saved_config, "--run", arguments->run, "--resume"}};
-        err = weir_supervise(&launch, &options, status, error);
+        err = weir_supervise(&launch, &options, status, &limited, error);
+        if (arguments->requeue && (err != WEIR_OK || *status != 0)) {
+            requeue(limited);
+        }
     }
     if (traced) {
         merge_timeline(arguments->run);
@@ -311,6 +332,9 @@ int weir_verb_train(int argc, char **argv) {
         err = weir_errorf(&error, WEIR_ERR_INVALID,
                           "--time-limit wants 90s, 30m, 2h, 1d, 45:00 or 1-00:00:00, not \"%s\"",
                           arguments.time_limit);
+    }
+    if (err == WEIR_OK && arguments.requeue) {
+        err = weir_requeue_check(&error);
     }
     if (err == WEIR_OK) {
         err = check_run(&arguments, &error);

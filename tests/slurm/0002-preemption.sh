@@ -40,4 +40,18 @@ take_nodes
 train plain 1 2 "${long[@]}"
 was_requeued "$one" one
 was_requeued "$many" many
+
+# A site that sends SIGTERM to the ranks instead; and a job that is cancelled, which does not come back.
+sed -i '/^SlurmctldParameters/d' "$SLURM_CONF"
+scontrol reconfigure
+told=$(submit many-nodes.sbatch told --nodes=3 --ntasks-per-node=2)
+cancelled=$(submit many-nodes.sbatch cancelled --nodes=3 --ntasks-per-node=2)
+job_steps "$told" told 40
+job_steps "$cancelled" cancelled 40
+scancel "$cancelled"
+job_ends "$cancelled" CANCELLED
+take_nodes
+was_requeued "$told" told
+[ "$(job_field "$cancelled" Restarts)" = 0 ] || fail "a cancelled job came back"
+expect 2 outside 'requeue is for a job of Slurm' env -u SLURM_JOB_ID weir train --config config.yaml --run no --requeue
 echo "ok"
