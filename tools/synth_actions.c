@@ -6,11 +6,23 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { K = 8, DRAW_USER = 1, DRAW_ITEM, DRAW_CLUSTER, DRAW_HOUR, DRAW_EVENT, DAY = 86400 };
+enum {
+    K = 8,
+    CROWDS = 6, /* kinds of users */
+    DRAW_USER = 1,
+    DRAW_ITEM,
+    DRAW_CLUSTER,
+    DRAW_HOUR,
+    DRAW_EVENT,
+    DRAW_CROWD,
+    DRAW_CROWD_OF_USER,
+    DAY = 86400
+};
 
-static const double click_bias = -0.8, click_appeal = 0.6, click_fit = 1.5, hour_effect = 0.3;
-static const double like_bias = -1.5, like_fit = 1.5;
-static const double cluster_share = 0.8; /* of an item's factors; the rest, to unit variance, own */
+static const double click_bias = -0.8, click_appeal = 0.6, click_fit = 2.0, hour_effect = 0.3;
+static const double like_bias = -1.5, like_fit = 2.0;
+/* of an item's and of a user's factors; the rest, to unit variance, is its own */
+static const double cluster_share = 0.8, crowd_share = 0.9;
 static const double watched_mean = 20.0, watched_slope = 6.0, watched_noise = 8.0;
 /* Another stream than that of the events. */
 static const uint64_t actions_seed = UINT64_C(0xAC710250);
@@ -34,13 +46,15 @@ typedef struct {
     double factors[2 * K + 4];
 } traits_t;
 
-static traits_t item_traits(const weir_synth_t *synth, uint64_t seed, int64_t item) {
-    traits_t own, cluster;
-    double rest = sqrt(1.0 - cluster_share * cluster_share);
-    fill_normals(seed, DRAW_ITEM, (uint64_t)item, own.factors, 2 * K + 4);
-    fill_normals(seed, DRAW_CLUSTER, weir_synth_cluster(synth, item), cluster.factors, 2 * K + 4);
+/* Own traits, and a share of those of the group that it belongs to. */
+static traits_t mix_traits(uint64_t seed, uint32_t purpose, uint64_t number, uint32_t of_group,
+                           uint64_t group, double share) {
+    traits_t own, common;
+    double rest = sqrt(1.0 - share * share);
+    fill_normals(seed, purpose, number, own.factors, 2 * K + 4);
+    fill_normals(seed, of_group, group, common.factors, 2 * K + 4);
     for (size_t i = 0; i < 2 * K + 4; i++) {
-        own.factors[i] = cluster_share * cluster.factors[i] + rest * own.factors[i];
+        own.factors[i] = share * common.factors[i] + rest * own.factors[i];
     }
     return own;
 }
@@ -60,9 +74,12 @@ static double sigmoid(double z) {
 weir_synth_action_t weir_synth_action_of(const weir_synth_t *synth, uint64_t seed, uint64_t user,
                                          uint64_t number, int64_t item, int64_t time) {
     weir_synth_action_t made = {0};
-    traits_t of_user, of_item = item_traits(synth, seed, item);
+    uint32_t word = draw(seed, DRAW_CROWD_OF_USER, user, 0).word[0];
+    traits_t of_user = mix_traits(seed, DRAW_USER, user, DRAW_CROWD,
+                                  weir_uniform_below(word, CROWDS), crowd_share);
+    traits_t of_item = mix_traits(seed, DRAW_ITEM, (uint64_t)item, DRAW_CLUSTER,
+                                  weir_synth_cluster(synth, item), cluster_share);
     double hours[24];
-    fill_normals(seed, DRAW_USER, user, of_user.factors, 2 * K + 4);
     fill_normals(seed, DRAW_HOUR, 0, hours, 24);
     made.hour = 1 + (uint32_t)((time % DAY + DAY) % DAY / 3600);
     double click = click_bias + click_appeal * of_item.factors[2 * K] +

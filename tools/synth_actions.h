@@ -1,11 +1,12 @@
 /* Actions with something to learn, for the events of `weir synth`: how likely each is is planted.
  *
- * Users and items have factors of K numbers; an item's are partly those of its cluster, so that its
- * feature "cluster" tells of items with few events. The logit of a *click* is a bias, the item's
- * appeal, the fit of both factors, and the hour's effect; a *like* comes after a click alone, by
- * another fit; *watched*, seconds, is a line in the click's logit with noise, not below 0. Nothing
- * depends on what came before, so that what a model can reach is known: the metrics of the planted
- * logits themselves.
+ * Users and items have factors of K numbers. An item's are partly those of its cluster, so that its
+ * feature "cluster" tells of items with few events; a user's are mostly those of one of few crowds,
+ * which no column names: what a user did before tells which. The logit of a *click* is a bias, the
+ * item's appeal, the fit of both factors, and the hour's effect; a *like* comes after a click
+ * alone, by another fit; *watched*, seconds, is a line in the click's logit with noise, not below
+ * 0. No chance depends on what came before, so that what a model can reach is known: the metrics of
+ * the planted logits themselves.
  *
  * All are functions of (seed, user, item, event), whatever the number of users. */
 #ifndef WEIR_TOOLS_SYNTH_ACTIONS_H
