@@ -156,13 +156,14 @@ typedef struct {
     } model;
     struct {
         int64_t tokens; /* weir_tokens_t */
-        int64_t tasks;  /* K: flags of an event */
         int64_t hidden; /* width of the body of the heads */
         int64_t positions, time_buckets;
         bool user_token;
         int64_t window;      /* 0: none */
         int64_t max_targets; /* events of a session */
         int64_t session_gap; /* seconds */
+        int64_t test_from;   /* seconds since 1970; 0: the last session of each user */
+        bool features;
         double positive;
     } ranking;
     struct {

@@ -8,8 +8,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows that are no item's share the item table, under keys that no catalogue reaches. */
-#define USER_KEYS (INT64_C(1) << 56)
+/* Rows that are no item's share the item table, under keys that no catalogue reaches: a kind of
+ * them in the upper bits, a number within it below. */
+enum {
+    KIND_BITS = 48,
+    KIND_USER = 1,
+    KIND_ITEM_FEATURE = 2, /* and so many more as there may be features */
+    KIND_USER_FEATURE = KIND_ITEM_FEATURE + WEIR_DATASET_MAX_FEATURES,
+    KIND_CONTEXT = KIND_USER_FEATURE + WEIR_DATASET_MAX_FEATURES,
+    KINDS = KIND_CONTEXT + WEIR_DATASET_MAX_FEATURES
+};
+
+static int64_t key_of(size_t kind, uint64_t number) {
+    return (int64_t)((uint64_t)kind << KIND_BITS | number);
+}
 
 /* A user of a batch: a session, and how much of what is before it the model sees. */
 typedef struct {
@@ -21,14 +33,15 @@ typedef struct {
 
 /* One batch that the reader has given out, with its arrays. */
 typedef struct {
-    size_t tokens, predictions, users, keys;                      /* room */
-    size_t *offsets;                                              /* users + 1 */
-    uint32_t *targets;                                            /* users */
-    uint64_t *user_numbers;                                       /* users */
-    size_t *row_offsets;                                          /* tokens + 1 */
-    int64_t *row_keys;                                            /* tokens */
-    uint32_t *rows, *actions, *positions, *times, *global_tokens; /* tokens */
-    uint32_t *predicted;                                          /* predictions */
+    size_t tokens, rows_room, predictions, users, keys;    /* room */
+    size_t *offsets;                                       /* users + 1 */
+    uint32_t *targets;                                     /* users */
+    uint64_t *user_numbers;                                /* users */
+    size_t *row_offsets;                                   /* tokens + 1 */
+    int64_t *row_keys;                                     /* rows_room */
+    uint32_t *rows;                                        /* rows_room */
+    uint32_t *actions, *positions, *times, *global_tokens; /* tokens */
+    uint32_t *predicted;                                   /* predictions */
     uint64_t *groups;
     float *labels;
     weir_key_t *key_list;
@@ -39,6 +52,8 @@ struct weir_ranking_reader {
     weir_dataset_t *dataset; /* not owned */
     weir_ranking_config_t model;
     weir_session_rule_t rule;
+    const weir_dataset_columns_t *columns;
+    bool features, by_time;
     bool user_token, interleaved;
     double positive; /* an action of so much sets the flag, where the data has no flags */
     uint32_t worker, workers, alive;
@@ -60,7 +75,10 @@ struct weir_ranking_reader {
     uint64_t reads;
 };
 
-weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config) {
+weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config,
+                                             const weir_dataset_t *dataset) {
+    size_t actions = weir_dataset_columns(dataset)->action_count;
+    size_t tasks = actions > 0 ? actions : 1;
     size_t events = (size_t)config->model.max_sequence_length;
     size_t contextual = config->ranking.user_token ? 1 : 0;
     size_t each = config->ranking.tokens == WEIR_TOKENS_INTERLEAVED ? 2 : 1;
@@ -77,9 +95,9 @@ weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config) {
                    .bf16 = config->train.compute == WEIR_COMPUTE_BF16},
         .positions = (size_t)config->ranking.positions,
         .time_buckets = (size_t)config->ranking.time_buckets,
-        .action_flags = (size_t)config->ranking.tasks,
+        .action_flags = tasks,
         .hidden = (size_t)config->ranking.hidden,
-        .tasks = (size_t)config->ranking.tasks,
+        .tasks = tasks,
         .input_dropout = config->model.input_dropout,
     };
     for (size_t k = 0; k < ranking.tasks; k++) {
@@ -90,23 +108,28 @@ weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config) {
 
 /* ---- what an example is ---- */
 
-/* The session of a user that `after` others follow; false: there is none with `least` before it. */
-static bool find_session(const weir_ranking_reader_t *reader, uint64_t user, size_t sessions,
-                         size_t index, example_t *example) {
+/* Session `index` of a user. */
+static void find_session(const weir_ranking_reader_t *reader, uint64_t user, size_t index,
+                         example_t *example) {
     weir_user_events_t events = weir_dataset_user(reader->dataset, user);
-    if (index >= sessions) {
-        return false;
-    }
     example->user = user;
     example->session = weir_sessions_at(&reader->rule, events.times, events.count, index);
     size_t before = example->session.first;
     example->first = before < reader->max_events ? 0 : before - reader->max_events;
-    return true;
 }
 
 static size_t count_sessions(const weir_ranking_reader_t *reader, uint64_t user) {
     weir_user_events_t events = weir_dataset_user(reader->dataset, user);
     return weir_sessions_count(&reader->rule, events.times, events.count);
+}
+
+/* Those that are not held out: they come first. */
+static size_t count_trained(const weir_ranking_reader_t *reader, uint64_t user) {
+    weir_user_events_t events = weir_dataset_user(reader->dataset, user);
+    size_t sessions = reader->by_time
+                          ? weir_sessions_before_cut(&reader->rule, events.times, events.count)
+                          : weir_sessions_count(&reader->rule, events.times, events.count);
+    return sessions > reader->holdout ? sessions - reader->holdout : 0;
 }
 
 static size_t tokens_of(const weir_ranking_reader_t *reader, const example_t *example) {
@@ -117,7 +140,11 @@ static size_t tokens_of(const weir_ranking_reader_t *reader, const example_t *ex
 
 /* Flags of an event, as bits. */
 static uint32_t flags_of(const weir_ranking_reader_t *reader, const weir_user_events_t *events,
-                         size_t event) {
+                         uint64_t first_event, size_t event) {
+    const uint32_t *bits = reader->columns->action_bits;
+    if (bits != NULL) {
+        return bits[first_event + event];
+    }
     return (double)events->actions[event] >= reader->positive ? 1 : 0;
 }
 
@@ -136,7 +163,7 @@ static weir_err_t find_eligible(weir_ranking_reader_t *reader, weir_error_t *err
                            (unsigned long long)users);
     }
     for (uint64_t user = 0; user < users; user++) {
-        if (count_sessions(reader, user) > reader->holdout) {
+        if (count_trained(reader, user) > 0) {
             reader->eligible[reader->eligible_count++] = (uint32_t)user;
         }
     }
@@ -170,9 +197,14 @@ weir_err_t weir_ranking_reader_create(const weir_config_t *config,
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for a reader of batches");
     }
     made->dataset = options->dataset;
-    made->model = weir_ranking_of_config(config);
-    made->rule = (weir_session_rule_t){.gap = config->ranking.session_gap,
-                                       .most = (size_t)config->ranking.max_targets};
+    made->model = weir_ranking_of_config(config, options->dataset);
+    made->columns = weir_dataset_columns(options->dataset);
+    made->by_time = config->ranking.test_from != 0;
+    made->features = config->ranking.features;
+    made->rule =
+        (weir_session_rule_t){.gap = config->ranking.session_gap,
+                              .most = (size_t)config->ranking.max_targets,
+                              .cut = made->by_time ? config->ranking.test_from : INT64_MIN};
     made->user_token = config->ranking.user_token;
     made->interleaved = config->ranking.tokens == WEIR_TOKENS_INTERLEAVED;
     made->positive = config->ranking.positive;
@@ -182,7 +214,7 @@ weir_err_t weir_ranking_reader_create(const weir_config_t *config,
     made->seed = (uint64_t)config->train.seed;
     made->max_events = (size_t)config->model.max_sequence_length;
     made->batch_users = (size_t)config->train.batch_users;
-    made->holdout = config->eval.validation ? 2 : 1;
+    made->holdout = (config->eval.validation ? 1U : 0U) + (made->by_time ? 0U : 1U);
     made->order_epoch = UINT64_MAX;
     /* Of a token's products over those of a pair of attention. */
     made->token_cost = (double)made->model.layers.embedding_dim * 3.0;
@@ -194,9 +226,7 @@ weir_err_t weir_ranking_reader_create(const weir_config_t *config,
             ? find_eligible(made, error)
             : weir_errorf(error, WEIR_ERR_MEMORY, "no memory for batches of %zu users", users);
     if (err == WEIR_OK) {
-        uint64_t items = weir_dataset_items(made->dataset);
-        uint64_t highest = (uint64_t)USER_KEYS + weir_dataset_users(made->dataset);
-        err = weir_key_set_create(made->user_token ? highest : items, &made->keys, error);
+        err = weir_key_set_create((uint64_t)key_of(KINDS, 0), &made->keys, error);
     }
     if (err != WEIR_OK) {
         weir_ranking_reader_destroy(made);
@@ -255,6 +285,13 @@ static bool grow(void *array, size_t count, size_t size) {
     return grown != NULL;
 }
 
+/* Rows that a token may have, at the most. */
+static size_t rows_per_token(const weir_ranking_reader_t *reader) {
+    size_t item = 1 + reader->columns->item_count + reader->columns->context_count;
+    size_t user = 1 + reader->columns->user_count;
+    return item > user ? item : user;
+}
+
 static weir_err_t reserve(const weir_ranking_reader_t *reader, buffer_t *b, size_t users,
                           size_t tokens, size_t predictions, weir_error_t *error) {
     bool enough = true;
@@ -267,13 +304,18 @@ static weir_err_t reserve(const weir_ranking_reader_t *reader, buffer_t *b, size
     if (enough && tokens + 1 > b->tokens) {
         size_t room = tokens + tokens / 10 + 1;
         enough = grow(&b->row_offsets, room + 1, sizeof *b->row_offsets) &&
-                 grow(&b->row_keys, room, sizeof *b->row_keys) &&
-                 grow(&b->rows, room, sizeof *b->rows) &&
                  grow(&b->actions, room, sizeof *b->actions) &&
                  grow(&b->positions, room, sizeof *b->positions) &&
                  grow(&b->times, room, sizeof *b->times) &&
                  grow(&b->global_tokens, room, sizeof *b->global_tokens);
         b->tokens = enough ? room : b->tokens;
+    }
+    size_t rows = tokens * rows_per_token(reader);
+    if (enough && rows > b->rows_room) {
+        size_t room = rows + rows / 10;
+        enough =
+            grow(&b->row_keys, room, sizeof *b->row_keys) && grow(&b->rows, room, sizeof *b->rows);
+        b->rows_room = enough ? room : b->rows_room;
     }
     if (enough && predictions + 1 > b->predictions) {
         size_t room = predictions + predictions / 10 + 1;
@@ -292,15 +334,42 @@ typedef struct {
     size_t tokens, rows, predictions, users;
 } place_t;
 
-/* A token. `key`: of its row; 0: it has none. */
-static void add_token(buffer_t *b, place_t *place, int64_t key, uint32_t actions, uint32_t time) {
+/* A token; its rows are added behind it. */
+static void add_token(buffer_t *b, place_t *place, uint32_t actions, uint32_t time) {
     size_t t = place->tokens++;
     b->row_offsets[t] = place->rows;
-    if (key != 0) {
-        b->row_keys[place->rows++] = key;
-    }
     b->actions[t] = actions;
     b->times[t] = time;
+}
+
+static void add_features(buffer_t *b, place_t *place, const weir_feature_t *features, size_t count,
+                         size_t kind, uint64_t at) {
+    for (size_t f = 0; f < count; f++) {
+        if (features[f].ids[at] != 0) { /* 0: not known */
+            b->row_keys[place->rows++] = key_of(kind + f, features[f].ids[at]);
+        }
+    }
+}
+
+/* Rows of an event's item, of its features and of the event's context. */
+static void add_item(const weir_ranking_reader_t *reader, buffer_t *b, place_t *place, int64_t item,
+                     uint64_t event) {
+    const weir_dataset_columns_t *columns = reader->columns;
+    b->row_keys[place->rows++] = item;
+    if (reader->features) {
+        add_features(b, place, columns->items, columns->item_count, KIND_ITEM_FEATURE,
+                     (uint64_t)item - 1);
+        add_features(b, place, columns->context, columns->context_count, KIND_CONTEXT, event);
+    }
+}
+
+static void add_user(const weir_ranking_reader_t *reader, buffer_t *b, place_t *place,
+                     uint64_t user) {
+    const weir_dataset_columns_t *columns = reader->columns;
+    b->row_keys[place->rows++] = key_of(KIND_USER, user);
+    if (reader->features) {
+        add_features(b, place, columns->users, columns->user_count, KIND_USER_FEATURE, user);
+    }
 }
 
 /* The tokens of one user. Places are counted back from the targets, which are all at 0. */
@@ -309,30 +378,31 @@ static void add_example(const weir_ranking_reader_t *reader, buffer_t *b, place_
     weir_user_events_t events = weir_dataset_user(reader->dataset, example->user);
     size_t buckets = reader->model.time_buckets, first = place->tokens;
     int64_t query = events.times[example->session.first];
+    uint64_t first_event = weir_dataset_first_event(reader->dataset, example->user);
     if (reader->user_token) {
-        add_token(b, place, USER_KEYS + (int64_t)example->user, WEIR_RANKING_NO_ACTIONS,
-                  (uint32_t)(buckets - 1));
+        add_token(b, place, WEIR_RANKING_NO_ACTIONS, (uint32_t)(buckets - 1));
+        add_user(reader, b, place, example->user);
     }
     for (size_t e = example->first; e < example->session.first; e++) {
         uint32_t time = weir_ranking_time_bucket(query - events.times[e], buckets);
-        uint32_t flags = flags_of(reader, &events, e);
+        uint32_t flags = flags_of(reader, &events, first_event, e);
+        add_token(b, place, reader->interleaved ? WEIR_RANKING_NO_ACTIONS : flags, time);
+        add_item(reader, b, place, events.items[e], first_event + e);
         if (reader->interleaved) {
-            add_token(b, place, events.items[e], WEIR_RANKING_NO_ACTIONS, time);
-            add_token(b, place, 0, flags, time);
-        } else {
-            add_token(b, place, events.items[e], flags, time);
+            add_token(b, place, flags, time);
         }
     }
     size_t history = place->tokens;
     for (size_t e = example->session.first; e < example->session.end; e++) {
         size_t q = place->predictions++;
-        uint32_t flags = flags_of(reader, &events, e);
+        uint32_t flags = flags_of(reader, &events, first_event, e);
         b->predicted[q] = (uint32_t)place->tokens;
         b->groups[q] = example->user;
         for (size_t k = 0; k < reader->model.tasks; k++) {
             b->labels[q * reader->model.tasks + k] = (float)(flags >> k & 1);
         }
-        add_token(b, place, events.items[e], WEIR_RANKING_NO_ACTIONS, 0);
+        add_token(b, place, WEIR_RANKING_NO_ACTIONS, 0);
+        add_item(reader, b, place, events.items[e], first_event + e);
     }
     for (size_t t = first; t < place->tokens; t++) {
         size_t back = t < history ? history - t : 0, last = reader->model.positions - 1;
@@ -417,12 +487,11 @@ static weir_err_t build(weir_ranking_reader_t *reader, buffer_t *b, size_t count
 /* Which session of the user, in this epoch: any of those that are not held out. */
 static void draw_session(const weir_ranking_reader_t *reader, uint64_t user, uint64_t epoch,
                          example_t *example) {
-    size_t sessions = count_sessions(reader, user);
     weir_rng_key_t key = weir_rng_key(reader->seed, WEIR_STREAM_SESSION);
     weir_philox_t words = weir_philox(key, (uint32_t)epoch, (uint32_t)(epoch >> 32), (uint32_t)user,
                                       (uint32_t)(user >> 32));
-    size_t index = weir_uniform_below(words.word[0], (uint32_t)(sessions - reader->holdout));
-    (void)find_session(reader, user, sessions, index, example);
+    size_t index = weir_uniform_below(words.word[0], (uint32_t)count_trained(reader, user));
+    find_session(reader, user, index, example);
 }
 
 weir_err_t weir_ranking_read(weir_ranking_reader_t *reader, uint64_t step,
@@ -466,21 +535,31 @@ weir_err_t weir_ranking_read(weir_ranking_reader_t *reader, uint64_t step,
 
 /* ---- evaluation ---- */
 
-weir_err_t weir_ranking_read_last(weir_ranking_reader_t *reader, const uint64_t *users,
-                                  size_t count, size_t after,
-                                  const weir_ranking_train_batch_t **batch, weir_error_t *error) {
-    buffer_t *buffer = &reader->buffers[reader->alive];
-    size_t found = 0;
-    for (size_t i = 0; i < count && i < reader->example_room; i++) {
-        size_t sessions = count_sessions(reader, users[i]);
-        example_t *example = &reader->examples[found];
-        if (sessions > after + 1 &&
-            find_session(reader, users[i], sessions, sessions - 1 - after, example)) {
-            example->first_token = 0;
-            found++;
-        }
+size_t weir_ranking_tests(const weir_ranking_reader_t *reader, uint64_t user, bool validation,
+                          size_t *first) {
+    size_t sessions = count_sessions(reader, user);
+    weir_user_events_t events = weir_dataset_user(reader->dataset, user);
+    size_t tests = reader->by_time
+                       ? weir_sessions_before_cut(&reader->rule, events.times, events.count)
+                       : sessions - 1;
+    if (validation) {
+        *first = tests - 1;
+        return tests > 1 ? 1 : 0; /* something is before it */
     }
-    weir_err_t err = build(reader, buffer, found, NULL, error);
+    *first = tests;
+    return tests > 0 || reader->by_time ? sessions - tests : 0;
+}
+
+weir_err_t weir_ranking_read_tests(weir_ranking_reader_t *reader, const weir_ranking_test_t *tests,
+                                   size_t count, const weir_ranking_train_batch_t **batch,
+                                   weir_error_t *error) {
+    buffer_t *buffer = &reader->buffers[reader->alive];
+    for (size_t i = 0; i < count && i < reader->example_room; i++) {
+        example_t *example = &reader->examples[i];
+        find_session(reader, tests[i].user, tests[i].session, example);
+        example->first_token = 0;
+    }
+    weir_err_t err = build(reader, buffer, count, NULL, error);
     if (err == WEIR_OK) {
         *batch = &buffer->batch;
     }

@@ -2,9 +2,10 @@
  * batch, for evaluation any users' last sessions.
  *
  * The global batch of step t is a pure function of (seed, t): users in the epoch's shuffled order,
- * of each one session, drawn from those that are not held out. Its last session is the test, with
- * eval.validation the one before it the validation. A user's tokens: itself (ranking.user_token),
- * the history before the session, the session's events as targets. */
+ * of each one session, drawn from those that are not held out. Its last session is the test, or,
+ * with ranking.test_from, all that begin then or later; with eval.validation the one before them is
+ * the validation. A user's tokens: itself (ranking.user_token), the history before the session, the
+ * session's events as targets. Features of the data are rows beside those of users and items. */
 #ifndef WEIR_WORKER_RANKING_BATCH_H
 #define WEIR_WORKER_RANKING_BATCH_H
 
@@ -23,7 +24,8 @@ typedef struct {
 } weir_ranking_train_batch_t;
 
 /* Of the model that the configuration and the data make. */
-weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config);
+weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config,
+                                             const weir_dataset_t *dataset);
 
 typedef struct weir_ranking_reader weir_ranking_reader_t;
 
@@ -42,11 +44,22 @@ WEIR_MUST_USE weir_err_t weir_ranking_read(weir_ranking_reader_t *reader, uint64
                                            const weir_ranking_train_batch_t **batch,
                                            weir_error_t *error);
 
-/* The session of each of these users that `after` others follow (0: test, 1: validation); users who
- * have none before it are left out. Valid until the next read of any kind. */
-WEIR_MUST_USE weir_err_t weir_ranking_read_last(weir_ranking_reader_t *reader,
-                                                const uint64_t *users, size_t count, size_t after,
-                                                const weir_ranking_train_batch_t **batch,
-                                                weir_error_t *error);
+/* A session that is held out. */
+typedef struct {
+    uint64_t user;
+    size_t session;
+} weir_ranking_test_t;
+
+/* The sessions of a user that are held out for a split: first .. first + count - 1; validation: the
+ * one before the tests. 0 when there is nothing before them. */
+size_t weir_ranking_tests(const weir_ranking_reader_t *reader, uint64_t user, bool validation,
+                          size_t *first);
+
+/* A batch of any sessions, at most eval.batch_users or train.batch_users of them, whichever is
+ * more. Valid until the next. */
+WEIR_MUST_USE weir_err_t weir_ranking_read_tests(weir_ranking_reader_t *reader,
+                                                 const weir_ranking_test_t *tests, size_t count,
+                                                 const weir_ranking_train_batch_t **batch,
+                                                 weir_error_t *error);
 
 #endif

@@ -4,7 +4,8 @@
 static size_t end_of(const weir_session_rule_t *rule, const int64_t *times, size_t count,
                      size_t first) {
     size_t end = first + 1;
-    while (end < count && end - first < rule->most && times[end] - times[end - 1] <= rule->gap) {
+    while (end < count && end - first < rule->most && times[end] - times[end - 1] <= rule->gap &&
+           !(times[end] >= rule->cut && times[end - 1] < rule->cut)) {
         end++;
     }
     return end;
@@ -13,6 +14,16 @@ static size_t end_of(const weir_session_rule_t *rule, const int64_t *times, size
 size_t weir_sessions_count(const weir_session_rule_t *rule, const int64_t *times, size_t count) {
     size_t sessions = 0;
     for (size_t first = 0; first < count; first = end_of(rule, times, count, first)) {
+        sessions++;
+    }
+    return sessions;
+}
+
+size_t weir_sessions_before_cut(const weir_session_rule_t *rule, const int64_t *times,
+                                size_t count) {
+    size_t sessions = 0;
+    for (size_t first = 0; first < count && times[first] < rule->cut;
+         first = end_of(rule, times, count, first)) {
         sessions++;
     }
     return sessions;

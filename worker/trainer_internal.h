@@ -64,7 +64,7 @@ struct weir_trainer {
     weir_ranking_t *ranking; /* NULL of the others */
     weir_ranking_reader_t *ranking_reader;
     float *logits;
-    size_t logit_capacity;
+    size_t logit_capacity, tasks;
     weir_loss_t *loss;
     weir_dense_t *dense;
     weir_batch_reader_t *reader;

@@ -27,9 +27,10 @@ weir_err_t weir_trainer_create_ranking(weir_trainer_t *trainer, weir_error_t *er
                                                  .worker = trainer->worker,
                                                  .workers = trainer->workers,
                                                  .alive = trainer->ahead + 1};
-    weir_ranking_config_t model = weir_ranking_of_config(config);
+    weir_ranking_config_t model = weir_ranking_of_config(config, trainer->options.dataset);
     weir_err_t err = weir_ranking_create(&model, &trainer->ranking, error);
     if (err == WEIR_OK) {
+        trainer->tasks = model.tasks;
         trainer->parameters = weir_ranking_parameters(&model);
         err = weir_ranking_reader_create(config, &options, &trainer->ranking_reader, error);
     }
@@ -37,7 +38,7 @@ weir_err_t weir_trainer_create_ranking(weir_trainer_t *trainer, weir_error_t *er
 }
 
 static weir_err_t reserve_logits(weir_trainer_t *trainer, size_t predictions, weir_error_t *error) {
-    size_t needed = predictions * (size_t)trainer->options.config->ranking.tasks;
+    size_t needed = predictions * trainer->tasks;
     if (needed > trainer->logit_capacity) {
         float *grown = realloc(trainer->logits, (needed + needed / 10) * sizeof *grown);
         if (grown == NULL) {
@@ -83,15 +84,14 @@ typedef struct {
     size_t row_capacity;
 } measuring_t;
 
-static weir_err_t measure_batch(measuring_t *measuring, const uint64_t *users, size_t count,
-                                size_t after, weir_error_t *error) {
+static weir_err_t measure_batch(measuring_t *measuring, const weir_ranking_test_t *tests,
+                                size_t count, weir_error_t *error) {
     weir_trainer_t *trainer = measuring->trainer;
     const weir_forward_mode_t mode = {.train = false};
     const weir_ranking_train_batch_t *batch = NULL;
-    size_t tasks = (size_t)trainer->options.config->ranking.tasks;
+    size_t tasks = trainer->tasks;
     size_t dim = (size_t)trainer->options.config->model.embedding_dim;
-    weir_err_t err =
-        weir_ranking_read_last(trainer->ranking_reader, users, count, after, &batch, error);
+    weir_err_t err = weir_ranking_read_tests(trainer->ranking_reader, tests, count, &batch, error);
     if (err != WEIR_OK || batch->ranking.predictions == 0) {
         return err;
     }
@@ -121,22 +121,29 @@ static weir_err_t measure_batch(measuring_t *measuring, const uint64_t *users, s
     return err;
 }
 
-static weir_err_t measure_users(measuring_t *measuring, size_t after, weir_error_t *error) {
+static weir_err_t measure_users(measuring_t *measuring, bool validation, weir_error_t *error) {
     weir_trainer_t *trainer = measuring->trainer;
     uint64_t all = weir_dataset_users(trainer->options.dataset);
     size_t at_once = (size_t)trainer->options.config->eval.batch_users, count = 0;
-    uint64_t *users = calloc(at_once, sizeof *users);
-    weir_err_t err = users != NULL ? WEIR_OK
+    weir_ranking_test_t *tests = calloc(at_once, sizeof *tests);
+    weir_err_t err = tests != NULL ? WEIR_OK
                                    : weir_errorf(error, WEIR_ERR_MEMORY,
-                                                 "no memory to evaluate %zu users", at_once);
+                                                 "no memory to evaluate %zu sessions", at_once);
     for (uint64_t user = trainer->worker; user < all && err == WEIR_OK; user += trainer->workers) {
-        users[count++] = user;
-        if (count == at_once || user + trainer->workers >= all) {
-            err = measure_batch(measuring, users, count, after, error);
-            count = 0;
+        size_t first = 0;
+        size_t sessions = weir_ranking_tests(trainer->ranking_reader, user, validation, &first);
+        for (size_t i = 0; i < sessions && err == WEIR_OK; i++) {
+            tests[count++] = (weir_ranking_test_t){user, first + i};
+            if (count == at_once) {
+                err = measure_batch(measuring, tests, count, error);
+                count = 0;
+            }
         }
     }
-    free(users);
+    if (err == WEIR_OK && count > 0) {
+        err = measure_batch(measuring, tests, count, error);
+    }
+    free(tests);
     return err;
 }
 
@@ -186,13 +193,13 @@ static weir_err_t sum_up(weir_task_metrics_t *metrics, size_t tasks, weir_rankin
 
 weir_err_t weir_trainer_measure_ranking(weir_trainer_t *trainer, weir_split_t split,
                                         weir_ranking_metrics_t *metrics, weir_error_t *error) {
-    size_t tasks = (size_t)trainer->options.config->ranking.tasks;
+    size_t tasks = trainer->tasks;
     weir_task_kind_t kinds[WEIR_TASK_LIMIT] = {WEIR_TASK_BINARY};
     measuring_t measuring = {.trainer = trainer};
     weir_err_t err =
         weir_task_metrics_create(kinds, tasks, EXACT_SAMPLES, &measuring.metrics, error);
     if (err == WEIR_OK) {
-        err = measure_users(&measuring, split == WEIR_SPLIT_TEST ? 0 : 1, error);
+        err = measure_users(&measuring, split == WEIR_SPLIT_VALIDATION, error);
     }
     if (err == WEIR_OK) {
         err = weir_task_gather_merge(trainer->options.exchange, trainer->state.step,

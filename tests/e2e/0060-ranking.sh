@@ -7,15 +7,22 @@ import random
 random.seed(5)
 taste = [random.gauss(0, 1) for _ in range(150)]
 quality = [random.gauss(0, 1) for _ in range(60)]
-with open("log.csv", "w") as log:
+kind = [random.randrange(4) for _ in range(60)]
+with open("items.csv", "w") as items:
+    items.write("item,kind\n")
+    items.writelines(f"{item},k{kind[item]}\n" for item in range(60))
+with open("log.csv", "w") as log, open("actions.csv", "w") as actions:
     log.write("user,item,rating,time\n")
+    actions.write("user,item,time,click,share,hour\n")
     for user in range(150):
         now = 1000000
         for event in range(random.randint(20, 60)):
             item = random.randrange(60)
             now += 7200 if random.random() < 0.2 else 30
             liked = taste[user] + 1.5 * quality[item] + random.gauss(0, 0.5) > 0
+            share = random.random() < (0.8 if kind[item] == user % 4 else 0.1)
             log.write(f"{user},{item},{5 if liked else 1},{now}\n")
+            actions.write(f"{user},{item},{now},{int(liked)},{int(share)},{now // 3600 % 24}\n")
 PY
 expect 0 prepare 'users' weir prepare csv --file log.csv --user user --item item --time time --rating rating --out data
 cat >config.yaml <<'YAML'
@@ -58,6 +65,34 @@ for run in ("one", "single", "summed"):
     print(run, "NE", value["ne"], "AUC", value["auc"], "samples", value["samples"])
     assert value["auc"] > 0.75 and value["ne"] < 0.9, (run, value["auc"], value["ne"])
 assert abs(last("one")["auc"] - last("single")["auc"]) < 0.02
+PY
+# Several actions, features, and tests by time.
+cat >schema.yaml <<'YAML'
+log: {path: actions.csv, user: user, item: item, time: time}
+files:
+  items: {path: items.csv, key: item}
+actions: {click: click, share: share}
+context:
+  hour: hour
+item_features:
+  kind: {from: items, column: kind}
+YAML
+expect 0 tables 'share' weir prepare tables --schema schema.yaml --out tables
+many="--set data.path=tables --set ranking.test_from=1040000 --set eval.validation=false"
+train many 1 1 $many
+train more 2 1 $many
+digest many >many.digest
+digest more >more.digest
+diff many.digest more.digest || fail "several actions: two servers, another result"
+expect 0 several '"tasks"' weir eval --run many --json
+python3 - <<'PY' || fail "several actions are not learned"
+import csv, json
+tests = sum(int(row["time"]) >= 1040000 for row in csv.DictReader(open("actions.csv")))
+result = json.load(open("several.log"))["splits"]["test"]
+assert result["samples"] == tests, (result["samples"], tests)
+print([(task["ne"], task["auc"]) for task in result["tasks"]])
+assert len(result["tasks"]) == 2
+assert result["tasks"][0]["auc"] > 0.75 and result["tasks"][1]["auc"] > 0.65, result
 PY
 expect 0 list 'auc 0' weir inspect ls one
 expect 0 report 'report' weir report one
