@@ -69,7 +69,7 @@ static weir_err_t create_encoder(weir_trainer_t *trainer, weir_error_t *error) {
     const weir_batch_reader_options_t options = {.dataset = trainer->options.dataset,
                                                  .worker = trainer->worker,
                                                  .workers = trainer->workers,
-                                                 .alive = trainer->ahead + 1};
+                                                 .alive = trainer->ahead + 2};
     weir_err_t err = weir_encoder_create(&trainer->model, &trainer->encoder, error);
     if (err == WEIR_OK) {
         weir_encoder_limit_activations(trainer->encoder,
@@ -120,6 +120,28 @@ static uint64_t total_steps_of(const weir_config_t *config, uint64_t steps_per_e
     return limit > 0 && limit < by_epochs ? limit : by_epochs;
 }
 
+static weir_err_t read_events(void *reader, uint64_t step, const weir_train_batch_t **batch,
+                              weir_error_t *error) {
+    return weir_batch_read(reader, step, batch, error);
+}
+
+static weir_err_t read_sessions(void *reader, uint64_t step, const weir_train_batch_t **batch,
+                                weir_error_t *error) {
+    const weir_ranking_train_batch_t *ranking = NULL;
+    weir_err_t err = weir_ranking_read(reader, step, &ranking, error);
+    if (err == WEIR_OK) {
+        *batch = &ranking->train;
+    }
+    return err;
+}
+
+static weir_err_t start_reading(weir_trainer_t *trainer, weir_error_t *error) {
+    bool ranking = trainer->ranking_reader != NULL;
+    void *reader = ranking ? (void *)trainer->ranking_reader : (void *)trainer->reader;
+    return weir_read_ahead_create(ranking ? read_sessions : read_events, reader,
+                                  trainer->total_steps, &trainer->read_ahead, error);
+}
+
 /* Values of another metric, or of another split, cannot be compared with what is to come. */
 static void forget_foreign_best(weir_trainer_t *trainer) {
     char best_of[sizeof trainer->state.best_of];
@@ -168,6 +190,11 @@ weir_err_t weir_trainer_create(const weir_trainer_options_t *options, weir_train
     forget_foreign_best(created);
     created->steps_per_epoch = steps_per_epoch(created);
     created->total_steps = total_steps_of(options->config, created->steps_per_epoch);
+    err = start_reading(created, error);
+    if (err != WEIR_OK) {
+        weir_trainer_destroy(created);
+        return err;
+    }
     *trainer = created;
     return WEIR_OK;
 }
@@ -177,6 +204,7 @@ void weir_trainer_destroy(weir_trainer_t *trainer) {
         weir_encoder_destroy(trainer->encoder);
         weir_loss_destroy(trainer->loss);
         weir_dense_destroy(trainer->dense);
+        weir_read_ahead_destroy(trainer->read_ahead);
         weir_batch_reader_destroy(trainer->reader);
         weir_ranking_destroy(trainer->ranking);
         weir_ranking_reader_destroy(trainer->ranking_reader);

@@ -8,6 +8,7 @@
 #include "worker/evaluate.h"
 #include "worker/loss.h"
 #include "worker/ranking_batch.h"
+#include "worker/read_ahead.h"
 #include "worker/run_log.h"
 #include "worker/saver.h"
 #include "worker/trainer.h"
@@ -68,7 +69,8 @@ struct weir_trainer {
     weir_loss_t *loss;
     weir_dense_t *dense;
     weir_batch_reader_t *reader;
-    weir_run_log_t *log; /* worker 0, while training */
+    weir_read_ahead_t *read_ahead; /* of it, or of the ranking reader */
+    weir_run_log_t *log;           /* worker 0, while training */
     uint32_t worker, workers;
     weir_trainer_state_t state;
     uint64_t total_steps, steps_per_epoch;

@@ -26,7 +26,7 @@ weir_err_t weir_trainer_create_ranking(weir_trainer_t *trainer, weir_error_t *er
     const weir_batch_reader_options_t options = {.dataset = trainer->options.dataset,
                                                  .worker = trainer->worker,
                                                  .workers = trainer->workers,
-                                                 .alive = trainer->ahead + 1};
+                                                 .alive = trainer->ahead + 2};
     weir_ranking_config_t model = weir_ranking_of_config(config, trainer->options.dataset);
     weir_err_t err = weir_ranking_create(&model, &trainer->ranking, error);
     if (err == WEIR_OK) {
@@ -124,6 +124,7 @@ static weir_err_t measure_batch(measuring_t *measuring, const weir_ranking_test_
 static weir_err_t measure_users(measuring_t *measuring, bool validation, weir_error_t *error) {
     weir_trainer_t *trainer = measuring->trainer;
     uint64_t all = weir_dataset_users(trainer->options.dataset);
+    weir_read_ahead_rest(trainer->read_ahead); /* its reader is needed here */
     size_t at_once = (size_t)trainer->options.config->eval.batch_users, count = 0;
     weir_ranking_test_t *tests = calloc(at_once, sizeof *tests);
     weir_err_t err = tests != NULL ? WEIR_OK

@@ -74,23 +74,10 @@ static uint64_t steps_missed(const weir_trainer_t *trainer, uint64_t step) {
     return config->train.consistency == WEIR_CONSISTENCY_ASP || open < most ? open : most;
 }
 
-static weir_err_t read_batch(weir_trainer_t *trainer, uint64_t step,
-                             const weir_train_batch_t **batch, weir_error_t *error) {
-    const weir_ranking_train_batch_t *ranking = NULL;
-    if (trainer->ranking_reader == NULL) {
-        return weir_batch_read(trainer->reader, step, batch, error);
-    }
-    weir_err_t err = weir_ranking_read(trainer->ranking_reader, step, &ranking, error);
-    if (err == WEIR_OK) {
-        *batch = &ranking->train;
-    }
-    return err;
-}
-
 static weir_err_t begin_pull(weir_trainer_t *trainer, uint64_t step, weir_error_t *error) {
     pull_t *pull = pull_of(trainer, step);
     int64_t begun = weir_trace_begin();
-    weir_err_t err = read_batch(trainer, step, &pull->batch, error);
+    weir_err_t err = weir_read_ahead_take(trainer->read_ahead, step, &pull->batch, error);
     weir_trace_end(begun, "read batch", step, WEIR_TRACE_NOBODY);
     if (err == WEIR_OK) {
         weir_ps_keys_t keys[WEIR_MODEL_MAX_TABLES] = {

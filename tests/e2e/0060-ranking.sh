@@ -20,7 +20,7 @@ with open("log.csv", "w") as log, open("actions.csv", "w") as actions:
             item = random.randrange(60)
             now += 7200 if random.random() < 0.2 else 30
             liked = taste[user] + 1.5 * quality[item] + random.gauss(0, 0.5) > 0
-            share = random.random() < (0.8 if kind[item] == user % 4 else 0.1)
+            share = random.random() < (0.8 if kind[item] == 0 else 0.1)
             log.write(f"{user},{item},{5 if liked else 1},{now}\n")
             actions.write(f"{user},{item},{now},{int(liked)},{int(share)},{now // 3600 % 24}\n")
 PY
