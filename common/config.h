@@ -92,6 +92,13 @@ typedef enum {
 /* ranking.tokens, in the order of its choices. */
 typedef enum { WEIR_TOKENS_INTERLEAVED, WEIR_TOKENS_SUMMED, WEIR_TOKENS_COUNT } weir_tokens_t;
 
+/* model.attention, in the order of its choices. */
+typedef enum {
+    WEIR_ATTENTION_SILU,
+    WEIR_ATTENTION_SOFTMAX,
+    WEIR_ATTENTION_COUNT
+} weir_attention_weights_t;
+
 /* train.compute, in the order of its choices. */
 typedef enum { WEIR_COMPUTE_FLOAT32, WEIR_COMPUTE_BF16, WEIR_COMPUTE_COUNT } weir_compute_t;
 
@@ -147,6 +154,7 @@ typedef struct {
         int64_t hidden_dim;          /* of feed-forward layers or states; 0: D */
         int64_t max_sequence_length; /* events of history */
         int64_t output_length;       /* N = max_sequence_length + output_length */
+        int64_t attention;           /* weir_attention_weights_t, of hstu */
         double input_dropout;
         double layer_dropout;
         bool position_bias;  /* pos[] in the attention score */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 static const char *const kind_names[] = {"hstu", "sasrec", "gru4rec", "bert4rec", "ranking", NULL};
+static const char *const attention_names[] = {"silu", "softmax", NULL};
 static const char *const tokens_names[] = {"interleaved", "summed", NULL};
 static const char *const sharing_names[] = {"token", "batch", "catalogue", NULL};
 static const char *const optimizer_names[] = {
@@ -133,6 +134,8 @@ _Static_assert(sizeof kind_names / sizeof kind_names[0] == WEIR_MODEL_COUNT + 1,
                "one name a kind of model");
 _Static_assert(sizeof tokens_names / sizeof tokens_names[0] == WEIR_TOKENS_COUNT + 1,
                "one name a way to make tokens");
+_Static_assert(sizeof attention_names / sizeof attention_names[0] == WEIR_ATTENTION_COUNT + 1,
+               "one name a way to weigh");
 _Static_assert(sizeof compute_names / sizeof compute_names[0] == WEIR_COMPUTE_COUNT + 1,
                "one name a number type");
 _Static_assert(sizeof consistency_names / sizeof consistency_names[0] == WEIR_CONSISTENCY_COUNT + 1,

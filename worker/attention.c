@@ -3,6 +3,7 @@
 #include "worker/attention_task.h"
 #include "worker/bf16.h"
 #include "worker/parallel.h"
+#include "worker/softmax_attention.h"
 #include "worker/time_bucket.h"
 #include "worker/workspace.h"
 
@@ -40,6 +41,9 @@ struct weir_attention {
     double *time_sums;        /* chunks x 129 */
     size_t *bucket_places;    /* B: where a user's prepared buckets begin; SIZE_MAX: not prepared */
     uint8_t *highest_buckets; /* B */
+    weir_softmax_attention_t *softmax; /* NULL: silu */
+    weir_real_t *softmax_y;            /* T x (H dv): of a forward again, for backward */
+    weir_real_t *softmax_logs;         /* T x H */
     uint8_t *buckets;
 };
 
@@ -92,6 +96,17 @@ weir_err_t weir_attention_create(const weir_attention_config_t *config,
         made->config.bucket_memory = DEFAULT_BUCKET_MEMORY;
     }
     choose_kernels(made, kernels);
+    if (config->softmax) {
+        const weir_softmax_config_t softmax = {.heads = config->heads,
+                                               .dqk = config->dqk,
+                                               .dv = config->dv,
+                                               .scale = weir_attention_softmax_scale(config),
+                                               .bf16 = config->bf16};
+        err = weir_softmax_attention_create(&softmax, kernels, &made->softmax, error);
+        if (err != WEIR_OK) {
+            goto out;
+        }
+    }
     weir_bucket_cells_init(&made->cells);
     *attention = made;
     made = NULL;
@@ -104,6 +119,7 @@ void weir_attention_destroy(weir_attention_t *attention) {
     if (attention == NULL) {
         return;
     }
+    weir_softmax_attention_destroy(attention->softmax);
     weir_workspace_fini(&attention->workspace);
     free(attention);
 }
@@ -159,6 +175,9 @@ static void lay_out(weir_attention_t *attention, const weir_sequence_batch_t *ba
         weir_workspace_take(space, attention->chunk_count, WEIR_HSTU_TIME_BUCKETS * sizeof(double));
     attention->bucket_places = weir_workspace_take(space, batch->users, sizeof(size_t));
     attention->highest_buckets = weir_workspace_take(space, batch->users, sizeof(uint8_t));
+    size_t kept = attention->softmax != NULL ? batch->tokens : 0;
+    attention->softmax_y = weir_workspace_take(space, kept, config->heads * config->dv * real);
+    attention->softmax_logs = weir_workspace_take(space, kept, config->heads * real);
     attention->buckets = weir_workspace_take(space, bucket_bytes, sizeof(uint8_t));
 }
 
@@ -241,10 +260,10 @@ weir_err_t weir_attention_prepare(weir_attention_t *attention, const weir_sequen
                                   weir_error_t *error) {
     size_t length = 0;
     attention->batch = NULL;
-    if (batch->visible != NULL &&
-        (attention->config.position_bias || attention->config.time_bias)) {
+    if (batch->visible != NULL && (attention->config.position_bias || attention->config.time_bias ||
+                                   attention->config.softmax)) {
         return weir_errorf(error, WEIR_ERR_INVALID,
-                           "attention with biases takes no list of visible tokens");
+                           "attention with biases or softmax takes no list of visible tokens");
     }
     for (size_t user = 0; user < batch->users; user++) {
         size_t events = user_length(batch, user);
@@ -274,6 +293,12 @@ weir_err_t weir_attention_prepare(weir_attention_t *attention, const weir_sequen
             return err;
         }
         lay_out(attention, batch, bytes);
+        if (attention->softmax != NULL) {
+            err = weir_softmax_attention_prepare(attention->softmax, error);
+            if (err != WEIR_OK) {
+                return err;
+            }
+        }
         if (attention->config.time_bias) {
             fill_buckets(attention, batch);
         }
@@ -352,12 +377,38 @@ static size_t first_token(const weir_attention_t *attention, size_t pair) {
     return attention->batch->offsets[pair / attention->config.heads];
 }
 
+/* What the softmax reads, of the user and head of the task. */
+static weir_softmax_input_t softmax_input(const weir_attention_t *attention,
+                                          const weir_attention_task_t *task,
+                                          const weir_attention_input_t *input) {
+    size_t values = attention->config.heads * attention->config.dv;
+    size_t keys = attention->config.heads * attention->config.dqk;
+    bool biased = attention->config.position_bias || attention->config.time_bias;
+    return (weir_softmax_input_t){.users = attention->batch->users,
+                                  .offsets = attention->batch->offsets,
+                                  .v = input->z + values,
+                                  .q = input->z + 2 * values,
+                                  .k = input->z + 2 * values + keys,
+                                  .q_row = task->z_width,
+                                  .k_row = task->z_width,
+                                  .v_row = task->z_width,
+                                  .add_bias = biased ? weir_attention_add_bias : NULL,
+                                  .take_bias = biased ? weir_attention_take_bias : NULL,
+                                  .argument = task};
+}
+
 static void run_chunk_forward(void *argument, size_t chunk, uint32_t thread) {
     const call_t *call = argument;
     const weir_attention_t *attention = call->attention;
     for (size_t pair = attention->chunks[chunk]; pair < attention->chunks[chunk + 1]; pair++) {
         weir_attention_task_t task = make_task(attention, call->input, pair, thread);
         size_t head = pair % attention->config.heads;
+        if (attention->softmax != NULL) {
+            weir_softmax_input_t softmax = softmax_input(attention, &task, call->input);
+            weir_softmax_attention_forward_pair(attention->softmax, &softmax, pair, thread, call->y,
+                                                attention->softmax_logs);
+            continue;
+        }
         task.y = call->y + first_token(attention, pair) * task.y_width + head * task.dv;
         attention->run_forward(&task);
     }
@@ -403,6 +454,23 @@ static void add_partial_sums(const weir_attention_t *attention, const weir_atten
     }
 }
 
+/* The outputs of forward have been normalised since: they are computed again. */
+static void run_softmax_backward(const call_t *call, const weir_attention_task_t *task, size_t pair,
+                                 uint32_t thread) {
+    const weir_attention_t *attention = call->attention;
+    weir_softmax_input_t input = softmax_input(attention, task, call->input);
+    weir_real_t *d_z = call->gradient->d_z;
+    const weir_softmax_gradient_t gradient = {.y = attention->softmax_y,
+                                              .logs = attention->softmax_logs,
+                                              .d_y = call->d_y,
+                                              .d_v = d_z + (input.v - call->input->z),
+                                              .d_q = d_z + (input.q - call->input->z),
+                                              .d_k = d_z + (input.k - call->input->z)};
+    weir_softmax_attention_forward_pair(attention->softmax, &input, pair, thread,
+                                        attention->softmax_y, attention->softmax_logs);
+    weir_softmax_attention_backward_pair(attention->softmax, &input, pair, thread, &gradient);
+}
+
 static void run_chunk_backward(void *argument, size_t chunk, uint32_t thread) {
     const call_t *call = argument;
     const weir_attention_t *attention = call->attention;
@@ -419,7 +487,11 @@ static void run_chunk_backward(void *argument, size_t chunk, uint32_t thread) {
         task.d_q = call->gradient->d_z + (task.q - z);
         task.d_k = call->gradient->d_z + (task.k - z);
         clear_partial_sums(attention, &task);
-        attention->run_backward(&task);
+        if (attention->softmax != NULL) {
+            run_softmax_backward(call, &task, pair, thread);
+        } else {
+            attention->run_backward(&task);
+        }
         add_partial_sums(attention, &task, chunk);
     }
 }

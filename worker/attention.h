@@ -29,6 +29,8 @@ typedef struct {
     size_t dqk, dv;          /* per head */
     size_t attention_length; /* N: at least the longest history */
     bool position_bias, time_bias;
+    bool softmax;         /* a_ij = e^t_ij / sum over j' <= i of e^t_ij', t = s / sqrt(dqk), in the
+                             place of silu(s) / N; no list of visible tokens */
     bool bf16;            /* operands of the products in bfloat16 (worker/bf16.h) */
     double score_scale;   /* alpha; 0: 1 */
     double divisor;       /* in the place of N; 0: N */

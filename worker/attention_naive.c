@@ -88,6 +88,75 @@ static bool sees(const weir_sequence_batch_t *batch, const head_t *head, size_t 
     return i == j || (j >= visible.first && j < visible.end);
 }
 
+/* Of row i: the largest score and the sum of e^(s - it), s scaled for the softmax. */
+static void measure_row(const weir_attention_config_t *config, const weir_sequence_batch_t *batch,
+                        const weir_attention_input_t *input, const head_t *head, size_t i,
+                        double *highest, double *sum) {
+    double scale = weir_attention_softmax_scale(config);
+    *highest = -(double)INFINITY;
+    *sum = 0.0;
+    for (size_t j = 0; j <= i; j++) {
+        *highest = fmax(*highest, scale * (double)score(config, batch, input, head, i, j));
+    }
+    for (size_t j = 0; j <= i; j++) {
+        *sum += exp(scale * (double)score(config, batch, input, head, i, j) - *highest);
+    }
+}
+
+/* a_ij of a row so measured. */
+static double soft_weight(const weir_attention_config_t *config, const weir_sequence_batch_t *batch,
+                          const weir_attention_input_t *input, const head_t *head, size_t i,
+                          size_t j, double highest, double sum) {
+    double s = (double)score(config, batch, input, head, i, j);
+    return exp(weir_attention_softmax_scale(config) * s - highest) / sum;
+}
+
+static void forward_row_softmax(const weir_attention_config_t *config,
+                                const weir_sequence_batch_t *batch,
+                                const weir_attention_input_t *input, const head_t *head, size_t i,
+                                weir_real_t *y_i) {
+    double highest, sum;
+    measure_row(config, batch, input, head, i, &highest, &sum);
+    for (size_t j = 0; j <= i; j++) {
+        double a = soft_weight(config, batch, input, head, i, j, highest, sum);
+        add_scaled(config, y_i, (weir_real_t)a, 1,
+                   input->z + (head->first + j) * head->z_width + head->v, config->dv);
+    }
+}
+
+static void backward_row_softmax(const weir_attention_config_t *config,
+                                 const weir_sequence_batch_t *batch,
+                                 const weir_attention_input_t *input, const weir_real_t *d_y,
+                                 const weir_attention_gradient_t *gradient, const head_t *head,
+                                 size_t i) {
+    const weir_real_t *d_y_i = d_y + (head->first + i) * head->y_width + head->y;
+    size_t row_i = (head->first + i) * head->z_width;
+    double highest, sum, mean = 0.0;
+    measure_row(config, batch, input, head, i, &highest, &sum);
+    for (size_t j = 0; j <= i; j++) {
+        const weir_real_t *v_j = input->z + (head->first + j) * head->z_width + head->v;
+        mean += soft_weight(config, batch, input, head, i, j, highest, sum) *
+                (double)dot(config, 1, d_y_i, v_j, config->dv);
+    }
+    for (size_t j = 0; j <= i; j++) {
+        size_t row_j = (head->first + j) * head->z_width;
+        double a = soft_weight(config, batch, input, head, i, j, highest, sum);
+        double d_a = (double)dot(config, 1, d_y_i, input->z + row_j + head->v, config->dv);
+        weir_real_t d_s = (weir_real_t)(weir_attention_softmax_scale(config) * a * (d_a - mean));
+        add_scaled(config, gradient->d_z + row_j + head->v, (weir_real_t)a, 1, d_y_i, config->dv);
+        add_scaled(config, gradient->d_z + row_i + head->q, d_s, 1, input->z + row_j + head->k,
+                   config->dqk);
+        add_scaled(config, gradient->d_z + row_j + head->k, d_s, 1, input->z + row_i + head->q,
+                   config->dqk);
+        if (config->position_bias) {
+            gradient->d_position_bias[position_index(config, i, j)] += d_s;
+        }
+        if (config->time_bias) {
+            gradient->d_time_bias[pair_bucket(batch, head, i, j)] += d_s;
+        }
+    }
+}
+
 void weir_attention_forward_naive(const weir_attention_config_t *config,
                                   const weir_sequence_batch_t *batch,
                                   const weir_attention_input_t *input, weir_real_t *y) {
@@ -100,6 +169,10 @@ void weir_attention_forward_naive(const weir_attention_config_t *config,
             head_t head = place_head(config, batch, user, h);
             for (size_t i = 0; i < head.length; i++) {
                 weir_real_t *y_i = y + (head.first + i) * head.y_width + head.y;
+                if (config->softmax) {
+                    forward_row_softmax(config, batch, input, &head, i, y_i);
+                    continue;
+                }
                 for (size_t j = 0; j < head.length; j++) {
                     if (!sees(batch, &head, i, j)) {
                         continue;
@@ -161,6 +234,10 @@ void weir_attention_backward_naive(const weir_attention_config_t *config,
         for (size_t h = 0; h < config->heads; h++) {
             head_t head = place_head(config, batch, user, h);
             for (size_t i = 0; i < head.length; i++) {
+                if (config->softmax) {
+                    backward_row_softmax(config, batch, input, d_y, gradient, &head, i);
+                    continue;
+                }
                 for (size_t j = 0; j < head.length; j++) {
                     if (sees(batch, &head, i, j)) {
                         backward_pair(config, batch, input, d_y, gradient, &head, i, j);

@@ -11,7 +11,9 @@
 #include "worker/attention.h"
 #include "worker/attention_buckets.h"
 #include "worker/kernels.h"
+#include "worker/softmax_attention.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -60,6 +62,17 @@ static inline weir_real_t weir_attention_scale(const weir_attention_config_t *co
 static inline weir_real_t weir_attention_score_scale(const weir_attention_config_t *config) {
     return config->score_scale > 0.0 ? (weir_real_t)config->score_scale : (weir_real_t)1;
 }
+
+static inline double weir_attention_softmax_scale(const weir_attention_config_t *config) {
+    return 1.0 / sqrt((double)config->dqk);
+}
+
+/* Biases of a tile of worker/softmax_attention.h, `argument` being the task, whose workspace they
+ * use: added to the scores; their gradients added to d_position and d_time. */
+void weir_attention_add_bias(const void *argument, const weir_softmax_tile_t *tile,
+                             weir_real_t *scores);
+void weir_attention_take_bias(const void *argument, const weir_softmax_tile_t *tile,
+                              const weir_real_t *d_scores);
 
 /* Tokens rounded up to whole panels. */
 static inline size_t weir_attention_padded(size_t length, size_t panel) {

@@ -36,6 +36,7 @@ typedef struct {
     size_t attention_length;             /* N = max_sequence_length + output_length */
     double input_dropout, layer_dropout; /* probabilities in [0, 1) */
     double mask_probability;             /* of an event, where events are predicted masked */
+    bool softmax;                        /* attention by softmax, where the kind has a choice */
     bool position_bias, time_bias;       /* terms of the attention score; both true in the paper */
     bool bf16;                           /* projections and attention take operands in bfloat16 and
                                             sum in float32 (worker/bf16.h); float32 build only */

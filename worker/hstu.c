@@ -29,6 +29,7 @@ weir_err_t weir_hstu_create(const weir_hstu_config_t *config, weir_hstu_t **hstu
                                                    .dqk = config->dqk,
                                                    .dv = config->dv,
                                                    .attention_length = config->attention_length,
+                                                   .softmax = config->softmax,
                                                    .position_bias = config->position_bias,
                                                    .time_bias = config->time_bias,
                                                    .bf16 = config->bf16};

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* A tile: queries by keys. */
-enum { TILE = 64, TILE_CELLS = TILE * TILE };
+enum { TILE = WEIR_SOFTMAX_TILE, TILE_CELLS = TILE * TILE };
 /* Dropout's sites of worker/hstu_internal.h are below; here: one a layer, head and tile of keys. */
 enum { SITE_FIRST = 1 << 16, SITE_TILES = 1 << 14 };
 
@@ -68,10 +68,7 @@ typedef struct {
     weir_real_t *scores, *d_scores, *dropped; /* a tile each */
 } task_t;
 
-/* Queries [query, query + queries) against keys [key, key + keys). */
-typedef struct {
-    size_t query, queries, key, keys;
-} tile_t;
+typedef weir_softmax_tile_t tile_t;
 
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
@@ -122,6 +119,9 @@ static void score_tile(const task_t *task, const tile_t *tile) {
     const weir_real_t scale = (weir_real_t)config->scale;
     multiply_rows(task, tile, task->q, task->input->q_row, task->k, task->input->k_row, config->dqk,
                   task->scores);
+    if (task->input->add_bias != NULL) {
+        task->input->add_bias(task->input->argument, tile, task->scores);
+    }
     for (size_t i = 0; i < tile->queries; i++) {
         weir_real_t *s = task->scores + i * TILE;
         for (size_t j = 0; j < tile->keys; j++) {
@@ -239,15 +239,22 @@ typedef struct {
     const weir_softmax_gradient_t *gradient; /* backward */
 } call_t;
 
-static void run_forward(void *argument, size_t pair, uint32_t thread) {
-    const call_t *call = argument;
-    const weir_softmax_config_t *config = &call->attention->config;
-    task_t task = make_task(call->attention, call->input, pair, thread);
+void weir_softmax_attention_forward_pair(const weir_softmax_attention_t *attention,
+                                         const weir_softmax_input_t *input, size_t pair,
+                                         uint32_t thread, weir_real_t *y, weir_real_t *logs) {
+    const weir_softmax_config_t *config = &attention->config;
+    task_t task = make_task(attention, input, pair, thread);
     for (size_t query = 0; query < task.length; query += TILE) {
         size_t row = task.first + query;
-        attend_panel(&task, query, call->y + row * task.y_row + task.head * config->dv,
-                     call->logs + row * config->heads + task.head);
+        attend_panel(&task, query, y + row * task.y_row + task.head * config->dv,
+                     logs + row * config->heads + task.head);
     }
+}
+
+static void run_forward(void *argument, size_t pair, uint32_t thread) {
+    const call_t *call = argument;
+    weir_softmax_attention_forward_pair(call->attention, call->input, pair, thread, call->y,
+                                        call->logs);
 }
 
 void weir_softmax_attention_forward(weir_softmax_attention_t *attention,
@@ -317,6 +324,9 @@ static void differentiate_tile(const task_t *task, const tile_t *tile, const slo
     add_to_keys(task, tile, weights, slopes->d_y, task->y_row, config->dv, slopes->d_v,
                 input->v_row);
     differentiate_softmax(task, tile, slopes);
+    if (input->take_bias != NULL) {
+        input->take_bias(input->argument, tile, task->d_scores);
+    }
     add_to_keys(task, tile, task->d_scores, task->q, input->q_row, config->dqk, slopes->d_k,
                 input->k_row);
     multiply(task, (weir_product_t){.m = tile->queries,
@@ -331,12 +341,12 @@ static void differentiate_tile(const task_t *task, const tile_t *tile, const slo
                                     .ldc = input->q_row});
 }
 
-static void run_backward(void *argument, size_t pair, uint32_t thread) {
-    const call_t *call = argument;
-    const weir_softmax_config_t *config = &call->attention->config;
-    const weir_softmax_input_t *input = call->input;
-    const weir_softmax_gradient_t *gradient = call->gradient;
-    task_t task = make_task(call->attention, input, pair, thread);
+void weir_softmax_attention_backward_pair(const weir_softmax_attention_t *attention,
+                                          const weir_softmax_input_t *input, size_t pair,
+                                          uint32_t thread,
+                                          const weir_softmax_gradient_t *gradient) {
+    const weir_softmax_config_t *config = &attention->config;
+    task_t task = make_task(attention, input, pair, thread);
     size_t values = task.first * task.y_row + task.head * config->dv;
     slopes_t slopes = {.y = gradient->y + values,
                        .logs = gradient->logs + task.first * config->heads + task.head,
@@ -354,6 +364,12 @@ static void run_backward(void *argument, size_t pair, uint32_t thread) {
             differentiate_tile(&task, &tile, &slopes);
         }
     }
+}
+
+static void run_backward(void *argument, size_t pair, uint32_t thread) {
+    const call_t *call = argument;
+    weir_softmax_attention_backward_pair(call->attention, call->input, pair, thread,
+                                         call->gradient);
 }
 
 void weir_softmax_attention_backward(weir_softmax_attention_t *attention,

@@ -29,6 +29,14 @@ typedef struct {
     bool bf16;      /* operands of products rounded (worker/bf16.h); float32 build only */
 } weir_softmax_config_t;
 
+/* Queries [query, query + queries) of the user against its keys [key, key + keys); scores stand
+ * WEIR_SOFTMAX_TILE apart. A causal tile has pairs that are not seen: what stands there is anything
+ * before the softmax, and 0 in a gradient. */
+enum { WEIR_SOFTMAX_TILE = 64 };
+typedef struct {
+    size_t query, queries, key, keys;
+} weir_softmax_tile_t;
+
 /* What one layer's attention reads; rows are q_row and so on apart. */
 typedef struct {
     size_t users;          /* B */
@@ -41,6 +49,12 @@ typedef struct {
     uint32_t layer;
     double dropout;
     const uint32_t *global_tokens; /* T */
+    /* Terms of the scores beside <q, k>, before the scale, and what takes their gradients, of the
+     * pair that is run; NULL: none. */
+    void (*add_bias)(const void *argument, const weir_softmax_tile_t *tile, weir_real_t *scores);
+    void (*take_bias)(const void *argument, const weir_softmax_tile_t *tile,
+                      const weir_real_t *d_scores);
+    const void *argument;
 } weir_softmax_input_t;
 
 /* Workspace of the threads; owned by one thread. */
@@ -63,6 +77,11 @@ void weir_softmax_attention_forward(weir_softmax_attention_t *attention,
                                     const weir_softmax_input_t *input, weir_real_t *y,
                                     weir_real_t *logs);
 
+/* The same of one user and head alone, pair = user x heads + head, on the memory of a thread. */
+void weir_softmax_attention_forward_pair(const weir_softmax_attention_t *attention,
+                                         const weir_softmax_input_t *input, size_t pair,
+                                         uint32_t thread, weir_real_t *y, weir_real_t *logs);
+
 /* From d_y, T x (H dv), with y and logs of forward: d_q, d_k, d_v, overwritten, rows apart as q, k,
  * v. */
 typedef struct {
@@ -72,5 +91,8 @@ typedef struct {
 void weir_softmax_attention_backward(weir_softmax_attention_t *attention,
                                      const weir_softmax_input_t *input,
                                      const weir_softmax_gradient_t *gradient);
+void weir_softmax_attention_backward_pair(const weir_softmax_attention_t *attention,
+                                          const weir_softmax_input_t *input, size_t pair,
+                                          uint32_t thread, const weir_softmax_gradient_t *gradient);
 
 #endif

@@ -21,6 +21,7 @@ static weir_encoder_config_t model_of_config(const weir_config_t *config) {
         .hidden_dim = (size_t)config->model.hidden_dim,
         .max_sequence_length = length,
         .attention_length = length + (size_t)config->model.output_length,
+        .softmax = config->model.attention == WEIR_ATTENTION_SOFTMAX,
         .mask_probability = config->loss.mask_probability,
         .input_dropout = config->model.input_dropout,
         .layer_dropout = config->model.layer_dropout,

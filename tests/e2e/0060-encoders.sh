@@ -11,11 +11,13 @@ last = [l for l in lines if l["kind"] == "eval"][-1]
 assert losses[-1] < 0.9 * losses[0], losses
 assert last["hr@50"] > 0.5, last # of 150 items
 '
-for kind in ${KINDS:-sasrec gru4rec bert4rec}; do
-  train $kind-a 1 2 --set model.kind=$kind --set train.threads=2
+for kind in ${KINDS:-sasrec gru4rec bert4rec softmax}; do
+  key=model.kind=$kind
+  [ $kind != softmax ] || key=model.attention=softmax # hstu, weighing otherwise
+  train $kind-a 1 2 --set $key --set train.threads=2
   $WEIR_PYTHON -c "$evaluation" $kind-a || fail "$kind does not learn"
-  train $kind-b 2 2 --set model.kind=$kind --set train.max_steps=11
-  train $kind-b 3 2 --set model.kind=$kind --resume
+  train $kind-b 2 2 --set $key --set train.max_steps=11
+  train $kind-b 3 2 --set $key --resume
   digest $kind-a >a.digest
   digest $kind-b >b.digest
   [ -s a.digest ] || fail "nothing to compare"

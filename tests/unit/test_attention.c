@@ -265,6 +265,24 @@ START_TEST(all_levels_agree_with_the_naive_on_random_ragged_batches) {
 }
 END_TEST
 
+START_TEST(softmax_of_all_levels_agrees_with_the_naive) {
+    for (int round = 0; round < 12; round++) {
+        size_t lengths[MAX_USERS], users = 1 + draw() % 4;
+        for (size_t user = 0; user < users; user++) {
+            lengths[user] = 1 + draw() % (round % 3 == 0 ? 200 : 70);
+        }
+        problem_t p = make_problem(lengths, users, 1 + draw() % 3, 1 + draw() % 40, 1 + draw() % 40,
+                                   round % 5 == 4);
+        p.config.softmax = true;
+        p.config.bucket_memory = round % 2 == 0 ? 1 : 0;
+        p.config.position_bias = round % 4 != 1;
+        p.config.time_bias = round % 4 != 2;
+        compare_levels_in(&p, false); /* in bfloat16 the naive rounds what tiles divide later */
+        free_problem(&p);
+    }
+}
+END_TEST
+
 START_TEST(lengths_around_panels_and_key_blocks_agree) {
     static const size_t lengths[] = {1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129};
     static const size_t dims[][2] = {{1, 1}, {16, 32}, {25, 25}, {50, 50}, {13, 7}};
@@ -476,6 +494,7 @@ static Suite *suite(void) {
     TCase *t = tcase_create("attention");
     tcase_set_timeout(t, 120);
     tcase_add_test(t, all_levels_agree_with_the_naive_on_random_ragged_batches);
+    tcase_add_test(t, softmax_of_all_levels_agrees_with_the_naive);
     tcase_add_test(t, lengths_around_panels_and_key_blocks_agree);
     tcase_add_test(t, a_long_user_agrees_with_buckets_prepared_or_not);
     tcase_add_loop_test(t, a_level_gives_the_same_bits_wherever_its_buffers_lie, 0, 2);

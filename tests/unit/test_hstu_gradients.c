@@ -143,6 +143,13 @@ START_TEST(gradients_are_slopes_in_groups_of_users_with_a_recomputed_layer) {
 }
 END_TEST
 
+START_TEST(gradients_are_slopes_with_a_softmax_and_both_biases) {
+    weir_hstu_config_t config = small;
+    config.softmax = true;
+    check_config(&config, 14, WEIR_NEGATIVES_TOKEN);
+}
+END_TEST
+
 START_TEST(gradients_of_sasrec_are_slopes) {
     weir_encoder_config_t config = small;
     config.kind = WEIR_ENCODER_SASREC;
@@ -216,6 +223,7 @@ static Suite *suite(void) {
     tcase_add_test(t, gradients_are_slopes_with_one_head_and_odd_widths);
     tcase_add_test(t, gradients_are_slopes_with_users_embedded);
     tcase_add_test(t, gradients_are_slopes_in_groups_of_users_with_a_recomputed_layer);
+    tcase_add_test(t, gradients_are_slopes_with_a_softmax_and_both_biases);
     tcase_add_test(t, gradients_of_sasrec_are_slopes);
     tcase_add_test(t, gradients_of_sasrec_are_slopes_with_users_embedded_and_without_dropout);
     tcase_add_test(t, gradients_of_gru4rec_are_slopes);
