@@ -220,7 +220,7 @@ static void add_values(dictionary_t *dictionary, const weir_dataset_columns_t *c
                        const weir_dataset_values_t *values) {
     const weir_feature_t *features[3] = {columns->context, columns->items, columns->users};
     size_t counts[3] = {columns->context_count, columns->item_count, columns->user_count};
-    for (size_t kind = 0; kind < 3; kind++) {
+    for (weir_feature_kind_t kind = WEIR_FEATURE_CONTEXT; kind <= WEIR_FEATURE_USER; kind++) {
         for (size_t i = 0; i < counts[kind]; i++) {
             char name[WEIR_DATASET_NAME + 16];
             (void)snprintf(name, sizeof name, "%s.%s", weir_feature_kind_name(kind),
