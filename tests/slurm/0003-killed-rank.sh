@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A rank that is killed under srun --multi-prog takes the job with it soon, whichever role it has; with
+# A rank that is killed under srun --multi-prog takes the job with it soon; with
 # --max-restarts the next one starts within the allocation.
 set -eu
 . "$WEIR_SOURCE/tests/slurm/cluster.sh"
@@ -9,7 +9,7 @@ start_slurm
 export WEIR_BIN
 export OMPI_MCA_btl=self,tcp # the nodes are one machine
 long=(--set train.epochs=100000 --set eval.every_epochs=0)
-short=(--set train.epochs=300 --set eval.every_epochs=0 --set train.checkpoint_every=20)
+short=(--set train.epochs=150 --set eval.every_epochs=0 --set train.checkpoint_every=20)
 
 kill_one() { # kill_one NAME RUN: of the run's ranks
   local process
@@ -29,7 +29,7 @@ kill_soon() { # the ranks begin one after the other
 many() { # many RUN [args...]
   sbatch --parsable --nodes=3 --ntasks-per-node=2 --output=weir-%j.log "$WEIR_SOURCE/slurm/many-nodes.sbatch" config.yaml "$@"
 }
-for name in weir-ps weir-coordinator; do
+for name in weir-ps; do
   job=$(many "$name" "${long[@]}")
   job_steps "$job" "$name" 10
   begun=$SECONDS
