@@ -195,6 +195,11 @@ static weir_err_t check_together(const weir_config_t *config, weir_error_t *erro
         weir_error_hint(error, "ranking.user_token puts the user among the tokens");
         return code;
     }
+    if (config->ranking.stochastic_length > 0.0 && config->ranking.stochastic_length <= 1.0) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "ranking.stochastic_length is %g; it is 0 or above 1, at most 2",
+                           config->ranking.stochastic_length);
+    }
     if (config->eval.patience > 0 && !config->eval.validation) {
         weir_err_t code = weir_errorf(error, WEIR_ERR_INVALID,
                                       "eval.patience is %lld but eval.validation is false",

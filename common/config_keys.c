@@ -11,6 +11,7 @@
 
 static const char *const kind_names[] = {"hstu", "sasrec", "gru4rec", "bert4rec", "ranking", NULL};
 static const char *const attention_names[] = {"silu", "softmax", NULL};
+static const char *const length_names[] = {"recent", "random", "time", NULL};
 static const char *const tokens_names[] = {"interleaved", "summed", NULL};
 static const char *const sharing_names[] = {"token", "batch", "catalogue", NULL};
 static const char *const optimizer_names[] = {

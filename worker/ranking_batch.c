@@ -4,6 +4,7 @@
 #include "worker/deal.h"
 #include "worker/key_set.h"
 #include "worker/sessions.h"
+#include "worker/stochastic_length.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@ typedef struct {
     uint64_t user;
     size_t first; /* event of the history */
     weir_session_t session;
+    size_t kept;          /* events of the history */
     uint32_t first_token; /* number in the global batch */
 } example_t;
 
@@ -52,6 +54,9 @@ struct weir_ranking_reader {
     weir_dataset_t *dataset; /* not owned */
     weir_ranking_config_t model;
     weir_session_rule_t rule;
+    weir_length_rule_t length;
+    weir_length_draw_t *draws; /* max_events */
+    uint8_t *keep;             /* max_events for each example */
     const weir_dataset_columns_t *columns;
     bool features, by_time;
     bool user_token, interleaved;
@@ -116,6 +121,7 @@ static void find_session(const weir_ranking_reader_t *reader, uint64_t user, siz
     example->session = weir_sessions_at(&reader->rule, events.times, events.count, index);
     size_t before = example->session.first;
     example->first = before < reader->max_events ? 0 : before - reader->max_events;
+    example->kept = before - example->first;
 }
 
 static size_t count_sessions(const weir_ranking_reader_t *reader, uint64_t user) {
@@ -133,7 +139,7 @@ static size_t count_trained(const weir_ranking_reader_t *reader, uint64_t user) 
 }
 
 static size_t tokens_of(const weir_ranking_reader_t *reader, const example_t *example) {
-    size_t events = example->session.first - example->first;
+    size_t events = example->kept;
     return reader->model.layers.contextual + (reader->interleaved ? 2 : 1) * events +
            (example->session.end - example->session.first);
 }
@@ -184,9 +190,12 @@ static bool make_room(weir_ranking_reader_t *reader, size_t users) {
     reader->priced = calloc(users, sizeof *reader->priced);
     reader->owners = calloc(users, sizeof *reader->owners);
     reader->load = calloc(reader->workers, sizeof *reader->load);
+    reader->draws = calloc(reader->max_events, sizeof *reader->draws);
+    reader->keep = calloc(users, reader->length.alpha > 0.0 ? reader->max_events : 1);
     reader->buffers = calloc(reader->alive + 1, sizeof *reader->buffers);
     return reader->examples != NULL && reader->priced != NULL && reader->owners != NULL &&
-           reader->load != NULL && reader->buffers != NULL;
+           reader->load != NULL && reader->draws != NULL && reader->keep != NULL &&
+           reader->buffers != NULL;
 }
 
 weir_err_t weir_ranking_reader_create(const weir_config_t *config,
@@ -205,6 +214,10 @@ weir_err_t weir_ranking_reader_create(const weir_config_t *config,
         (weir_session_rule_t){.gap = config->ranking.session_gap,
                               .most = (size_t)config->ranking.max_targets,
                               .cut = made->by_time ? config->ranking.test_from : INT64_MIN};
+    made->length =
+        (weir_length_rule_t){.alpha = config->ranking.stochastic_length,
+                             .longest = (size_t)config->model.max_sequence_length,
+                             .choice = (weir_length_choice_t)config->ranking.stochastic_choice};
     made->user_token = config->ranking.user_token;
     made->interleaved = config->ranking.tokens == WEIR_TOKENS_INTERLEAVED;
     made->positive = config->ranking.positive;
@@ -262,6 +275,8 @@ void weir_ranking_reader_destroy(weir_ranking_reader_t *reader) {
     free(reader->priced);
     free(reader->owners);
     free(reader->load);
+    free(reader->draws);
+    free(reader->keep);
     free(reader);
 }
 
@@ -383,7 +398,12 @@ static void add_example(const weir_ranking_reader_t *reader, buffer_t *b, place_
         add_token(b, place, WEIR_RANKING_NO_ACTIONS, (uint32_t)(buckets - 1));
         add_user(reader, b, place, example->user);
     }
+    const uint8_t *keep = reader->keep + (size_t)(example - reader->examples) * reader->max_events;
+    bool cut = example->kept < example->session.first - example->first;
     for (size_t e = example->first; e < example->session.first; e++) {
+        if (cut && keep[e - example->first] == 0) {
+            continue;
+        }
         uint32_t time = weir_ranking_time_bucket(query - events.times[e], buckets);
         uint32_t flags = flags_of(reader, &events, first_event, e);
         add_token(b, place, reader->interleaved ? WEIR_RANKING_NO_ACTIONS : flags, time);
@@ -492,6 +512,14 @@ static void draw_session(const weir_ranking_reader_t *reader, uint64_t user, uin
                                       (uint32_t)(user >> 32));
     size_t index = weir_uniform_below(words.word[0], (uint32_t)count_trained(reader, user));
     find_session(reader, user, index, example);
+    if (reader->length.alpha > 0.0) {
+        weir_user_events_t events = weir_dataset_user(reader->dataset, user);
+        example->kept = weir_length_choose(
+            &reader->length, events.times + example->first, example->session.first - example->first,
+            weir_rng_key(reader->seed, WEIR_STREAM_LENGTH), (uint32_t)epoch,
+            (uint32_t)(epoch >> 32), (uint32_t)user, reader->draws,
+            reader->keep + (size_t)(example - reader->examples) * reader->max_events);
+    }
 }
 
 weir_err_t weir_ranking_read(weir_ranking_reader_t *reader, uint64_t step,

@@ -66,6 +66,24 @@ for run in ("one", "single", "summed"):
     assert value["auc"] > 0.75 and value["ne"] < 0.9, (run, value["auc"], value["ne"])
 assert abs(last("one")["auc"] - last("single")["auc"]) < 0.02
 PY
+# Parts of histories, the same for any number of workers and servers.
+shorter="--set ranking.stochastic_length=1.3 --set train.epochs=20"
+train cut 1 1 $shorter
+train cuts 2 1 $shorter
+train parts 1 2 $shorter
+digest cut >cut.digest
+digest cuts >cuts.digest
+diff cut.digest cuts.digest || fail "parts of histories: two servers, another result"
+python3 - <<'PY' || fail "parts of histories are not what they should be"
+import json
+def lines(run, kind):
+    return [r for r in map(json.loads, open(f"{run}/metrics.jsonl")) if r["kind"] == kind]
+cut, parts, whole = (lines(run, "eval")[-1] for run in ("cut", "parts", "single"))
+print(cut["auc"], parts["auc"])
+assert abs(cut["auc"] - parts["auc"]) < 0.02 and cut["auc"] > 0.75
+PY
+expect 2 alpha 'it is 0 or above 1' weir train --config config.yaml --run no --ps 1 --workers 1 --set ranking.stochastic_length=0.5
+
 # Several actions, features, and tests by time.
 cat >schema.yaml <<'YAML'
 log: {path: actions.csv, user: user, item: item, time: time}
