@@ -90,7 +90,8 @@ ReturnToService=2
 KillWait=5
 SlurmctldParameters=preempt_send_user_signal
 SlurmdParameters=config_overrides
-NodeName=n[1-4] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((ports + 1))-$((ports + 4))] CPUs=$cpus State=UNKNOWN
+NodeName=n[1-2] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((ports + 1))-$((ports + 2))] CPUs=$cpus Feature=cpu State=UNKNOWN
+NodeName=n[3-4] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((ports + 3))-$((ports + 4))] CPUs=$cpus Feature=mem State=UNKNOWN
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
