@@ -5,6 +5,7 @@
 #include "common/tensor_blocks.h"
 #include "ps/snapshot_file.h"
 #include "tools/human.h"
+#include "tools/inspect.h"
 #include "tools/survey.h"
 #include "tools/verbs.h"
 
@@ -102,8 +103,8 @@ static void on_bad_block(void *argument, const weir_tensor_t *tensor, uint64_t b
                        weir_slot_of_hash(weir_hash64(to)));
         (void)json_object_set_new(place, "first_row", json_integer((json_int_t)first));
         (void)json_object_set_new(place, "last_row", json_integer((json_int_t)last));
-        (void)json_object_set_new(place, "first_key", json_integer((json_int_t)from));
-        (void)json_object_set_new(place, "last_key", json_integer((json_int_t)to));
+        (void)json_object_set_new(place, "first_key", weir_inspect_json_number(from));
+        (void)json_object_set_new(place, "last_key", weir_inspect_json_number(to));
     }
     (void)snprintf(sentence, sizeof sentence,
                    "bytes %" PRIu64 " to %" PRIu64 " of tensor %.64s are damaged%s", begin, end - 1,

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """import_rows.py WEIR WHERE OUT: numpy makes rows, `weir inspect import` writes them into a checkpoint; safetensors
 then finds them there with the state of new rows, and every other row as it was. Exit status 77: not tried."""
+import json
 import pathlib
 import subprocess
 import sys
@@ -71,4 +72,23 @@ for key_file, value_file, status, text in (
     done = run("--keys", key_file, "--values", value_file, "--out", "refused")
     assert done.returncode == status and text in done.stderr, (key_file, value_file, done)
     assert not list(pathlib.Path("refused").glob("checkpoints/*")), "something was left"
+# Keys past 2^63 are what they are where a program reads of damage: the key of the row that is named.
+numpy.save("keys.npy", 2**63 + numpy.arange(4000, dtype="u8"))
+numpy.save("values.npy", numpy.ones((4000, dim), "f4"))
+done = run("--keys", "keys.npy", "--values", "values.npy", "--servers", "1", "--out", out + "-large")
+assert done.returncode == 0, done.stderr
+(shard,) = pathlib.Path(out + "-large", "checkpoints", "latest").glob("item.ps-*")
+keys = safetensors.numpy.load_file(shard)["keys"]
+raw = bytearray(shard.read_bytes())
+at = raw.index(numpy.ones(dim, "f4").tobytes())
+raw[at] ^= 1
+shard.write_bytes(raw)
+done = subprocess.run([weir, "verify", "--json", out + "-large"], capture_output=True, text=True)
+assert done.returncode == 4, done
+places = [place for place in json.loads(done.stdout)["problems"] if "first_key" in place]
+assert places, done.stdout
+for place in places:
+    for end in ("first", "last"):
+        assert int(place[end + "_key"]) == int(keys[place[end + "_row"]]), place
+assert any(int(place[end]) >= 2**63 for place in places for end in ("first_key", "last_key")), places
 print(f"{len(given)} rows given, {len(after['keys'])} in all")
