@@ -77,6 +77,12 @@ printf 'See `ps/index.h`.\n' >"$tree/docs/log.md"
 breaks docs '^docs/log.md:1: there is no ps/index.h'
 printf '[files](files/none.md#top)\n' >"$tree/docs/log.md"
 breaks docs '^docs/log.md:1: the link to files/none.md leads nowhere'
+printf 'Held by `0001-none.sh`.\n' >"$tree/docs/log.md"
+breaks docs '^docs/log.md:1: the test 0001-none.sh is named without its folder'
+printf 'int main(void) {}\n' >"$tree/tests/mpi/test_lost.c"
+printf 'weir_mpi_test(test_comm SOURCES test_comm.c)\n' >"$tree/tests/mpi/CMakeLists.txt"
+printf 'Held by `tests/mpi/test_comm.c` and\n`tests/mpi/test_lost.c`.\n' >"$tree/docs/log.md"
+breaks docs '^docs/log.md:2: tests/mpi/test_lost.c is built by no CMakeLists.txt'
 # A call is no definition.
 printf 'int weir_log_count(void) {\n    return weir_log_depth();\n}\n' >"$tree/common/log.c"
 printf 'See common/log.c:weir_log_depth\n' >"$tree/docs/log.md"
