@@ -2,6 +2,7 @@
 
 #include "common/file.h"
 #include "tools/launch_run.h"
+#include "tools/placement.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -94,6 +95,27 @@ static weir_err_t add_role(line_t *line, const weir_launch_t *launch, long ranks
     return WEIR_OK;
 }
 
+/* A role's ranks: one part of the line for each host. mpirun takes a list of hosts in one part as
+ * well, but counts slots over all parts, and moves ranks when two roles share a host. */
+static weir_err_t add_placed_role(line_t *line, const weir_launch_t *launch, long ranks,
+                                  const char *name, const char *hosts, weir_error_t *error) {
+    char host[256];
+    long share = 1;
+    weir_err_t err = hosts == NULL ? add_role(line, launch, ranks, name, error) : WEIR_OK;
+    for (long i = 0; hosts != NULL && share > 0 && err == WEIR_OK; i++) {
+        err = weir_placement_part(hosts, ranks, i, host, sizeof host, &share, error);
+        if (err == WEIR_OK && share > 0) {
+            if (i > 0) {
+                add_word(line, ":");
+            }
+            add_word(line, "-host");
+            add_word(line, host);
+            err = add_role(line, launch, share, name, error);
+        }
+    }
+    return err;
+}
+
 static bool is_in_path(const char *program) {
     const char *path = getenv("PATH");
     char copy[8192], candidate[WEIR_PATH_MAX], *rest = NULL;
@@ -106,6 +128,41 @@ static bool is_in_path(const char *program) {
         }
     }
     return false;
+}
+
+static void add_parameter(line_t *line, const char *name, const char *value) {
+    add_word(line, "--mca");
+    add_word(line, name);
+    add_word(line, value);
+}
+
+/* mpirun 4.1 listens on every port that its daemons may use, and leaves none of them to ranks. */
+enum { DAEMON_PORTS = 4 };
+
+/* Which interfaces and ports MPI and its daemons use. */
+static weir_err_t add_network(line_t *line, const weir_launch_t *launch, weir_error_t *error) {
+    long first = 0, last = 0;
+    char number[64];
+    weir_err_t err = WEIR_OK;
+    if (launch->interface != NULL) {
+        err = weir_placement_check_interface(launch->interface, error);
+    }
+    if (err == WEIR_OK && launch->ports != NULL) {
+        err = weir_placement_ports(launch->ports, &first, &last, error);
+    }
+    if (err == WEIR_OK && launch->interface != NULL) {
+        add_parameter(line, "btl_tcp_if_include", launch->interface);
+        add_parameter(line, "oob_tcp_if_include", launch->interface);
+    }
+    if (err == WEIR_OK && launch->ports != NULL) {
+        (void)snprintf(number, sizeof number, "%ld", first + DAEMON_PORTS);
+        add_parameter(line, "btl_tcp_port_min_v4", number);
+        (void)snprintf(number, sizeof number, "%ld", last - first + 1 - DAEMON_PORTS);
+        add_parameter(line, "btl_tcp_port_range_v4", number);
+        (void)snprintf(number, sizeof number, "%ld-%ld", first, first + DAEMON_PORTS - 1);
+        add_parameter(line, "oob_tcp_dynamic_ipv4_ports", number);
+    }
+    return err;
 }
 
 /* mpirun reads the settings from its own environment: `env A=1 B=2 mpirun ...` is the same by hand.
@@ -137,17 +194,22 @@ static weir_err_t build_mpirun(const weir_launch_t *launch, line_t *line, weir_e
         add_word(line, "-x");
         add_word(line, "WEIR_TTY");
     }
+    weir_err_t err = add_network(line, launch, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
     if (launch->program != NULL) {
         return add_role(line, launch, launch->ranks, launch->program, error);
     }
-    weir_err_t err = add_role(line, launch, 1, "weir-coordinator", error);
+    err = add_placed_role(line, launch, 1, "weir-coordinator", launch->ps_hosts, error);
     if (err == WEIR_OK) {
         add_word(line, ":");
-        err = add_role(line, launch, launch->ps, "weir-ps", error);
+        err = add_placed_role(line, launch, launch->ps, "weir-ps", launch->ps_hosts, error);
     }
     if (err == WEIR_OK) {
         add_word(line, ":");
-        err = add_role(line, launch, launch->workers, "weir-worker", error);
+        err = add_placed_role(line, launch, launch->workers, "weir-worker", launch->worker_hosts,
+                              error);
     }
     return err;
 }
@@ -211,7 +273,13 @@ static weir_err_t write_multi_prog(const weir_launch_t *launch, char *path, size
 
 static weir_err_t build_srun(const weir_launch_t *launch, line_t *line, weir_error_t *error) {
     char path[WEIR_PATH_MAX];
-    weir_err_t err = launch->program != NULL ? WEIR_OK : check_srun_words(launch, error);
+    weir_err_t err = WEIR_OK;
+    if (launch->ps_hosts != NULL || launch->interface != NULL || launch->ports != NULL) {
+        err = weir_errorf(error, WEIR_ERR_UNSUPPORTED, "srun cannot be told hosts and networks");
+        weir_error_hint(error, "Slurm places the ranks (docs/slurm.md); or --launcher mpirun");
+        return err;
+    }
+    err = launch->program != NULL ? WEIR_OK : check_srun_words(launch, error);
     if (err == WEIR_OK && launch->program == NULL) {
         err = write_multi_prog(launch, path, sizeof path, error);
     }

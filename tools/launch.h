@@ -21,6 +21,12 @@ typedef struct {
     const char *program;      /* a job of `ranks` of this one alone; NULL: of the three roles */
     long ranks;
     long ps, workers;
+    /* Where mpirun places the roles, "a,b,c"; both or none, NULL: wherever mpirun would. The
+     * ranks of a role fill the hosts in blocks of equal size; the coordinator is on the first
+     * host of the servers. */
+    const char *ps_hosts, *worker_hosts;
+    const char *interface;        /* "eth0" or "10.1.0.0/16", several with commas; NULL: all */
+    const char *ports;            /* "FIRST-LAST" for the connections of MPI; NULL: any */
     const char *run;              /* folder; srun's program file goes there */
     const char *const *arguments; /* the same for all roles */
     size_t argument_count;

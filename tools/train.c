@@ -29,7 +29,11 @@ enum {
     OPTION_TRACE,
     OPTION_MAX_RESTARTS,
     OPTION_TIME_LIMIT,
-    OPTION_REQUEUE
+    OPTION_REQUEUE,
+    OPTION_PS_HOSTS,
+    OPTION_WORKER_HOSTS,
+    OPTION_INTERFACE,
+    OPTION_PORTS
 };
 
 /* Options that are short for settings. */
@@ -44,6 +48,7 @@ enum { SHORTS = sizeof shorts / sizeof shorts[0] };
 
 typedef struct {
     const char *config, *run, *step, *time_limit;
+    const char *ps_hosts, *worker_hosts, *interface, *ports;
     const char *values[SHORTS]; /* of the options that are short for settings */
     const char **sets;          /* "key=value" */
     size_t set_count;
@@ -74,6 +79,12 @@ static const struct argp_option train_options[] = {
      "(docs/slurm.md)",
      0},
     {"launcher", OPTION_LAUNCHER, "NAME", 0, "mpirun, srun or auto (default)", 0},
+    {"ps-hosts", OPTION_PS_HOSTS, "A,B", 0,
+     "hosts of the servers, the first one the coordinator's too (docs/cluster.md)", 0},
+    {"worker-hosts", OPTION_WORKER_HOSTS, "C,D", 0, "hosts of the workers", 0},
+    {"interface", OPTION_INTERFACE, "NAMES", 0,
+     "interfaces or networks that MPI uses: eth0, 10.1.0.0/16", 0},
+    {"ports", OPTION_PORTS, "FIRST-LAST", 0, "ports that MPI listens on", 0},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "show the line that would run, and stop", 0},
     {0},
 };
@@ -123,6 +134,18 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case OPTION_REQUEUE:
         arguments->requeue = true;
         return 0;
+    case OPTION_PS_HOSTS:
+        arguments->ps_hosts = value;
+        return 0;
+    case OPTION_WORKER_HOSTS:
+        arguments->worker_hosts = value;
+        return 0;
+    case OPTION_INTERFACE:
+        arguments->interface = value;
+        return 0;
+    case OPTION_PORTS:
+        arguments->ports = value;
+        return 0;
     case OPTION_BEST:
         arguments->best = true;
         return 0;
@@ -147,6 +170,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case ARGP_KEY_END:
         if (arguments->run == NULL) {
             argp_error(state, "--run DIR is missing");
+        }
+        if ((arguments->ps_hosts == NULL) != (arguments->worker_hosts == NULL)) {
+            argp_error(state, "--ps-hosts and --worker-hosts go together");
         }
         return 0;
     default:
@@ -271,6 +297,10 @@ static weir_err_t run_training(const arguments_t *arguments, const words_t *word
     weir_launch_t launch = {.launcher = arguments->launcher,
                             .ps = (long)config->cluster.ps,
                             .workers = (long)config->cluster.workers,
+                            .ps_hosts = arguments->ps_hosts,
+                            .worker_hosts = arguments->worker_hosts,
+                            .interface = arguments->interface,
+                            .ports = arguments->ports,
                             .run = arguments->run,
                             .arguments = words->words,
                             .argument_count = words->count,

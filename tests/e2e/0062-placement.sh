@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The line that places a job on hosts, without running it; what is no placement is refused.
+. "$WEIR_SOURCE/tests/e2e/lib.sh"
+make_data
+make_config
+show() { weir train --config config.yaml --run run --launcher mpirun --dry-run "$@"; }
+
+show --ps 3 --workers 3 --ps-hosts a,b --worker-hosts b,c --interface eth0 --ports 30000-30099 >line
+grep -oE -- '-host [a-z]+ -n [0-9]+ [^ ]*' line | sed 's,/.*/,,' >parts
+cat >expected <<'PARTS'
+-host a -n 1 weir-coordinator
+-host a -n 2 weir-ps
+-host b -n 1 weir-ps
+-host b -n 2 weir-worker
+-host c -n 1 weir-worker
+PARTS
+diff expected parts || fail "another placement"
+for part in 'btl_tcp_if_include eth0' 'oob_tcp_if_include eth0' 'btl_tcp_port_min_v4 30004' \
+  'btl_tcp_port_range_v4 96' 'oob_tcp_dynamic_ipv4_ports 30000-30003'; do
+  grep -q -- "--mca $part " line || fail "no $part"
+done
+show >line
+! grep -qE -- '-host|--mca' line || fail "a placement that nobody asked for"
+
+expect 2 alone 'go together' weir train --config config.yaml --run run --dry-run --launcher mpirun --ps-hosts a
+expect 2 twice 'stands twice' weir train --config config.yaml --run run --dry-run --launcher mpirun --ps-hosts a,a --worker-hosts b
+expect 2 ports 'no range of ports' weir train --config config.yaml --run run --dry-run --launcher mpirun --ports 80-90
+expect 2 interface 'no list of interfaces' weir train --config config.yaml --run run --dry-run --launcher mpirun --interface 'eth 0'
+expect 13 srun 'srun cannot' weir train --config config.yaml --run run --dry-run --launcher srun --ps-hosts a --worker-hosts b
+[ ! -e run ] || fail "a dry run made a folder"
+echo "ok"
