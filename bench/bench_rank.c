@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/version.h"
 #include "worker/rank.h"
+#include "worker/score_pass.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -51,8 +52,7 @@ static void prepare(bench_t *bench) {
 static void rank(bench_t *bench) {
     weir_error_t error = {0};
     memset(bench->counts, 0, bench->users * sizeof *bench->counts);
-    weir_rank_target_scores(bench->encoded, bench->target_rows, bench->users, bench->width,
-                            bench->scores);
+    weir_score_own(bench->encoded, bench->target_rows, bench->users, bench->width, bench->scores);
     if (weir_rank_count(bench->encoded, bench->users, bench->width, bench->rows, 1, bench->items,
                         bench->targets, bench->scores, bench->excluded_offsets, NULL, bench->counts,
                         &error) != WEIR_OK) {

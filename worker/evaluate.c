@@ -2,6 +2,7 @@
 
 #include "worker/protocol.h"
 #include "worker/retrieval.h"
+#include "worker/score_pass.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -90,8 +91,8 @@ static weir_err_t score_targets(evaluation_t *evaluation, weir_error_t *error) {
         err = weir_retrieval_rows(evaluation->retrieval, evaluation->targets + begin, count, rows,
                                   error);
         if (err == WEIR_OK) {
-            weir_rank_target_scores(evaluation->encoded + begin * width, rows, count, width,
-                                    evaluation->scores + begin);
+            weir_score_own(evaluation->encoded + begin * width, rows, count, width,
+                           evaluation->scores + begin);
         }
     }
     free(rows);

@@ -18,10 +18,6 @@
 /* L2-normalise rows in place: row / max(|row|, 1e-6). */
 void weir_rank_normalise(weir_real_t *rows, size_t count, size_t dim);
 
-/* scores[u] = score of user u's own normalised target row. users x D each. */
-void weir_rank_target_scores(const weir_real_t *encoded, const weir_real_t *target_rows,
-                             size_t users, size_t dim, weir_real_t *scores);
-
 /* Add to counts[u] the items of this piece that are at least as good as the target.
  * `rows`: count x D, normalised, items first_item .. first_item + count - 1. `targets`: item of
  * each user. `excluded`: per user the items not to rank, ascending, [excluded_offsets[u], [u+1]);
@@ -31,6 +27,9 @@ WEIR_MUST_USE weir_err_t weir_rank_count(const weir_real_t *encoded, size_t user
                                          const int64_t *targets, const weir_real_t *target_scores,
                                          const size_t *excluded_offsets, const int64_t *excluded,
                                          uint64_t *counts, weir_error_t *error);
+
+/* The first place in excluded[begin, end), ascending, whose item is >= `item`; end: none is. */
+size_t weir_rank_first_excluded(const int64_t *excluded, size_t begin, size_t end, int64_t item);
 
 /* Metrics, summed over users; mean = sum / users. */
 enum { WEIR_METRIC_CUTOFFS = 4 };

@@ -1,5 +1,6 @@
 #include "tests/golden/golden_internal.h"
 #include "worker/rank.h"
+#include "worker/score_pass.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,8 +26,7 @@ static void score_user(golden_model_t *model, const weir_real_t *encoded, const 
     for (size_t i = 0; i < items; i++) {
         memcpy(evaluation->repeated + i * dim, encoded, dim * sizeof(weir_real_t));
     }
-    weir_rank_target_scores(evaluation->repeated, evaluation->catalogue, items, dim,
-                            evaluation->scores);
+    weir_score_own(evaluation->repeated, evaluation->catalogue, items, dim, evaluation->scores);
     golden_compare(model->report, "eval_scores", evaluation->scores, expected, 1, items, NULL);
 }
 
@@ -52,8 +52,8 @@ static weir_err_t rank_user(golden_model_t *model, size_t user, const double *ex
         evaluation->history[t - begin] = golden->item_rows[t];
     }
     qsort(evaluation->history, end - begin, sizeof(int64_t), compare_items);
-    weir_rank_target_scores(encoded, evaluation->catalogue + (size_t)(target - 1) * model->dim, 1,
-                            model->dim, &target_score);
+    weir_score_own(encoded, evaluation->catalogue + (size_t)(target - 1) * model->dim, 1,
+                   model->dim, &target_score);
     weir_err_t err =
         weir_rank_count(encoded, 1, model->dim, evaluation->catalogue, 1, golden->items, &target,
                         &target_score, offsets, evaluation->history, &better, error);

@@ -8,6 +8,7 @@
 #include "tests/unit/table_cases.h"
 #include "worker/evaluate.h"
 #include "worker/hstu.h"
+#include "worker/score_pass.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -127,7 +128,7 @@ static float score_item(const sample_t *sample, weir_table_t *table, const float
                         int64_t item) {
     float row[DIM], score = 0.0f, bias = read_item(sample, table, item, row);
     weir_rank_normalise(row, 1, DIM);
-    weir_rank_target_scores(encoded, row, 1, DIM, &score);
+    weir_score_own(encoded, row, 1, DIM, &score);
     return score + (float)sample->config.loss.temperature * bias;
 }
 

@@ -3,6 +3,7 @@
 #include "tests/unit/hstu_cases.h"
 #include "worker/parallel.h"
 #include "worker/rank.h"
+#include "worker/score_pass.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -193,7 +194,7 @@ START_TEST(ranks_are_the_same_numbers) {
         offsets[u + 1] = u + 1;
         memcpy(targets + u * WIDTH, rows + (size_t)(items[u] - 1) * WIDTH, WIDTH * sizeof *rows);
     }
-    weir_rank_target_scores(encoded, targets, RANKED, WIDTH, scores);
+    weir_score_own(encoded, targets, RANKED, WIDTH, scores);
     for (uint32_t threads = 1; threads <= 3; threads++) {
         uint64_t *into = counts[threads > 1];
         memset(into, 0, RANKED * sizeof *into);

@@ -2,6 +2,7 @@
 #include "tests/unit/model_cases.h"
 #include "worker/kernels.h"
 #include "worker/rank.h"
+#include "worker/score_pass.h"
 
 #include <string.h>
 
@@ -40,7 +41,7 @@ static case_t *make_case(uint64_t seed) {
         }
         qsort(c->excluded + c->offsets[u], excluded, sizeof(int64_t), compare_items);
     }
-    weir_rank_target_scores(c->encoded, c->target_rows, USERS, DIM, c->target_scores);
+    weir_score_own(c->encoded, c->target_rows, USERS, DIM, c->target_scores);
     return c;
 }
 
@@ -151,7 +152,7 @@ START_TEST(ties_count_against_us_wherever_they_stand) {
     for (size_t u = 0; u < USERS; u++) {
         memcpy(c->target_rows + u * DIM, c->rows, DIM * sizeof(weir_real_t));
     }
-    weir_rank_target_scores(c->encoded, c->target_rows, USERS, DIM, c->target_scores);
+    weir_score_own(c->encoded, c->target_rows, USERS, DIM, c->target_scores);
     count_in_pieces(c, 100);
     for (size_t u = 0; u < USERS; u++) {
         ck_assert_uint_eq(c->counts[u], ITEMS - 1);
@@ -164,7 +165,7 @@ START_TEST(a_model_that_broke_does_not_rank_well) {
     case_t *c = make_case(5);
     c->encoded[0] = (weir_real_t)NAN;
     c->offsets[1] = 0;
-    weir_rank_target_scores(c->encoded, c->target_rows, USERS, DIM, c->target_scores);
+    weir_score_own(c->encoded, c->target_rows, USERS, DIM, c->target_scores);
     count_in_pieces(c, ITEMS);
     ck_assert_uint_eq(c->counts[0], ITEMS - 1);
     free(c);

@@ -1,0 +1,145 @@
+#include "worker/score_pass.h"
+
+#include "worker/kernels.h"
+#include "worker/parallel.h"
+#include "worker/rank_level.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A tile of candidates stands transposed, D x TILE, so that one vector holds the same column of
+ * many candidates and every score is its own chain over D. Users come GROUP at a time; a short
+ * group repeats its last user, a short tile ends in zeros, so that there is one code path and not a
+ * second one for remainders that might round otherwise. */
+enum { TILE = WEIR_RANK_TILE, GROUP = WEIR_RANK_GROUP, DEPTH = 32, ALIGNMENT = 64 };
+
+/* Users of a task: so many that the transposition of the tiles does not count, and a multiple of
+ * GROUP. */
+enum { TASK_USERS = 64 * GROUP };
+
+typedef struct {
+    const weir_kernels_t *kernels;
+    const weir_real_t *encoded; /* users x D */
+    size_t users, dim;
+    const weir_real_t *rows;
+    int64_t first_item;
+    size_t count;
+    weir_real_t *tiles; /* D x TILE, for each thread */
+    weir_score_visit_t visit;
+    void *argument;
+} pass_t;
+
+/* Columns [begin, end) of candidates [first, first + count) of `rows` into `tile`, zeros after
+ * them. */
+static void transpose_tile(const weir_real_t *rows, size_t first, size_t count, size_t dim,
+                           size_t begin, size_t end, weir_real_t *tile) {
+    for (size_t d = begin; d < end; d++) {
+        weir_real_t *line = tile + (d - begin) * TILE;
+        for (size_t c = 0; c < count; c++) {
+            line[c] = rows[(first + c) * dim + d];
+        }
+        for (size_t c = count; c < TILE; c++) {
+            line[c] = 0;
+        }
+    }
+}
+
+/* Column `column` of the encoded rows of users [first, first + GROUP), the last one repeated past
+ * the end. */
+static void point_group(const weir_real_t *encoded, size_t first, size_t users, size_t dim,
+                        size_t column, const weir_real_t *group[GROUP]) {
+    for (size_t u = 0; u < GROUP; u++) {
+        size_t user = first + u < users ? first + u : users - 1;
+        group[u] = encoded + user * dim + column;
+    }
+}
+
+static void score_users(void *argument, size_t task, uint32_t thread) {
+    const pass_t *pass = argument;
+    size_t dim = pass->dim, begin = task * TASK_USERS;
+    size_t end = pass->users - begin < TASK_USERS ? pass->users : begin + TASK_USERS;
+    weir_real_t *tile = pass->tiles + thread * dim * TILE;
+    for (size_t first = 0; first < pass->count; first += TILE) {
+        size_t width = pass->count - first < TILE ? pass->count - first : TILE;
+        transpose_tile(pass->rows, first, width, dim, 0, dim, tile);
+        for (size_t user = begin; user < end; user += GROUP) {
+            const weir_real_t *group[GROUP];
+            weir_real_t scores[GROUP * TILE] = {0};
+            point_group(pass->encoded, user, pass->users, dim, 0, group);
+            pass->kernels->score_tile(group, tile, dim, scores);
+            for (size_t g = 0; g < GROUP && user + g < end; g++) {
+                pass->visit(pass->argument, user + g, scores + g * TILE,
+                            pass->first_item + (int64_t)first, width);
+            }
+        }
+    }
+}
+
+weir_err_t weir_score_pass(const weir_real_t *encoded, size_t users, size_t dim,
+                           const weir_real_t *rows, int64_t first_item, size_t count,
+                           weir_score_visit_t visit, void *argument, weir_error_t *error) {
+    size_t tile_bytes;
+    pass_t pass = {.encoded = encoded,
+                   .users = users,
+                   .dim = dim,
+                   .rows = rows,
+                   .first_item = first_item,
+                   .count = count,
+                   .visit = visit,
+                   .argument = argument};
+    weir_err_t err = weir_kernels_select(&pass.kernels, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    if (first_item < 0 || count > (size_t)(INT64_MAX - first_item) ||
+        __builtin_mul_overflow(dim, TILE * sizeof(weir_real_t), &tile_bytes)) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "cannot score %zu items from %lld on, of width %zu", count,
+                           (long long)first_item, dim);
+    }
+    pass.tiles = aligned_alloc(ALIGNMENT, weir_parallel_threads() * tile_bytes + ALIGNMENT);
+    if (pass.tiles == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for scoring %zu users", users);
+    }
+    weir_parallel_run((users + TASK_USERS - 1) / TASK_USERS, score_users, &pass);
+    free(pass.tiles);
+    return WEIR_OK;
+}
+
+/* ---- a user against its own row ---- */
+
+/* One table of kernels for all scores of a process. A wrong WEIR_KERNELS is weir_score_pass's
+ * error. */
+static const weir_kernels_t *choose_kernels(void) {
+    const weir_kernels_t *kernels = NULL;
+    return weir_kernels_select(&kernels, NULL) == WEIR_OK ? kernels : weir_kernels_naive();
+}
+
+/* Scores of GROUP users against TILE rows, of which the caller wants the diagonal. Columns come
+ * DEPTH at a time, so that the tile is small whatever D: no allocation that could fail. */
+static void score_group(const weir_kernels_t *kernels, const weir_real_t *encoded,
+                        const weir_real_t *rows, size_t first, size_t users, size_t dim,
+                        weir_real_t scores[GROUP * TILE]) {
+    weir_real_t tile[DEPTH * TILE];
+    size_t count = users - first < GROUP ? users - first : GROUP;
+    memset(scores, 0, GROUP * TILE * sizeof *scores);
+    for (size_t begin = 0; begin < dim; begin += DEPTH) {
+        const weir_real_t *group[GROUP];
+        size_t end = dim - begin < DEPTH ? dim : begin + DEPTH;
+        transpose_tile(rows, first, count, dim, begin, end, tile);
+        point_group(encoded, first, users, dim, begin, group);
+        kernels->score_tile(group, tile, end - begin, scores);
+    }
+}
+
+void weir_score_own(const weir_real_t *encoded, const weir_real_t *rows, size_t users, size_t dim,
+                    weir_real_t *scores) {
+    const weir_kernels_t *kernels = choose_kernels();
+    for (size_t first = 0; first < users; first += GROUP) {
+        weir_real_t all[GROUP * TILE];
+        score_group(kernels, encoded, rows, first, users, dim, all);
+        for (size_t g = 0; g < GROUP && first + g < users; g++) {
+            scores[first + g] = all[g * TILE + g];
+        }
+    }
+}
