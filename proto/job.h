@@ -27,8 +27,9 @@ typedef struct {
     const char **sets;  /* "key=value", owned by the job */
     size_t set_count;
     bool resume;
-    bool eval_only; /* load a checkpoint, evaluate, leave */
-    bool best;      /* with resume or eval_only: `best` instead of `latest` */
+    bool eval_only;       /* load a checkpoint, evaluate, leave */
+    const char *requests; /* with eval_only: a folder of requests to answer instead; NULL: none */
+    bool best;            /* with resume or eval_only: `best` instead of `latest` */
     bool has_step;
     uint64_t step; /* with has_step: the checkpoint of this step */
 } weir_job_options_t;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTION_EVAL_ONLY = 256, OPTION_BEST, OPTION_STEP };
+enum { OPTION_EVAL_ONLY = 256, OPTION_BEST, OPTION_STEP, OPTION_REQUESTS };
 
 typedef struct {
     weir_job_options_t *options;
@@ -20,6 +20,8 @@ static const struct argp_option option_table[] = {
     {"set", 's', "KEY=VALUE", 0, "set a configuration key; may be repeated", 0},
     {"resume", 'R', NULL, 0, "continue the run from its latest checkpoint", 0},
     {"eval-only", OPTION_EVAL_ONLY, NULL, 0, "load a checkpoint, evaluate it, leave", 0},
+    {"requests", OPTION_REQUESTS, "DIR", 0,
+     "with --eval-only: answer the requests in DIR in place of an evaluation", 0},
     {"best", OPTION_BEST, NULL, 0, "load the best checkpoint instead of the latest", 0},
     {"step", OPTION_STEP, "N", 0, "load the checkpoint of step N", 0},
     {0},
@@ -57,6 +59,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case OPTION_EVAL_ONLY:
         options->eval_only = true;
         return 0;
+    case OPTION_REQUESTS:
+        options->requests = value;
+        return 0;
     case OPTION_BEST:
         options->best = true;
         return 0;
@@ -68,6 +73,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case ARGP_KEY_END:
         if (options->run == NULL) {
             argp_error(state, "--run DIR is missing");
+            return EINVAL;
+        }
+        if (options->requests != NULL && !options->eval_only) {
+            argp_error(state, "--requests goes with --eval-only");
             return EINVAL;
         }
         return 0;

@@ -45,13 +45,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
         }
         return 0;
     case OPTION_LAUNCHER:
-        if (strcmp(value, "auto") != 0 && strcmp(value, "mpirun") != 0 &&
-            strcmp(value, "srun") != 0) {
+        if (!weir_launcher_parse(value, &arguments->launcher)) {
             argp_error(state, "--launcher is mpirun, srun or auto, not \"%s\"", value);
         }
-        arguments->launcher = strcmp(value, "srun") == 0     ? WEIR_LAUNCHER_SRUN
-                              : strcmp(value, "mpirun") == 0 ? WEIR_LAUNCHER_MPIRUN
-                                                             : WEIR_LAUNCHER_AUTO;
         return 0;
     case OPTION_DRY_RUN:
         arguments->dry_run = true;

@@ -26,6 +26,19 @@ static const char *const rank_environment[][2] = {
 };
 enum { RANK_ENVIRONMENT = sizeof rank_environment / sizeof rank_environment[0] };
 
+bool weir_launcher_parse(const char *text, weir_launcher_t *launcher) {
+    static const char *const names[] = {[WEIR_LAUNCHER_AUTO] = "auto",
+                                        [WEIR_LAUNCHER_MPIRUN] = "mpirun",
+                                        [WEIR_LAUNCHER_SRUN] = "srun"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *launcher = (weir_launcher_t)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 typedef struct {
     char **words; /* owned, NULL at the end */
     size_t count, capacity;

@@ -10,6 +10,9 @@
 
 typedef enum { WEIR_LAUNCHER_AUTO, WEIR_LAUNCHER_MPIRUN, WEIR_LAUNCHER_SRUN } weir_launcher_t;
 
+/* "auto", "mpirun" or "srun"; false: none of them. */
+bool weir_launcher_parse(const char *text, weir_launcher_t *launcher);
+
 typedef enum {
     WEIR_LAUNCH_GO_ON,
     WEIR_LAUNCH_STOP, /* save and stop, as at a first signal */

@@ -1,6 +1,5 @@
-/* weir train and weir eval: check what can be checked before any process starts, then launch the
+/* weir train: check what can be checked before any process starts, then launch the
  * job. */
-#include "common/checkpoint.h"
 #include "common/config.h"
 #include "common/dataset.h"
 #include "common/file.h"
@@ -13,7 +12,6 @@
 #include "tools/verbs.h"
 
 #include <argp.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,9 +20,6 @@
 enum {
     OPTION_DRY_RUN = 256,
     OPTION_LAUNCHER,
-    OPTION_STEP,
-    OPTION_BEST,
-    OPTION_JSON,
     OPTION_VALIDATION,
     OPTION_TRACE,
     OPTION_MAX_RESTARTS,
@@ -47,13 +42,12 @@ static const struct {
 enum { SHORTS = sizeof shorts / sizeof shorts[0] };
 
 typedef struct {
-    const char *config, *run, *step, *time_limit;
+    const char *config, *run, *time_limit;
     const char *ps_hosts, *worker_hosts, *interface, *ports;
     const char *values[SHORTS]; /* of the options that are short for settings */
     const char **sets;          /* "key=value" */
     size_t set_count;
-    bool resume, dry_run, best, json, validation, requeue;
-    char chosen[24]; /* weir eval: the step that `step` then is */
+    bool resume, dry_run, validation, requeue;
     weir_launcher_t launcher;
 } arguments_t;
 
@@ -86,18 +80,6 @@ static const struct argp_option train_options[] = {
      "interfaces or networks that MPI uses: eth0, 10.1.0.0/16", 0},
     {"ports", OPTION_PORTS, "FIRST-LAST", 0, "ports that MPI listens on", 0},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "show the line that would run, and stop", 0},
-    {0},
-};
-
-static const struct argp_option eval_options[] = {
-    {"run", 'r', "DIR", 0, "folder of the run", 0},
-    {"step", OPTION_STEP, "N", 0, "the checkpoint of step N (default: the latest)", 0},
-    {"best", OPTION_BEST, NULL, 0, "the best checkpoint", 0},
-    {"ps", 'p', "P", 0, "parameter servers", 0},
-    {"workers", 'w', "W", 0, "workers", 0},
-    {"set", 's', "KEY=VALUE", 0, "set a configuration key; may be repeated", 0},
-    {"json", OPTION_JSON, NULL, 0, "print the metrics as JSON", 0},
-    {"launcher", OPTION_LAUNCHER, "NAME", 0, "mpirun, srun or auto (default)", 0},
     {0},
 };
 
@@ -146,23 +128,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case OPTION_PORTS:
         arguments->ports = value;
         return 0;
-    case OPTION_BEST:
-        arguments->best = true;
-        return 0;
-    case OPTION_JSON:
-        arguments->json = true;
-        return 0;
-    case OPTION_STEP:
-        arguments->step = value;
-        return 0;
     case OPTION_LAUNCHER:
-        if (strcmp(value, "auto") != 0 && strcmp(value, "mpirun") != 0 &&
-            strcmp(value, "srun") != 0) {
+        if (!weir_launcher_parse(value, &arguments->launcher)) {
             argp_error(state, "--launcher is mpirun, srun or auto, not \"%s\"", value);
         }
-        arguments->launcher = strcmp(value, "srun") == 0     ? WEIR_LAUNCHER_SRUN
-                              : strcmp(value, "mpirun") == 0 ? WEIR_LAUNCHER_MPIRUN
-                                                             : WEIR_LAUNCHER_AUTO;
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument \"%s\"", value);
@@ -213,7 +182,7 @@ static weir_err_t collect_sets(arguments_t *arguments, words_t *words, weir_erro
     return WEIR_OK;
 }
 
-static void build_arguments(const arguments_t *arguments, bool eval, words_t *words) {
+static void build_arguments(const arguments_t *arguments, words_t *words) {
     if (arguments->config != NULL) {
         add(words, "--config");
         add(words, arguments->config);
@@ -226,16 +195,6 @@ static void build_arguments(const arguments_t *arguments, bool eval, words_t *wo
     }
     if (arguments->resume) {
         add(words, "--resume");
-    }
-    if (eval) {
-        add(words, "--eval-only");
-    }
-    if (arguments->best) {
-        add(words, "--best");
-    }
-    if (arguments->step != NULL) {
-        add(words, "--step");
-        add(words, arguments->step);
     }
 }
 
@@ -375,7 +334,7 @@ int weir_verb_train(int argc, char **argv) {
     if (err != WEIR_OK) {
         goto out;
     }
-    build_arguments(&arguments, false, words);
+    build_arguments(&arguments, words);
     if (isatty(STDOUT_FILENO) != 0) {
         (void)setenv("WEIR_TTY", "1", 1);
     }
@@ -387,178 +346,4 @@ out:
         weir_fatal(&error);
     }
     return status;
-}
-
-/* ---- weir eval ---- */
-
-/* Of a ranking model: the means, and a line a task. */
-static void print_ranking(const char *name, const json_t *metrics) {
-    static const char *const columns[] = {"ne", "auc", "grouped_auc", "accuracy", "calibration"};
-    const json_t *tasks = json_object_get(metrics, "tasks");
-    (void)printf("%-11s  %8s  %8s  %11s  %8s  %11s  %9s\n", name, "NE", "AUC", "grouped AUC",
-                 "accuracy", "calibration", "samples");
-    for (size_t k = 0; k <= json_array_size(tasks); k++) {
-        const json_t *line = k == 0 ? metrics : json_array_get(tasks, k - 1);
-        char title[24] = "mean";
-        if (k > 0) {
-            (void)snprintf(title, sizeof title, "task %zu", k - 1);
-        }
-        (void)printf("  %-9s", title);
-        for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
-            const json_t *value = json_object_get(line, columns[i]);
-            int width = i == 2 || i == 4 ? 11 : 8;
-            if (json_is_number(value)) {
-                (void)printf("  %*.4f", width, json_number_value(value));
-            } else {
-                (void)printf("  %*s", width, "-"); /* of one label alone */
-            }
-        }
-        (void)printf("  %9lld\n", (long long)json_integer_value(json_object_get(line, "samples")));
-    }
-}
-
-static void print_split(const char *name, const json_t *metrics) {
-    static const char *const columns[] = {"hr@1",    "hr@10",   "hr@50",    "hr@200",
-                                          "ndcg@10", "ndcg@50", "ndcg@200", "mrr"};
-    (void)printf("%-11s", name);
-    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
-        (void)printf("  %8.4f", json_number_value(json_object_get(metrics, columns[i])));
-    }
-    (void)printf("  %8lld\n", (long long)json_integer_value(json_object_get(metrics, "users")));
-}
-
-static weir_err_t print_metrics(const char *run, bool as_json, weir_error_t *error) {
-    char path[WEIR_PATH_MAX], *text = NULL;
-    size_t size = 0;
-    json_error_t ignored;
-    weir_err_t err = weir_path_join(path, sizeof path, run, "eval.json", error);
-    if (err == WEIR_OK) {
-        err = weir_file_read(path, 65536, &text, &size, error);
-    }
-    json_t *object = err == WEIR_OK ? json_loadb(text, size, 0, &ignored) : NULL;
-    const char *name;
-    json_t *metrics;
-    if (err == WEIR_OK && !json_is_object(json_object_get(object, "splits"))) {
-        err = weir_errorf(error, WEIR_ERR_CORRUPT, "%s is not what an evaluation writes", path);
-    } else if (err == WEIR_OK && as_json) {
-        (void)fputs(text, stdout);
-    } else if (err == WEIR_OK) {
-        (void)printf("step %lld, epoch %.2f\n",
-                     (long long)json_integer_value(json_object_get(object, "step")),
-                     json_number_value(json_object_get(object, "epoch")));
-        bool titled = false;
-        json_object_foreach(json_object_get(object, "splits"), name, metrics) {
-            if (json_object_get(metrics, "ne") != NULL) {
-                print_ranking(name, metrics);
-                continue;
-            }
-            if (!titled) {
-                (void)printf("%-11s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s\n", "", "HR@1",
-                             "HR@10", "HR@50", "HR@200", "NDCG@10", "NDCG@50", "NDCG@200", "MRR",
-                             "users");
-                titled = true;
-            }
-            print_split(name, metrics);
-        }
-    }
-    json_decref(object);
-    free(text);
-    return err;
-}
-
-/* The run's own configuration, and a checkpoint that is there. */
-static weir_err_t check_eval(arguments_t *arguments, char *config_path, size_t capacity,
-                             weir_config_t *config, weir_error_t *error) {
-    char where[WEIR_PATH_MAX], folder[WEIR_PATH_MAX], name[32] = "latest", *end = NULL;
-    uint64_t found = 0;
-    weir_err_t err = weir_path_join(config_path, capacity, arguments->run, "config.yaml", error);
-    if (err == WEIR_OK && !weir_file_exists(config_path)) {
-        return weir_errorf(error, WEIR_ERR_NOT_FOUND, "%s is not the folder of a run",
-                           arguments->run);
-    }
-    if (err == WEIR_OK) {
-        arguments->config = config_path;
-        err = weir_config_load(config_path, arguments->sets, arguments->set_count, config, error);
-    }
-    if (err != WEIR_OK) {
-        return err;
-    }
-    if (arguments->best) {
-        (void)snprintf(name, sizeof name, "best");
-    }
-    if (arguments->step != NULL) {
-        unsigned long long step = strtoull(arguments->step, &end, 10);
-        if (arguments->step[0] < '0' || arguments->step[0] > '9' || *end != '\0') {
-            return weir_errorf(error, WEIR_ERR_INVALID, "--step wants a whole number, not \"%s\"",
-                               arguments->step);
-        }
-        weir_checkpoint_step_name(step, name);
-    }
-    int length = snprintf(where, sizeof where, "%s/checkpoints/%s", arguments->run, name);
-    if (length < 0 || (size_t)length >= sizeof where) {
-        return weir_errorf(error, WEIR_ERR_INVALID, "the run folder's name is too long");
-    }
-    err = weir_checkpoint_resolve(where, folder, sizeof folder, error);
-    if (err != WEIR_OK) {
-        return err;
-    }
-    /* By number from here on: a job that trains this run may move `latest` between two ranks. */
-    const char *slash = strrchr(folder, '/');
-    if (slash != NULL && weir_checkpoint_parse_step(slash + 1, &found)) {
-        (void)snprintf(arguments->chosen, sizeof arguments->chosen, "%llu",
-                       (unsigned long long)found);
-        arguments->step = arguments->chosen;
-        arguments->best = false;
-    }
-    return check_data(config, error);
-}
-
-int weir_verb_eval(int argc, char **argv) {
-    static const struct argp argp = {
-        eval_options,
-        parse_option,
-        NULL,
-        "Evaluate a checkpoint of a run: the rank of every user's last event among the whole "
-        "catalogue, computed by a job of P servers and W workers.",
-        NULL,
-        NULL,
-        NULL};
-    weir_error_t error = {0};
-    weir_config_t config;
-    char config_path[WEIR_PATH_MAX];
-    arguments_t arguments = {.sets = calloc((size_t)argc + SHORTS + 1, sizeof *arguments.sets)};
-    words_t *words = calloc(1, sizeof *words);
-    weir_launch_end_t end = {.status = 0};
-    weir_err_t err = WEIR_OK;
-    if (arguments.sets == NULL || words == NULL) {
-        err = weir_errorf(&error, WEIR_ERR_MEMORY, "out of memory");
-        goto out;
-    }
-    (void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
-    err = collect_sets(&arguments, words, &error);
-    if (err == WEIR_OK) {
-        err = check_eval(&arguments, config_path, sizeof config_path, &config, &error);
-    }
-    if (err != WEIR_OK) {
-        goto out;
-    }
-    build_arguments(&arguments, true, words);
-    weir_launch_t launch = {.launcher = arguments.launcher,
-                            .ps = (long)config.cluster.ps,
-                            .workers = (long)config.cluster.workers,
-                            .run = arguments.run,
-                            .arguments = words->words,
-                            .argument_count = words->count,
-                            .quiet = true};
-    err = weir_launch(&launch, &end, &error);
-    if (err == WEIR_OK && end.status == 0) {
-        err = print_metrics(arguments.run, arguments.json, &error);
-    }
-out:
-    free(arguments.sets);
-    free(words);
-    if (err != WEIR_OK) {
-        weir_fatal(&error);
-    }
-    return end.status;
 }

@@ -13,6 +13,7 @@ const weir_verb_t weir_verbs[] = {
      weir_verb_config},
     {"train", "train a model: one job of coordinator, servers and workers", weir_verb_train},
     {"eval", "evaluate a checkpoint of a run", weir_verb_eval},
+    {"recommend", "the best items of the catalogue for users", weir_verb_recommend},
     {"inspect", "what a checkpoint holds: tables, parameters, metrics, configuration",
      weir_verb_inspect},
     {"verify", "read every byte of checkpoints: what is damaged, and which rows", weir_verb_verify},

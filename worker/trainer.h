@@ -56,4 +56,9 @@ WEIR_MUST_USE weir_err_t weir_trainer_run(weir_trainer_t *trainer, const char **
 WEIR_MUST_USE weir_err_t weir_trainer_evaluate_only(weir_trainer_t *trainer, const char *path,
                                                     weir_error_t *error);
 
+/* Answer this worker's part of the requests in `folder` (worker/request_file.h). Errors: those of
+ * the file; INVALID where the model is not of their kind. Call: collective(workers). */
+WEIR_MUST_USE weir_err_t weir_trainer_serve(weir_trainer_t *trainer, const char *folder,
+                                            weir_error_t *error);
+
 #endif

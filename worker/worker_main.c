@@ -97,7 +97,9 @@ static weir_err_t work(process_t *process, weir_error_t *error) {
     const weir_job_options_t *options = &process->job.options;
     char path[WEIR_PATH_MAX];
     weir_err_t err;
-    if (options->eval_only) {
+    if (options->requests != NULL) {
+        err = weir_trainer_serve(process->trainer, options->requests, error);
+    } else if (options->eval_only) {
         err = weir_path_join(path, sizeof path, options->run, "eval.json", error);
         if (err == WEIR_OK) {
             err = weir_trainer_evaluate_only(process->trainer, path, error);

@@ -1,0 +1,39 @@
+/* Lists of scored items for users, as text, JSON lines or CSV, with the ids and names of the
+ * source: what `weir recommend` and `weir rank` print. */
+#ifndef WEIR_TOOLS_ANSWER_LIST_H
+#define WEIR_TOOLS_ANSWER_LIST_H
+
+#include "common/dataset.h"
+#include "common/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum { WEIR_ANSWERS_TEXT, WEIR_ANSWERS_JSON, WEIR_ANSWERS_CSV } weir_answers_format_t;
+
+/* "text", "json" or "csv"; false: none of them. */
+bool weir_answers_format_parse(const char *text, weir_answers_format_t *format);
+
+typedef struct weir_answer_list weir_answer_list_t;
+
+/* To `path`, where it appears when it is whole, or standard output (NULL). Each item has as many
+ * scores as there are columns; the names of the columns must outlive the list, as `dataset`. JSON:
+ * an object a line, {"user": .., "items": [{"item": .., "name": .., COLUMN: ..}]}. CSV: a header,
+ * then user, place from 1, item, scores, name. */
+WEIR_MUST_USE weir_err_t weir_answer_list_create(const char *path, weir_answers_format_t format,
+                                                 weir_dataset_t *dataset,
+                                                 const char *const *columns, size_t column_count,
+                                                 weir_answer_list_t **list, weir_error_t *error);
+
+/* The list of a user: items (0 ends it early) and count x column_count scores. */
+WEIR_MUST_USE weir_err_t weir_answer_list_add(weir_answer_list_t *list, int64_t user,
+                                              const int64_t *items, const float *scores,
+                                              size_t count, weir_error_t *error);
+
+/* All lists have been added. The list must still be destroyed. */
+WEIR_MUST_USE weir_err_t weir_answer_list_commit(weir_answer_list_t *list, weir_error_t *error);
+/* Without a commit before it, removes what was written to `path`. Accepts NULL. */
+void weir_answer_list_destroy(weir_answer_list_t *list);
+
+#endif

@@ -1,0 +1,146 @@
+/* weir eval: the metrics of a checkpoint, computed by a job. */
+#include "common/file.h"
+#include "common/log.h"
+#include "tools/saved_job.h"
+#include "tools/verbs.h"
+
+#include <argp.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { OPTION_JSON = 256 };
+
+typedef struct {
+    weir_saved_job_t job;
+    bool json;
+} arguments_t;
+
+static const struct argp_option options[] = {
+    {"json", OPTION_JSON, NULL, 0, "print the metrics as JSON", 1},
+    {0},
+};
+
+static error_t parse_option(int key, char *value, struct argp_state *state) {
+    arguments_t *arguments = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &arguments->job;
+        return 0;
+    case OPTION_JSON:
+        arguments->json = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument \"%s\"", value);
+        return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* Of a ranking model: the means, and a line a task. */
+static void print_ranking(const char *name, const json_t *metrics) {
+    static const char *const columns[] = {"ne", "auc", "grouped_auc", "accuracy", "calibration"};
+    const json_t *tasks = json_object_get(metrics, "tasks");
+    (void)printf("%-11s  %8s  %8s  %11s  %8s  %11s  %9s\n", name, "NE", "AUC", "grouped AUC",
+                 "accuracy", "calibration", "samples");
+    for (size_t k = 0; k <= json_array_size(tasks); k++) {
+        const json_t *line = k == 0 ? metrics : json_array_get(tasks, k - 1);
+        char title[24] = "mean";
+        if (k > 0) {
+            (void)snprintf(title, sizeof title, "task %zu", k - 1);
+        }
+        (void)printf("  %-9s", title);
+        for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+            const json_t *value = json_object_get(line, columns[i]);
+            int width = i == 2 || i == 4 ? 11 : 8;
+            if (json_is_number(value)) {
+                (void)printf("  %*.4f", width, json_number_value(value));
+            } else {
+                (void)printf("  %*s", width, "-"); /* of one label alone */
+            }
+        }
+        (void)printf("  %9lld\n", (long long)json_integer_value(json_object_get(line, "samples")));
+    }
+}
+
+static void print_split(const char *name, const json_t *metrics) {
+    static const char *const columns[] = {"hr@1",    "hr@10",   "hr@50",    "hr@200",
+                                          "ndcg@10", "ndcg@50", "ndcg@200", "mrr"};
+    (void)printf("%-11s", name);
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+        (void)printf("  %8.4f", json_number_value(json_object_get(metrics, columns[i])));
+    }
+    (void)printf("  %8lld\n", (long long)json_integer_value(json_object_get(metrics, "users")));
+}
+
+static weir_err_t print_metrics(const char *run, bool as_json, weir_error_t *error) {
+    char path[WEIR_PATH_MAX], *text = NULL;
+    size_t size = 0;
+    json_error_t ignored;
+    weir_err_t err = weir_path_join(path, sizeof path, run, "eval.json", error);
+    if (err == WEIR_OK) {
+        err = weir_file_read(path, 65536, &text, &size, error);
+    }
+    json_t *object = err == WEIR_OK ? json_loadb(text, size, 0, &ignored) : NULL;
+    const char *name;
+    json_t *metrics;
+    if (err == WEIR_OK && !json_is_object(json_object_get(object, "splits"))) {
+        err = weir_errorf(error, WEIR_ERR_CORRUPT, "%s is not what an evaluation writes", path);
+    } else if (err == WEIR_OK && as_json) {
+        (void)fputs(text, stdout);
+    } else if (err == WEIR_OK) {
+        (void)printf("step %lld, epoch %.2f\n",
+                     (long long)json_integer_value(json_object_get(object, "step")),
+                     json_number_value(json_object_get(object, "epoch")));
+        bool titled = false;
+        json_object_foreach(json_object_get(object, "splits"), name, metrics) {
+            if (json_object_get(metrics, "ne") != NULL) {
+                print_ranking(name, metrics);
+                continue;
+            }
+            if (!titled) {
+                (void)printf("%-11s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s\n", "", "HR@1",
+                             "HR@10", "HR@50", "HR@200", "NDCG@10", "NDCG@50", "NDCG@200", "MRR",
+                             "users");
+                titled = true;
+            }
+            print_split(name, metrics);
+        }
+    }
+    json_decref(object);
+    free(text);
+    return err;
+}
+
+int weir_verb_eval(int argc, char **argv) {
+    static const struct argp_child children[] = {{&weir_saved_job_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        options,
+        parse_option,
+        NULL,
+        "Evaluate a checkpoint of a run: the rank of every user's last event among the whole "
+        "catalogue, computed by a job of P servers and W workers.",
+        children,
+        NULL,
+        NULL};
+    weir_error_t error = {0};
+    arguments_t arguments = {.json = false};
+    int status = 0;
+    weir_err_t err = weir_saved_job_init(&arguments.job, argc, &error);
+    if (err == WEIR_OK) {
+        (void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+        err = weir_saved_job_choose(&arguments.job, &error);
+    }
+    if (err == WEIR_OK) {
+        err = weir_saved_job_run(&arguments.job, NULL, &status, &error);
+    }
+    if (err == WEIR_OK && status == 0) {
+        err = print_metrics(arguments.job.run, arguments.json, &error);
+    }
+    weir_saved_job_fini(&arguments.job);
+    if (err != WEIR_OK) {
+        weir_fatal(&error);
+    }
+    return status;
+}
