@@ -1,10 +1,7 @@
-#include "worker/ranking.h"
-
 #include "common/assert.h"
-#include "worker/kernels.h"
 #include "worker/product.h"
+#include "worker/ranking_internal.h"
 #include "worker/rows.h"
-#include "worker/workspace.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,28 +9,6 @@
 #include <string.h>
 
 enum { MOST_ROWS = 1 << 24, TABLES = 3, HEADS = 4 }; /* parameters before and after the layers */
-
-struct weir_ranking {
-    weir_ranking_config_t config;
-    const weir_kernels_t *kernels;
-    weir_stu_t *stu;
-    weir_workspace_t workspace;
-    weir_real_t *stream;       /* T x D: input of the layers, their output, its gradient */
-    weir_real_t *normalised;   /* Q x D: e */
-    weir_real_t *inverses;     /* Q */
-    weir_real_t *before;       /* Q x hidden: before SiLU */
-    weir_real_t *body;         /* Q x hidden */
-    weir_real_t *logits;       /* Q x K, then their gradient */
-    weir_real_t *d_body;       /* Q x hidden */
-    weir_real_t *d_normalised; /* Q x D */
-    weir_real_t *block;        /* of weir_rows_add_columns */
-    uint32_t *numbers;         /* T: of the rows, for a batch without global_tokens */
-
-    weir_ranking_batch_t batch; /* of the last forward; its arrays belong to the caller */
-    const weir_real_t *parameters;
-    weir_forward_mode_t mode;
-    bool forward_done;
-};
 
 /* ---- parameters ---- */
 
@@ -74,6 +49,10 @@ static size_t own_elements(const weir_ranking_config_t *config, size_t which) {
         elements += parameter.rows * parameter.cols;
     }
     return elements;
+}
+
+size_t weir_ranking_layers_offset(const weir_ranking_config_t *config) {
+    return own_elements(config, TABLES);
 }
 
 static size_t own_offset(const weir_ranking_config_t *config, size_t which) {
@@ -247,7 +226,7 @@ static void drop_input(const weir_ranking_t *ranking, weir_real_t *values) {
     }
 }
 
-static void embed(weir_ranking_t *ranking, const weir_real_t *rows) {
+static void add_up(weir_ranking_t *ranking, const weir_real_t *rows) {
     const weir_ranking_batch_t *batch = &ranking->batch;
     const weir_ranking_config_t *config = &ranking->config;
     size_t dim = config->layers.embedding_dim;
@@ -307,7 +286,7 @@ static void differentiate_input(weir_ranking_t *ranking, weir_real_t *d_rows,
 
 /* ---- heads ---- */
 
-static void run_heads(weir_ranking_t *ranking) {
+void weir_ranking_run_heads(weir_ranking_t *ranking) {
     const weir_ranking_config_t *config = &ranking->config;
     const weir_real_t *parameters = ranking->parameters;
     size_t dim = config->layers.embedding_dim, queries = ranking->batch.predictions;
@@ -444,10 +423,9 @@ static void differentiate_heads(weir_ranking_t *ranking, weir_real_t *d_paramete
 
 /* ---- both ways ---- */
 
-weir_err_t weir_ranking_forward(weir_ranking_t *ranking, const weir_real_t *parameters,
-                                const weir_ranking_batch_t *batch, const weir_real_t *rows,
-                                weir_forward_mode_t mode, weir_real_t *logits,
-                                weir_error_t *error) {
+weir_err_t weir_ranking_embed(weir_ranking_t *ranking, const weir_real_t *parameters,
+                              const weir_ranking_batch_t *batch, const weir_real_t *rows,
+                              weir_forward_mode_t mode, weir_error_t *error) {
     ranking->forward_done = false;
     weir_err_t err = check_batch(&ranking->config, batch, error);
     if (err != WEIR_OK) {
@@ -469,13 +447,24 @@ weir_err_t weir_ranking_forward(weir_ranking_t *ranking, const weir_real_t *para
         }
         ranking->batch.sequence.global_tokens = ranking->numbers;
     }
-    embed(ranking, rows);
-    err = weir_stu_forward(ranking->stu, parameters + own_elements(&ranking->config, TABLES),
-                           &ranking->batch.sequence, ranking->stream, mode, ranking->stream, error);
+    add_up(ranking, rows);
+    return WEIR_OK;
+}
+
+weir_err_t weir_ranking_forward(weir_ranking_t *ranking, const weir_real_t *parameters,
+                                const weir_ranking_batch_t *batch, const weir_real_t *rows,
+                                weir_forward_mode_t mode, weir_real_t *logits,
+                                weir_error_t *error) {
+    weir_err_t err = weir_ranking_embed(ranking, parameters, batch, rows, mode, error);
+    if (err == WEIR_OK) {
+        err = weir_stu_forward(
+            ranking->stu, parameters + weir_ranking_layers_offset(&ranking->config),
+            &ranking->batch.sequence, ranking->stream, mode, ranking->stream, error);
+    }
     if (err != WEIR_OK) {
         return err;
     }
-    run_heads(ranking);
+    weir_ranking_run_heads(ranking);
     memcpy(logits, ranking->logits, batch->predictions * ranking->config.tasks * sizeof *logits);
     ranking->forward_done = true;
     return WEIR_OK;

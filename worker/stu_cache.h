@@ -31,4 +31,16 @@ WEIR_MUST_USE weir_err_t weir_stu_cache_score(weir_stu_cache_t *cache, const wei
 /* Bytes of the kept keys and values. */
 size_t weir_stu_cache_bytes(const weir_stu_cache_t *cache);
 
+/* Keys and values of a history by themselves, to be kept between requests. */
+typedef struct weir_stu_history weir_stu_history_t;
+
+/* What was filled last, now the caller's; candidates still see it until another is filled or used.
+ * NULL: nothing was filled, or it was taken. */
+weir_stu_history_t *weir_stu_cache_take(weir_stu_cache_t *cache);
+/* Let candidates see a history that a cache of the same layers was filled with. It is not copied.
+ */
+void weir_stu_cache_use(weir_stu_cache_t *cache, const weir_stu_history_t *history);
+size_t weir_stu_history_bytes(const weir_stu_history_t *history);
+void weir_stu_history_free(weir_stu_history_t *history); /* accepts NULL */
+
 #endif

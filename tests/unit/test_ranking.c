@@ -1,7 +1,7 @@
 /* The ranking model: its loss against a plain computation from its logits, all its gradients
  * against central differences. */
 #include "tests/suite.h"
-#include "worker/ranking.h"
+#include "worker/ranking_cache.h"
 
 #include <math.h>
 #include <string.h>
@@ -273,6 +273,81 @@ START_TEST(time_before_the_query_has_its_bucket) {
 }
 END_TEST
 
+/* Tokens [begin, end) of the problem as a batch of one user. */
+typedef struct {
+    weir_ranking_batch_t batch;
+    size_t offsets[2], row_offsets[MOST_TOKENS + 1];
+    uint32_t targets[1], predicted[MOST_TOKENS];
+} part_t;
+
+static const weir_ranking_batch_t *take_part(const problem_t *p, size_t begin, size_t end,
+                                             bool candidates, part_t *part) {
+    size_t tokens = end - begin;
+    *part = (part_t){.offsets = {0, tokens}, .targets = {candidates ? (uint32_t)tokens : 0}};
+    for (size_t t = 0; t <= tokens; t++) {
+        part->row_offsets[t] = p->row_offsets[begin + t] - p->row_offsets[begin];
+        part->predicted[t] = (uint32_t)t;
+    }
+    part->batch = (weir_ranking_batch_t){.sequence = {.users = 1,
+                                                      .tokens = tokens,
+                                                      .offsets = part->offsets,
+                                                      .targets = part->targets},
+                                         .row_offsets = part->row_offsets,
+                                         .rows = p->rows + p->row_offsets[begin],
+                                         .row_count = ROWS,
+                                         .actions = p->actions + begin,
+                                         .positions = p->positions + begin,
+                                         .times = p->times + begin,
+                                         .predicted = part->predicted,
+                                         .predictions = candidates ? tokens : 0};
+    return &part->batch;
+}
+
+/* Histories are filled first, then used in another order, twice: they are kept between requests. */
+START_TEST(candidates_from_the_cache_score_as_in_a_pass) {
+    const double tolerance = sizeof(weir_real_t) == 8 ? 1e-12 : 2e-5;
+    problem_t p;
+    part_t part;
+    make_problem(&p);
+    weir_ranking_cache_t *cache = NULL;
+    weir_stu_history_t *histories[USERS] = {NULL};
+    weir_error_t error = {0};
+    weir_real_t logits[MOST_TOKENS * TASKS];
+    ck_assert_int_eq(weir_ranking_forward(p.ranking, p.parameters, &p.batch, p.table,
+                                          (weir_forward_mode_t){.train = false}, p.logits, &error),
+                     WEIR_OK);
+    ck_assert_int_eq(weir_ranking_cache_create(&small, &cache, &error), WEIR_OK);
+    for (size_t u = 0; u < USERS; u++) {
+        const weir_ranking_batch_t *history =
+            take_part(&p, p.offsets[u], p.offsets[u + 1] - p.targets[u], false, &part);
+        ck_assert_msg(weir_ranking_cache_fill(cache, p.parameters, history, p.table, &histories[u],
+                                              &error) == WEIR_OK,
+                      "%s", error.message);
+        ck_assert_uint_gt(weir_stu_history_bytes(histories[u]), 0);
+    }
+    for (size_t round = 0; round < 2 * USERS; round++) {
+        size_t u = USERS - 1 - round % USERS, first = 0;
+        for (size_t before = 0; before < u; before++) {
+            first += p.targets[before];
+        }
+        const weir_ranking_batch_t *candidates =
+            take_part(&p, p.offsets[u + 1] - p.targets[u], p.offsets[u + 1], true, &part);
+        ck_assert_msg(weir_ranking_cache_score(cache, p.parameters, histories[u], candidates,
+                                               p.table, logits, &error) == WEIR_OK,
+                      "%s", error.message);
+        for (size_t i = 0; i < p.targets[u] * TASKS; i++) {
+            ck_assert_double_eq_tol((double)logits[i], (double)p.logits[first * TASKS + i],
+                                    tolerance);
+        }
+    }
+    for (size_t u = 0; u < USERS; u++) {
+        weir_stu_history_free(histories[u]);
+    }
+    weir_ranking_cache_destroy(cache);
+    free_problem(&p);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("ranking " WEIR_REAL_NAME);
     TCase *t = tcase_create("model");
@@ -284,6 +359,7 @@ static Suite *suite(void) {
     tcase_add_test(t, gradients_are_announced_from_the_heads_to_the_tables);
     tcase_add_test(t, what_is_out_of_range_is_refused);
     tcase_add_test(t, time_before_the_query_has_its_bucket);
+    tcase_add_test(t, candidates_from_the_cache_score_as_in_a_pass);
     suite_add_tcase(s, t);
     return s;
 }
