@@ -62,4 +62,16 @@ WEIR_MUST_USE weir_err_t weir_ranking_read_tests(weir_ranking_reader_t *reader,
                                                  const weir_ranking_train_batch_t **batch,
                                                  weir_error_t *error);
 
+/* For worker/ranking_cache.h: the history of a user that knows its first `events` events (1 or
+ * more) and is asked at `time`; and candidates for it, of whose context nothing is known. Valid
+ * until the next of either or of read_tests. */
+WEIR_MUST_USE weir_err_t weir_ranking_read_history(weir_ranking_reader_t *reader, uint64_t user,
+                                                   size_t events, int64_t time,
+                                                   const weir_ranking_train_batch_t **batch,
+                                                   weir_error_t *error);
+WEIR_MUST_USE weir_err_t weir_ranking_read_candidates(weir_ranking_reader_t *reader, uint64_t user,
+                                                      const int64_t *items, size_t count,
+                                                      const weir_ranking_train_batch_t **batch,
+                                                      weir_error_t *error);
+
 #endif
