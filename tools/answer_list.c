@@ -15,7 +15,7 @@ struct weir_answer_list {
     weir_answers_format_t format;
     weir_dataset_t *dataset;
     const char *const *columns;
-    size_t column_count;
+    size_t column_count, added;
     FILE *out;
     char path[WEIR_PATH_MAX];      /* empty: standard output */
     char temporary[WEIR_PATH_MAX]; /* empty: nothing to remove */
@@ -251,6 +251,7 @@ weir_err_t weir_answer_list_add(weir_answer_list_t *list, int64_t user, const in
     if (err != WEIR_OK) {
         return err;
     }
+    list->added++;
     switch (list->format) {
     case WEIR_ANSWERS_JSON:
         return add_json(list, &id, items, scores, length, error);
@@ -274,6 +275,7 @@ weir_err_t weir_answer_list_commit(weir_answer_list_t *list, weir_error_t *error
         return weir_error_from_errno(error, errno, "write '%s'", name);
     }
     list->temporary[0] = '\0';
+    (void)printf("%s: %zu lists\n", list->path, list->added);
     return weir_file_sync_parent(list->path, error);
 }
 

@@ -31,7 +31,8 @@ WEIR_MUST_USE weir_err_t weir_answer_list_add(weir_answer_list_t *list, int64_t 
                                               const int64_t *items, const float *scores,
                                               size_t count, weir_error_t *error);
 
-/* All lists have been added. The list must still be destroyed. */
+/* All lists have been added; says so where they went to a file. The list must still be destroyed.
+ */
 WEIR_MUST_USE weir_err_t weir_answer_list_commit(weir_answer_list_t *list, weir_error_t *error);
 /* Without a commit before it, removes what was written to `path`. Accepts NULL. */
 void weir_answer_list_destroy(weir_answer_list_t *list);

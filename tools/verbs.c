@@ -14,6 +14,7 @@ const weir_verb_t weir_verbs[] = {
     {"train", "train a model: one job of coordinator, servers and workers", weir_verb_train},
     {"eval", "evaluate a checkpoint of a run", weir_verb_eval},
     {"recommend", "the best items of the catalogue for users", weir_verb_recommend},
+    {"rank", "score candidates for users by a ranking model", weir_verb_rank},
     {"inspect", "what a checkpoint holds: tables, parameters, metrics, configuration",
      weir_verb_inspect},
     {"verify", "read every byte of checkpoints: what is damaged, and which rows", weir_verb_verify},

@@ -17,6 +17,8 @@ typedef struct {
     const weir_retrieval_parts_t *parts;
     const weir_requests_t *requests;
     weir_retrieval_t *retrieval;
+    weir_rounds_t *rounds;
+    uint32_t worker;
     size_t width, k, block;
     size_t *mine; /* numbers of this worker's requests */
     size_t count; /* of them */
@@ -37,14 +39,15 @@ static weir_err_t no_memory(const work_t *work, weir_error_t *error) {
                        work->k, work->block);
 }
 
-static weir_err_t reserve(work_t *work, uint32_t worker, uint32_t workers, weir_error_t *error) {
+static weir_err_t reserve(work_t *work, weir_error_t *error) {
     const weir_requests_t *requests = work->requests;
+    uint32_t workers = weir_exchange_workers(work->rounds->exchange);
     work->mine = calloc(requests->count + 1, sizeof *work->mine);
     if (work->mine == NULL) {
         return no_memory(work, error);
     }
     for (size_t i = 0; i < requests->count; i++) {
-        if (weir_request_worker(requests->users[i], workers) == worker) {
+        if (weir_request_worker(requests->users[i], workers) == work->worker) {
             work->mine[work->count++] = i;
         }
     }
@@ -62,11 +65,10 @@ static weir_err_t reserve(work_t *work, uint32_t worker, uint32_t workers, weir_
                : no_memory(work, error);
 }
 
-static weir_err_t begin_file(work_t *work, const char *folder, uint32_t worker,
-                             weir_error_t *error) {
+static weir_err_t begin_file(work_t *work, const char *folder, weir_error_t *error) {
     char path[WEIR_PATH_MAX];
     const uint64_t shape[2] = {work->count, work->k};
-    weir_err_t err = weir_answers_path(path, sizeof path, folder, worker, error);
+    weir_err_t err = weir_answers_path(path, sizeof path, folder, work->worker, error);
     if (err == WEIR_OK) {
         err = weir_tensor_writer_create(path, &work->file, error);
     }
@@ -118,8 +120,9 @@ static weir_err_t gather(work_t *work, size_t begin, size_t count, weir_error_t 
 static weir_err_t offer(void *argument, const float *rows, int64_t first_item, size_t count,
                         weir_error_t *error) {
     work_t *work = argument;
-    return weir_top_items_offer(work->top, work->encoded, work->width, rows, first_item, count,
-                                work->excluded_offsets, work->excluded, error);
+    weir_err_t err = weir_top_items_offer(work->top, work->encoded, work->width, rows, first_item,
+                                          count, work->excluded_offsets, work->excluded, error);
+    return err == WEIR_OK ? weir_rounds_pause(work->rounds, error) : err;
 }
 
 static weir_err_t write_lists(work_t *work, size_t count, weir_error_t *error) {
@@ -160,36 +163,42 @@ static weir_err_t answer_block(work_t *work, size_t begin, size_t count, weir_er
     return err;
 }
 
-static weir_err_t answer(work_t *work, uint32_t worker, weir_error_t *error) {
+static weir_err_t answer(work_t *work, weir_error_t *error) {
     weir_err_t err = WEIR_OK;
     double started = weir_clock_seconds();
     for (size_t begin = 0; begin < work->count && err == WEIR_OK; begin += work->block) {
         size_t left = work->count - begin, count = left < work->block ? left : work->block;
         err = answer_block(work, begin, count, error);
-        if (err == WEIR_OK && worker == 0 && left > count) { /* the others have as many */
+        if (err == WEIR_OK && work->worker == 0 && left > count) { /* the others have as many */
             double done = (double)(begin + count), all = (double)work->count;
             double seconds = weir_clock_seconds() - started;
             weir_log(WEIR_LOG_INFO, "recommend", "%.0f%% of the users, %.0f s left",
                      100.0 * done / all, seconds * (all - done) / done);
         }
     }
-    return err == WEIR_OK ? weir_tensor_writer_commit(work->file, NULL, NULL, error) : err;
+    if (err == WEIR_OK) {
+        err = weir_tensor_writer_commit(work->file, NULL, NULL, error);
+    }
+    return err == WEIR_OK ? weir_rounds_finish(work->rounds, error) : err;
 }
 
 weir_err_t weir_recommend(const weir_retrieval_parts_t *parts, const weir_requests_t *requests,
-                          const char *folder, uint32_t worker, uint32_t workers,
-                          weir_error_t *error) {
-    work_t work = {.parts = parts, .requests = requests, .k = requests->k};
+                          const char *folder, weir_rounds_t *rounds, weir_error_t *error) {
+    work_t work = {.parts = parts,
+                   .requests = requests,
+                   .k = requests->k,
+                   .rounds = rounds,
+                   .worker = weir_exchange_worker(rounds->exchange)};
     weir_err_t err = weir_retrieval_create(parts, &work.retrieval, error);
     if (err == WEIR_OK) {
         work.width = weir_retrieval_width(work.retrieval);
-        err = reserve(&work, worker, workers, error);
+        err = reserve(&work, error);
     }
     if (err == WEIR_OK) {
-        err = begin_file(&work, folder, worker, error);
+        err = begin_file(&work, folder, error);
     }
     if (err == WEIR_OK) {
-        err = answer(&work, worker, error);
+        err = answer(&work, error);
     }
     weir_tensor_writer_destroy(work.file);
     weir_retrieval_destroy(work.retrieval);

@@ -4,13 +4,14 @@
 
 #include "worker/request_file.h"
 #include "worker/retrieval.h"
+#include "worker/rounds.h"
 
-/* Answer the requests that are worker `worker`'s and write them to its file in `folder`. A user's
+/* Answer the requests that are this worker's and write them to its file in `folder`. A user's
  * history is the last model.max_sequence_length of the events that it knows; all of these items are
  * left out unless requests->keep_known. Users are taken in blocks, for each of which the catalogue
- * passes by once. Call: local to the worker; servers answer. Threads: compute. */
+ * passes by once. Call: collective(workers); servers answer. Threads: compute. */
 WEIR_MUST_USE weir_err_t weir_recommend(const weir_retrieval_parts_t *parts,
                                         const weir_requests_t *requests, const char *folder,
-                                        uint32_t worker, uint32_t workers, weir_error_t *error);
+                                        weir_rounds_t *rounds, weir_error_t *error);
 
 #endif

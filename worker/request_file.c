@@ -2,6 +2,7 @@
 
 #include "common/file.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,12 +17,16 @@ static const char *const kinds[] = {
 
 static weir_err_t write_metadata(weir_tensor_writer_t *file, const weir_requests_t *requests,
                                  weir_error_t *error) {
-    char k[24];
+    char k[24], microbatch[24], cache_bytes[24];
     (void)snprintf(k, sizeof k, "%zu", requests->k);
+    (void)snprintf(microbatch, sizeof microbatch, "%zu", requests->microbatch);
+    (void)snprintf(cache_bytes, sizeof cache_bytes, "%zu", requests->cache_bytes);
     const char *const pairs[][2] = {{"format", FORMAT},
                                     {"version", VERSION},
                                     {"kind", kinds[requests->kind]},
                                     {"k", k},
+                                    {"microbatch", microbatch},
+                                    {"cache_bytes", cache_bytes},
                                     {"known", requests->keep_known ? "keep" : "leave_out"}};
     weir_err_t err = WEIR_OK;
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0] && err == WEIR_OK; i++) {
@@ -91,25 +96,41 @@ static bool is(const weir_tensor_file_t *file, const char *key, const char *valu
     return found != NULL && strcmp(found, value) == 0;
 }
 
+/* A whole number of `least` to `most` in the metadata. */
+static weir_err_t read_number(const weir_tensor_file_t *file, const char *key, uint64_t least,
+                              uint64_t most, size_t *number, weir_error_t *error) {
+    const char *text = weir_tensor_file_metadata(file, key);
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = text != NULL ? strtoull(text, &end, 10) : 0;
+    if (text == NULL || text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 ||
+        value < least || value > most) {
+        return weir_errorf(error, WEIR_ERR_CORRUPT, "%s: %s is not %llu to %llu",
+                           weir_tensor_file_path(file), key, (unsigned long long)least,
+                           (unsigned long long)most);
+    }
+    *number = (size_t)value;
+    return WEIR_OK;
+}
+
 static weir_err_t read_metadata(const weir_tensor_file_t *file, weir_requests_t *requests,
                                 weir_error_t *error) {
-    const char *k = weir_tensor_file_metadata(file, "k");
     bool rank = is(file, "kind", kinds[WEIR_REQUEST_RANK]);
-    char *end = NULL;
-    unsigned long long wanted = k != NULL ? strtoull(k, &end, 10) : 0;
     if (!is(file, "format", FORMAT) || !is(file, "version", VERSION) ||
         (!rank && !is(file, "kind", kinds[WEIR_REQUEST_RECOMMEND]))) {
         return weir_errorf(error, WEIR_ERR_CORRUPT, "%s does not hold requests",
                            weir_tensor_file_path(file));
     }
-    if (!rank && (end == NULL || *end != '\0' || wanted == 0 || wanted > WEIR_REQUEST_MOST_ITEMS)) {
-        return weir_errorf(error, WEIR_ERR_CORRUPT, "%s: k is not 1 to %d",
-                           weir_tensor_file_path(file), WEIR_REQUEST_MOST_ITEMS);
-    }
     requests->kind = rank ? WEIR_REQUEST_RANK : WEIR_REQUEST_RECOMMEND;
-    requests->k = (size_t)wanted;
     requests->keep_known = is(file, "known", "keep");
-    return WEIR_OK;
+    if (!rank) {
+        return read_number(file, "k", 1, WEIR_REQUEST_MOST_ITEMS, &requests->k, error);
+    }
+    weir_err_t err = read_number(file, "microbatch", 1, WEIR_REQUEST_MOST_MICROBATCH,
+                                 &requests->microbatch, error);
+    return err == WEIR_OK
+               ? read_number(file, "cache_bytes", 0, SIZE_MAX, &requests->cache_bytes, error)
+               : err;
 }
 
 static weir_err_t check_requests(const weir_requests_t *requests, const weir_dataset_t *dataset,

@@ -6,7 +6,8 @@
  *   "times" I64 [R]: when is asked, not before the last known event; and of ranking
  *   "candidate_offsets" I64 [R + 1] and "candidates" I64: items of the catalogue.
  *   Metadata: format weir-requests, version 1, kind recommend or rank; of recommending k, and known
- *   "keep" when known items may be recommended again, else "leave_out".
+ *   "keep" when known items may be recommended again, else "leave_out"; of ranking microbatch and
+ *   cache_bytes.
  * answers-W.safetensors, of worker W: its requests are those of users u with u mod workers = W, in
  *   their order, A of them. Recommending: "items" I64 [A, k], 0 where there were too few, and
  *   "scores" F32 [A, k]. Ranking: "scores" F32 [candidates of its requests, tasks].
@@ -24,7 +25,10 @@
 
 #define WEIR_REQUEST_FILE "requests.safetensors"
 
-enum { WEIR_REQUEST_MOST_ITEMS = 1 << 20 }; /* k */
+enum {
+    WEIR_REQUEST_MOST_ITEMS = 1 << 20,     /* k */
+    WEIR_REQUEST_MOST_MICROBATCH = 1 << 20 /* candidates at a time */
+};
 
 typedef enum { WEIR_REQUEST_RECOMMEND, WEIR_REQUEST_RANK } weir_request_kind_t;
 
@@ -35,6 +39,8 @@ typedef struct {
     size_t k;        /* recommending: items wanted */
     bool keep_known; /* recommending: items that the user knows may be given */
     const int64_t *candidate_offsets, *candidates; /* ranking; else NULL */
+    size_t microbatch;                             /* ranking: candidates scored at a time */
+    size_t cache_bytes;                            /* ranking: of histories kept between requests */
 } weir_requests_t;
 
 /* Write them to FOLDER. Call: blocks. */

@@ -19,7 +19,8 @@ enum {
     SEQUENCE_TEST = 1,       /* and 2 */
     SEQUENCE_VALIDATION = 3, /* and 4 */
     SEQUENCE_SAVED = 5,
-    SEQUENCE_SAVED_BEFORE = 6 /* a save of an earlier step */
+    SEQUENCE_SAVED_BEFORE = 6, /* a save of an earlier step */
+    SEQUENCE_ROUND = 7         /* of workers that answer requests */
 };
 
 /* What any worker may be asked for, as bits that all workers combine. */

@@ -48,7 +48,9 @@ static case_t *make_case(weir_request_kind_t kind) {
                                    .k = 4,
                                    .keep_known = true,
                                    .candidate_offsets = c.offsets,
-                                   .candidates = c.candidates};
+                                   .candidates = c.candidates,
+                                   .microbatch = 256,
+                                   .cache_bytes = 1 << 20};
     return &c;
 }
 
@@ -69,15 +71,17 @@ START_TEST(what_is_written_is_read) {
         ck_assert_int_eq(write_and_open(c, &found, &file), WEIR_OK);
         ck_assert_int_eq((int)found.kind, kind);
         ck_assert_uint_eq(found.count, REQUESTS);
-        ck_assert_uint_eq(found.k, 4);
         ck_assert(found.keep_known);
         ck_assert_int_eq(memcmp(found.users, c->users, sizeof c->users), 0);
         ck_assert_int_eq(memcmp(found.events, c->events, sizeof c->events), 0);
         ck_assert_int_eq(memcmp(found.times, c->times, sizeof c->times), 0);
         if (kind == WEIR_REQUEST_RANK) {
+            ck_assert_uint_eq(found.microbatch, 256);
+            ck_assert_uint_eq(found.cache_bytes, 1 << 20);
             ck_assert_int_eq(memcmp(found.candidate_offsets, c->offsets, sizeof c->offsets), 0);
             ck_assert_int_eq(memcmp(found.candidates, c->candidates, sizeof c->candidates), 0);
         } else {
+            ck_assert_uint_eq(found.k, 4);
             ck_assert_ptr_null(found.candidates);
         }
         weir_tensor_file_close(file);

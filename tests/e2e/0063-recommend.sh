@@ -21,7 +21,7 @@ train run 2 2
 
 expect 0 eval '"hr@10"' weir eval --run run --json
 expect 0 test "left out: nothing is known" weir recommend --run run --as-test --json --out test.jsonl --top 10
-expect 0 all 'user-0' weir recommend --run run --format csv --out all.csv --top 7
+expect 0 all ' 120 lists' weir recommend --run run --format csv --out all.csv --top 7
 expect 0 known 'user-3' weir recommend --run run --with-known --user user-3 --user user-5 --json --top 100
 python3 - <<'PY' || fail "the lists are not what evaluation counts"
 import csv, json
@@ -58,7 +58,7 @@ timeout 60 weir recommend --run run | head -n 1 >head.log || true
 [ -z "$(ls -d run/requests-* 2>/dev/null)" ] || fail "requests stay behind"
 
 expect 8 nobody 'no user "user-x"' weir recommend --run run --user user-x
-expect 2 early 'no user to recommend' weir recommend --run run --at 5
+expect 2 early 'no user to ask about' weir recommend --run run --at 5
 expect 2 count 'whole number from 1' weir recommend --run run --top 0
 expect 2 form 'text, json or csv' weir recommend --run run --format xml
 expect 8 norun 'not the folder' weir recommend --run nothing
