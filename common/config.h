@@ -219,6 +219,10 @@ typedef struct {
         int64_t patience;     /* evaluations without gain before training stops; 0: never */
         char metric[32];      /* chooses the best checkpoint: "ndcg@10", "hr@10", "mrr", ... */
         int64_t batch_users;  /* users scored at a time on one worker */
+        int64_t test_from;    /* seconds since 1970; 0: the last event of each user */
+        bool full;            /* lists too, with `weir eval` */
+        char cutoffs[128];    /* the k's of lists: "1,10,50,200" */
+        bool users;           /* a file of each user's rank, with `weir eval` */
     } eval;
     struct {
         int64_t ps; /* servers */

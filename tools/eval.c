@@ -1,29 +1,56 @@
 /* weir eval: the metrics of a checkpoint, computed by a job. */
 #include "common/file.h"
 #include "common/log.h"
+#include "tools/eval_full.h"
 #include "tools/saved_job.h"
 #include "tools/verbs.h"
+#include "worker/list_metrics.h"
+#include "worker/user_results.h"
 
 #include <argp.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { OPTION_JSON = 256 };
+enum { OPTION_JSON = 256, OPTION_FULL, OPTION_AT, OPTION_PER_USER };
 
 typedef struct {
     weir_saved_job_t job;
     bool json;
+    const char *per_user; /* file; NULL: none */
+    char cutoffs[160];    /* the setting that --at is */
 } arguments_t;
 
 static const struct argp_option options[] = {
     {"json", OPTION_JSON, NULL, 0, "print the metrics as JSON", 1},
+    {"full", OPTION_FULL, NULL, 0,
+     "measure lists of recommended items too: precision, coverage, popularity, diversity and more",
+     1},
+    {"at", OPTION_AT, "K,...", 0, "with --full: lengths of these lists (default: eval.cutoffs)", 1},
+    {"per-user", OPTION_PER_USER, "FILE", 0,
+     "write each user's target and its rank to FILE (safetensors)", 1},
     {0},
 };
+
+/* There is room: each comes from a word of the command line. */
+static void add_setting(arguments_t *arguments, const char *setting) {
+    arguments->job.sets[arguments->job.set_count++] = setting;
+}
 
 static error_t parse_option(int key, char *value, struct argp_state *state) {
     arguments_t *arguments = state->input;
     switch (key) {
+    case OPTION_FULL:
+        add_setting(arguments, "eval.full=true");
+        return 0;
+    case OPTION_AT:
+        (void)snprintf(arguments->cutoffs, sizeof arguments->cutoffs, "eval.cutoffs=%s", value);
+        add_setting(arguments, arguments->cutoffs);
+        return 0;
+    case OPTION_PER_USER:
+        arguments->per_user = value;
+        add_setting(arguments, "eval.users=true");
+        return 0;
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &arguments->job;
         return 0;
@@ -107,10 +134,34 @@ static weir_err_t print_metrics(const char *run, bool as_json, weir_error_t *err
             }
             print_split(name, metrics);
         }
+        json_object_foreach(json_object_get(object, "splits"), name, metrics) {
+            weir_eval_print_full(name, metrics);
+        }
     }
     json_decref(object);
     free(text);
     return err;
+}
+
+/* What the job would refuse after it has started is refused before. */
+static weir_err_t check(const arguments_t *arguments, weir_error_t *error) {
+    const weir_config_t *config = &arguments->job.config;
+    weir_list_cutoffs_t ignored;
+    if (config->model.kind == WEIR_MODEL_RANKING &&
+        (config->eval.full || arguments->per_user != NULL)) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "a ranking model does not score the catalogue: --full and --per-user "
+                           "are for models that do");
+    }
+    return weir_list_cutoffs_parse(config->eval.cutoffs, WEIR_LIST_LONGEST, &ignored, error);
+}
+
+/* The file that the job left in the run's folder, to where it was asked for. */
+static weir_err_t take_users(const arguments_t *arguments, weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    weir_err_t err =
+        weir_path_join(path, sizeof path, arguments->job.run, "eval-users-test.safetensors", error);
+    return err == WEIR_OK ? weir_user_results_copy(path, arguments->per_user, error) : err;
 }
 
 int weir_verb_eval(int argc, char **argv) {
@@ -133,7 +184,13 @@ int weir_verb_eval(int argc, char **argv) {
         err = weir_saved_job_choose(&arguments.job, &error);
     }
     if (err == WEIR_OK) {
+        err = check(&arguments, &error);
+    }
+    if (err == WEIR_OK) {
         err = weir_saved_job_run(&arguments.job, NULL, &status, &error);
+    }
+    if (err == WEIR_OK && status == 0 && arguments.per_user != NULL) {
+        err = take_users(&arguments, &error);
     }
     if (err == WEIR_OK && status == 0) {
         err = print_metrics(arguments.job.run, arguments.json, &error);

@@ -3,6 +3,7 @@
 #include "common/rng.h"
 #include "worker/deal.h"
 #include "worker/key_set.h"
+#include "worker/protocol.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +37,9 @@ struct weir_batch_reader {
     weir_dataset_t *dataset; /* not owned */
     uint32_t worker, workers, alive;
     uint64_t seed;
-    size_t max_length, batch_users, holdout;
+    size_t max_length, batch_users;
+    size_t held_out;   /* training events that are for validation: 1 or 0 */
+    int64_t test_from; /* 0: the last event of each user is its test */
     size_t draw_count; /* items drawn at a time: R; with the catalogue, all C of them */
     weir_negative_sharing_t sharing;
     double token_cost; /* cost of a token in units of one pair of attention */
@@ -74,11 +77,11 @@ static double cost_of_token(const weir_config_t *config, double negatives) {
 
 /* Training events of a user with `count` events: all but those held out; the last is the target. */
 static bool example_of_user(const weir_batch_reader_t *reader, uint64_t user, example_t *example) {
-    size_t count = weir_dataset_user(reader->dataset, user).count;
-    if (count < reader->holdout + 2) {
+    size_t known = weir_protocol_known(weir_dataset_user(reader->dataset, user), reader->test_from);
+    if (known < reader->held_out + 2) {
         return false;
     }
-    size_t target = count - reader->holdout - 1;
+    size_t target = known - reader->held_out - 1;
     example->user = user;
     example->length = target < reader->max_length ? target : reader->max_length;
     example->first = target - example->length;
@@ -106,10 +109,10 @@ static weir_err_t find_eligible(weir_batch_reader_t *reader, weir_error_t *error
     if (reader->eligible_count == 0) {
         weir_err_t err = weir_errorf(error, WEIR_ERR_INVALID,
                                      "no user of the data has the %zu events that training needs",
-                                     reader->holdout + 2);
+                                     reader->held_out + (reader->test_from == 0 ? 3 : 2));
         weir_error_hint(error,
                         "history, training target%s and test target: one event each at least",
-                        reader->holdout == 2 ? ", validation target" : "");
+                        reader->held_out > 0 ? ", validation target" : "");
         return err;
     }
     return WEIR_OK;
@@ -176,7 +179,8 @@ weir_err_t weir_batch_reader_create(const weir_config_t *config,
     created->seed = (uint64_t)config->train.seed;
     created->max_length = (size_t)config->model.max_sequence_length;
     created->batch_users = (size_t)config->train.batch_users;
-    created->holdout = config->eval.validation ? 2 : 1;
+    created->held_out = config->eval.validation ? 1 : 0;
+    created->test_from = config->eval.test_from;
     created->catalogue = weir_dataset_items(options->dataset);
     created->order_epoch = UINT64_MAX;
     weir_err_t err = set_sharing(created, config, error);

@@ -12,8 +12,7 @@ typedef struct {
     const weir_evaluate_parts_t *parts;
     weir_retrieval_t *retrieval;
     size_t width; /* of an encoded history and of a scored row */
-    size_t max_length;
-    size_t holdout;            /* events after the target */
+    weir_split_t split;
     size_t count;              /* users */
     weir_history_t *histories; /* count: the events before the targets */
     float *encoded;            /* count x width */
@@ -28,24 +27,37 @@ const char *weir_split_name(weir_split_t split) {
     return split == WEIR_SPLIT_TEST ? "test" : "validation";
 }
 
+bool weir_evaluate_history(const weir_evaluate_parts_t *parts, weir_split_t split, uint64_t user,
+                           weir_history_t *history) {
+    weir_user_events_t events = weir_dataset_user(parts->dataset, user);
+    size_t target = weir_protocol_known(events, parts->config->eval.test_from);
+    if (split == WEIR_SPLIT_VALIDATION) {
+        target -= target > 0 ? 1 : 0;
+    }
+    if (target == 0 || target == events.count) {
+        return false;
+    }
+    size_t length = weir_protocol_history(target, (size_t)parts->config->model.max_sequence_length);
+    *history = (weir_history_t){user, target - length, length, events.times[target]};
+    return true;
+}
+
 /* Which users are this worker's, and their histories. */
 static weir_err_t gather_users(evaluation_t *evaluation, size_t *events_total,
                                weir_error_t *error) {
     const weir_evaluate_parts_t *parts = evaluation->parts;
     uint64_t all = weir_dataset_users(parts->dataset);
     uint32_t workers = weir_exchange_workers(parts->exchange);
-    size_t most = (size_t)(all / workers) + 1, target = 0;
+    size_t most = (size_t)(all / workers) + 1;
     evaluation->histories = calloc(most, sizeof *evaluation->histories);
     if (evaluation->histories == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to evaluate %zu users", most);
     }
     for (uint64_t user = weir_exchange_worker(parts->exchange); user < all; user += workers) {
-        weir_user_events_t events = weir_dataset_user(parts->dataset, user);
-        if (weir_protocol_target(events.count, evaluation->holdout, &target)) {
-            size_t length = weir_protocol_history(target, evaluation->max_length);
-            evaluation->histories[evaluation->count++] =
-                (weir_history_t){user, target - length, length, events.times[target]};
-            *events_total += length;
+        weir_history_t *history = &evaluation->histories[evaluation->count];
+        if (weir_evaluate_history(parts, evaluation->split, user, history)) {
+            evaluation->count++;
+            *events_total += history->count;
         }
     }
     return WEIR_OK;
@@ -108,8 +120,7 @@ static weir_err_t count_better(void *argument, const float *rows, int64_t first_
                            error);
 }
 
-static weir_err_t rank_users(evaluation_t *evaluation, weir_metrics_t *metrics,
-                             weir_error_t *error) {
+static weir_err_t rank_users(evaluation_t *evaluation, weir_error_t *error) {
     size_t events_total = 0;
     weir_err_t err = gather_users(evaluation, &events_total, error);
     if (err == WEIR_OK) {
@@ -124,9 +135,6 @@ static weir_err_t rank_users(evaluation_t *evaluation, weir_metrics_t *metrics,
     }
     if (err == WEIR_OK) {
         err = weir_retrieval_catalogue(evaluation->retrieval, count_better, evaluation, error);
-    }
-    for (size_t i = 0; i < evaluation->count && err == WEIR_OK; i++) {
-        weir_metrics_add(metrics, evaluation->better[i] + 1);
     }
     return err;
 }
@@ -168,31 +176,56 @@ static void release(evaluation_t *evaluation) {
     free(evaluation->better);
 }
 
-weir_err_t weir_evaluate(const weir_evaluate_parts_t *parts, const float *parameters,
-                         weir_split_t split, uint64_t step, uint32_t sequence,
-                         weir_metrics_t *metrics, weir_error_t *error) {
-    weir_metrics_t mine = {0};
+weir_err_t weir_evaluate_users(const weir_evaluate_parts_t *parts, const float *parameters,
+                               weir_split_t split, weir_user_result_t **results, size_t *count,
+                               weir_error_t *error) {
     const weir_retrieval_parts_t retrieval = {.config = parts->config,
                                               .dataset = parts->dataset,
                                               .encoder = parts->encoder,
                                               .client = parts->client,
                                               .parameters = parameters};
-    evaluation_t evaluation = {
-        .parts = parts,
-        .max_length = (size_t)parts->config->model.max_sequence_length,
-        .holdout = split == WEIR_SPLIT_VALIDATION ? 1 : 0,
-    };
+    evaluation_t evaluation = {.parts = parts, .split = split};
+    weir_user_result_t *made = NULL;
     weir_err_t err = weir_retrieval_create(&retrieval, &evaluation.retrieval, error);
     if (err == WEIR_OK) {
         evaluation.width = weir_retrieval_width(evaluation.retrieval);
-        err = rank_users(&evaluation, &mine, error);
+        err = rank_users(&evaluation, error);
     }
+    if (err == WEIR_OK) {
+        made = calloc(evaluation.count + 1, sizeof *made);
+        if (made == NULL) {
+            err = weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the ranks of %zu users",
+                              evaluation.count);
+        }
+    }
+    if (err == WEIR_OK) {
+        for (size_t i = 0; i < evaluation.count; i++) {
+            made[i] = (weir_user_result_t){evaluation.histories[i].user, evaluation.targets[i],
+                                           evaluation.better[i] + 1};
+        }
+        *results = made;
+        *count = evaluation.count;
+    }
+    release(&evaluation);
+    return err;
+}
+
+weir_err_t weir_evaluate(const weir_evaluate_parts_t *parts, const float *parameters,
+                         weir_split_t split, uint64_t step, uint32_t sequence,
+                         weir_metrics_t *metrics, weir_error_t *error) {
+    weir_metrics_t mine = {0};
+    weir_user_result_t *results = NULL;
+    size_t count = 0;
+    weir_err_t err = weir_evaluate_users(parts, parameters, split, &results, &count, error);
+    for (size_t i = 0; i < count; i++) {
+        weir_metrics_add(&mine, results[i].rank);
+    }
+    free(results);
     if (err == WEIR_OK) {
         err = sum_metrics(parts->exchange, step, sequence, &mine, error);
     }
     if (err == WEIR_OK) {
         *metrics = mine;
     }
-    release(&evaluation);
     return err;
 }

@@ -14,11 +14,13 @@
 #include "worker/encoder.h"
 #include "worker/exchange.h"
 #include "worker/rank.h"
+#include "worker/retrieval.h"
+#include "worker/user_results.h"
 
 #include <stdbool.h>
 
 typedef enum {
-    WEIR_SPLIT_TEST,      /* target: the last event */
+    WEIR_SPLIT_TEST,      /* target: the last event; or the first from eval.test_from on */
     WEIR_SPLIT_VALIDATION /* target: the event before it */
 } weir_split_t;
 const char *weir_split_name(weir_split_t split); /* "test", "validation" */
@@ -30,6 +32,18 @@ typedef struct {
     weir_ps_client_t *client;
     weir_exchange_t *exchange;
 } weir_evaluate_parts_t; /* none owned */
+
+/* What a user's target is ranked by: the events before it, at most model.max_sequence_length; it is
+ * the event after them. false: no event is before it, or none is it. Call: local. */
+bool weir_evaluate_history(const weir_evaluate_parts_t *parts, weir_split_t split, uint64_t user,
+                           weir_history_t *history);
+
+/* Rank the targets of this worker's users, in their order. Ownership: caller frees. Call: local to
+ * the worker; servers answer. Threads: compute. */
+WEIR_MUST_USE weir_err_t weir_evaluate_users(const weir_evaluate_parts_t *parts,
+                                             const float *parameters, weir_split_t split,
+                                             weir_user_result_t **results, size_t *count,
+                                             weir_error_t *error);
 
 /* Metrics over all users of all workers, the same on every worker. `step` and `sequence` name the
  * exchange of results: a sequence number not used otherwise in that step.

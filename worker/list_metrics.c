@@ -27,6 +27,28 @@ struct weir_list_metrics {
     state_t *state;                           /* owned */
 };
 
+weir_err_t weir_list_cutoffs_parse(const char *text, size_t limit, weir_list_cutoffs_t *cutoffs,
+                                   weir_error_t *error) {
+    weir_list_cutoffs_t found = {0};
+    const char *at = text;
+    do {
+        char *end = NULL;
+        bool digit = *at >= '0' && *at <= '9';
+        unsigned long long k = digit ? strtoull(at, &end, 10) : 0;
+        if (k == 0 || k > limit || found.count == WEIR_LIST_CUTOFFS ||
+            (found.count > 0 && k <= found.at[found.count - 1]) || (*end != ',' && *end != '\0')) {
+            return weir_errorf(error, WEIR_ERR_INVALID,
+                               "lengths of lists are at most %d rising numbers from 1 to %zu with "
+                               "commas between, not \"%s\"",
+                               WEIR_LIST_CUTOFFS, limit, text);
+        }
+        found.at[found.count++] = (size_t)k;
+        at = *end == ',' ? end + 1 : NULL;
+    } while (at != NULL);
+    *cutoffs = found;
+    return WEIR_OK;
+}
+
 const char *weir_list_kind_name(weir_list_kind_t kind) {
     static const char *const names[WEIR_LIST_KINDS] = {
         [WEIR_LIST_RECALL] = "recall",

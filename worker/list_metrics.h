@@ -38,13 +38,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { WEIR_LIST_CUTOFFS = 8 };
+enum { WEIR_LIST_CUTOFFS = 8, WEIR_LIST_LONGEST = 1 << 20 };
 
 /* The k's, rising from 1 or more. */
 typedef struct {
     size_t count; /* 1 .. WEIR_LIST_CUTOFFS */
     size_t at[WEIR_LIST_CUTOFFS];
 } weir_list_cutoffs_t;
+
+/* "1,10,50": numbers from 1 to `limit`, rising. Errors: INVALID. Call: local. */
+WEIR_MUST_USE weir_err_t weir_list_cutoffs_parse(const char *text, size_t limit,
+                                                 weir_list_cutoffs_t *cutoffs, weir_error_t *error);
 
 typedef enum {
     WEIR_LIST_RECALL,

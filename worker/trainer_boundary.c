@@ -141,7 +141,7 @@ static weir_err_t evaluate_split(weir_trainer_t *trainer, weir_split_t split,
     return err;
 }
 
-static double epochs_done(const weir_trainer_t *trainer) {
+double weir_trainer_epochs_done(const weir_trainer_t *trainer) {
     return (double)trainer->state.step / (double)trainer->steps_per_epoch;
 }
 
@@ -180,7 +180,7 @@ static weir_err_t evaluate_ranking(weir_trainer_t *trainer, bool *best, weir_err
         trainer->metrics_step = trainer->state.step;
     }
     for (size_t i = first; i < 2 && err == WEIR_OK && trainer->log != NULL; i++) {
-        weir_run_log_ranking(trainer->log, trainer->state.step, epochs_done(trainer),
+        weir_run_log_ranking(trainer->log, trainer->state.step, weir_trainer_epochs_done(trainer),
                              weir_split_name(splits[i]), &metrics[i], seconds[i], *best);
     }
     free(metrics);
@@ -211,12 +211,13 @@ static weir_err_t evaluate(weir_trainer_t *trainer, bool *best, weir_error_t *er
     trainer->metrics_step = trainer->state.step;
     if (trainer->log != NULL) {
         if (config->eval.validation) {
-            weir_run_log_evaluation(trainer->log, trainer->state.step, epochs_done(trainer),
-                                    weir_split_name(WEIR_SPLIT_VALIDATION), &validation,
-                                    validation_seconds, *best);
+            weir_run_log_evaluation(
+                trainer->log, trainer->state.step, weir_trainer_epochs_done(trainer),
+                weir_split_name(WEIR_SPLIT_VALIDATION), &validation, validation_seconds, *best);
         }
-        weir_run_log_evaluation(trainer->log, trainer->state.step, epochs_done(trainer),
-                                weir_split_name(WEIR_SPLIT_TEST), &test, test_seconds, *best);
+        weir_run_log_evaluation(trainer->log, trainer->state.step,
+                                weir_trainer_epochs_done(trainer), weir_split_name(WEIR_SPLIT_TEST),
+                                &test, test_seconds, *best);
     }
     return WEIR_OK;
 }
@@ -342,66 +343,4 @@ weir_err_t weir_trainer_handle_boundary(weir_trainer_t *trainer, const char **re
     weir_trainer_begin_interval(trainer);
     weir_trainer_publish(trainer, WEIR_PHASE_TRAINING, 0.0, 0.0);
     return err;
-}
-
-/* eval.json of a ranking model. */
-static weir_err_t evaluate_ranking_only(weir_trainer_t *trainer, const char *path,
-                                        weir_error_t *error) {
-    enum { ROOM = 40000 };
-    bool validation = trainer->options.config->eval.validation;
-    weir_ranking_metrics_t *metrics = calloc(2, sizeof *metrics);
-    char *text = malloc(ROOM);
-    weir_err_t err =
-        metrics != NULL && text != NULL
-            ? weir_trainer_measure_ranking(trainer, WEIR_SPLIT_TEST, &metrics[0], error)
-            : weir_errorf(error, WEIR_ERR_MEMORY, "no memory for metrics");
-    if (err == WEIR_OK && validation) {
-        err = weir_trainer_measure_ranking(trainer, WEIR_SPLIT_VALIDATION, &metrics[1], error);
-    }
-    if (err == WEIR_OK && trainer->worker == 0) {
-        int length = snprintf(text, ROOM, "{\"step\": %llu, \"epoch\": %.6f, \"splits\": {",
-                              (unsigned long long)trainer->state.step, epochs_done(trainer));
-        for (size_t i = 0; i < (validation ? 2 : 1); i++) {
-            /* The means are an object of their own: its brace is opened, and closed by the tasks.
-             */
-            length += snprintf(
-                text + length, (size_t)(ROOM - length), "%s\"%s\": %.*s, %s}", i > 0 ? ", " : "",
-                weir_split_name(i == 0 ? WEIR_SPLIT_TEST : WEIR_SPLIT_VALIDATION),
-                (int)strlen(metrics[i].means) - 1, metrics[i].means, metrics[i].tasks);
-        }
-        length += snprintf(text + length, (size_t)(ROOM - length), "}}\n");
-        err = weir_file_replace(path, text, (size_t)length, error);
-    }
-    free(metrics);
-    free(text);
-    return err;
-}
-
-weir_err_t weir_trainer_evaluate_only(weir_trainer_t *trainer, const char *path,
-                                      weir_error_t *error) {
-    if (trainer->ranking != NULL) {
-        weir_trainer_publish(trainer, WEIR_PHASE_EVALUATING, 0.0, 0.0);
-        return evaluate_ranking_only(trainer, path, error);
-    }
-    bool validation = trainer->options.config->eval.validation;
-    weir_metrics_t metrics[2] = {{0}, {0}};
-    char values[2][1024], text[4096];
-    double seconds = 0.0;
-    weir_trainer_publish(trainer, WEIR_PHASE_EVALUATING, 0.0, 0.0);
-    weir_err_t err = evaluate_split(trainer, WEIR_SPLIT_TEST, &metrics[0], &seconds, error);
-    if (err == WEIR_OK && validation) {
-        err = evaluate_split(trainer, WEIR_SPLIT_VALIDATION, &metrics[1], &seconds, error);
-    }
-    if (err != WEIR_OK || trainer->worker != 0) {
-        return err;
-    }
-    weir_metrics_to_json(&metrics[0], values[0], sizeof values[0]);
-    weir_metrics_to_json(&metrics[1], values[1], sizeof values[1]);
-    int length = snprintf(text, sizeof text,
-                          "{\"step\": %llu, \"epoch\": %.6f, \"splits\": {\"%s\": %s%s%s%s%s}}\n",
-                          (unsigned long long)trainer->state.step, epochs_done(trainer),
-                          weir_split_name(WEIR_SPLIT_TEST), values[0], validation ? ", \"" : "",
-                          validation ? weir_split_name(WEIR_SPLIT_VALIDATION) : "",
-                          validation ? "\": " : "", validation ? values[1] : "");
-    return weir_file_replace(path, text, (size_t)length, error);
 }

@@ -20,7 +20,8 @@ enum {
     SEQUENCE_VALIDATION = 3, /* and 4 */
     SEQUENCE_SAVED = 5,
     SEQUENCE_SAVED_BEFORE = 6, /* a save of an earlier step */
-    SEQUENCE_ROUND = 7         /* of workers that answer requests */
+    SEQUENCE_ROUND = 7,        /* of workers that answer requests */
+    SEQUENCE_FULL = 8          /* and up to 15: weir_evaluate_full of two splits */
 };
 
 /* What any worker may be asked for, as bits that all workers combine. */
@@ -135,6 +136,9 @@ void weir_trainer_publish_metrics(weir_trainer_t *trainer);
 
 /* What the next heartbeats say. */
 void weir_trainer_publish(weir_trainer_t *trainer, weir_phase_t phase, double loss, double rate);
+
+/* Epochs up to the step reached, with their part. */
+double weir_trainer_epochs_done(const weir_trainer_t *trainer);
 
 /* Which values compare: "validation ndcg@10". */
 void weir_trainer_name_best(const weir_config_t *config, char *name, size_t capacity);

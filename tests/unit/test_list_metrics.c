@@ -399,6 +399,36 @@ START_TEST(an_item_is_popular_by_users_not_by_events) {
 }
 END_TEST
 
+START_TEST(lengths_are_read_from_text_and_rise) {
+    static const char *const wrong[] = {"",
+                                        "0",
+                                        "5,5",
+                                        "5,3",
+                                        "a",
+                                        "1,",
+                                        ",1",
+                                        "1;2",
+                                        "-1",
+                                        "+1",
+                                        " 1",
+                                        "1, 2",
+                                        "101",
+                                        "1e3",
+                                        "1,,2",
+                                        "1,2,3,4,5,6,7,8,9",
+                                        "99999999999999999999999"};
+    weir_list_cutoffs_t found = {0};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        ck_assert_int_eq(weir_list_cutoffs_parse(wrong[i], 100, &found, NULL), WEIR_ERR_INVALID);
+    }
+    ck_assert_uint_eq(found.count, 0);
+    ck_assert_int_eq(weir_list_cutoffs_parse("1,7,100", 100, &found, NULL), WEIR_OK);
+    ck_assert_uint_eq(found.count, 3);
+    ck_assert_uint_eq(found.at[1], 7);
+    ck_assert_uint_eq(found.at[2], 100);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("list metrics");
     TCase *t = tcase_create("list_metrics");
@@ -408,6 +438,7 @@ static Suite *suite(void) {
     tcase_add_test(t, an_average_precision_worked_out_by_hand);
     tcase_add_test(t, with_one_relevant_item_they_coincide_with_those_of_ranks);
     tcase_add_test(t, an_item_is_popular_by_users_not_by_events);
+    tcase_add_test(t, lengths_are_read_from_text_and_rise);
     suite_add_tcase(s, t);
     return s;
 }
