@@ -1,7 +1,9 @@
 /* weir eval: the metrics of a checkpoint, computed by a job. */
 #include "common/file.h"
 #include "common/log.h"
+#include "tools/eval_bootstrap.h"
 #include "tools/eval_full.h"
+#include "tools/resample.h"
 #include "tools/saved_job.h"
 #include "tools/verbs.h"
 #include "worker/list_metrics.h"
@@ -12,13 +14,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { OPTION_JSON = 256, OPTION_FULL, OPTION_AT, OPTION_PER_USER };
+enum { OPTION_JSON = 256, OPTION_FULL, OPTION_AT, OPTION_PER_USER, OPTION_BOOTSTRAP, OPTION_SEED };
 
 typedef struct {
     weir_saved_job_t job;
     bool json;
     const char *per_user; /* file; NULL: none */
-    char cutoffs[160];    /* the setting that --at is */
+    size_t samples;       /* of the bootstrap; 0: none */
+    uint64_t seed;
+    char cutoffs[160]; /* the setting that --at is */
 } arguments_t;
 
 static const struct argp_option options[] = {
@@ -29,6 +33,9 @@ static const struct argp_option options[] = {
     {"at", OPTION_AT, "K,...", 0, "with --full: lengths of these lists (default: eval.cutoffs)", 1},
     {"per-user", OPTION_PER_USER, "FILE", 0,
      "write each user's target and its rank to FILE (safetensors)", 1},
+    {"bootstrap", OPTION_BOOTSTRAP, "N", 0,
+     "95% intervals of the metrics, from N drawings of the users with replacement", 1},
+    {"seed", OPTION_SEED, "SEED", 0, "with --bootstrap: of the drawings (default: 1)", 1},
     {0},
 };
 
@@ -39,6 +46,7 @@ static void add_setting(arguments_t *arguments, const char *setting) {
 
 static error_t parse_option(int key, char *value, struct argp_state *state) {
     arguments_t *arguments = state->input;
+    uint64_t number = 0;
     switch (key) {
     case OPTION_FULL:
         add_setting(arguments, "eval.full=true");
@@ -56,6 +64,19 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
         return 0;
     case OPTION_JSON:
         arguments->json = true;
+        return 0;
+    case OPTION_BOOTSTRAP:
+        if (!weir_eval_parse_whole(value, 1, WEIR_RESAMPLE_MOST, &number)) {
+            argp_error(state, "--bootstrap wants a number from 1 to %d, not \"%s\"",
+                       WEIR_RESAMPLE_MOST, value);
+        }
+        arguments->samples = (size_t)number;
+        add_setting(arguments, "eval.users=true");
+        return 0;
+    case OPTION_SEED:
+        if (!weir_eval_parse_whole(value, 0, UINT64_MAX, &arguments->seed)) {
+            argp_error(state, "--seed wants a whole number, not \"%s\"", value);
+        }
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument \"%s\"", value);
@@ -101,7 +122,8 @@ static void print_split(const char *name, const json_t *metrics) {
     (void)printf("  %8lld\n", (long long)json_integer_value(json_object_get(metrics, "users")));
 }
 
-static weir_err_t print_metrics(const char *run, bool as_json, weir_error_t *error) {
+static weir_err_t print_metrics(const arguments_t *arguments, weir_error_t *error) {
+    const char *run = arguments->job.run;
     char path[WEIR_PATH_MAX], *text = NULL;
     size_t size = 0;
     json_error_t ignored;
@@ -114,7 +136,16 @@ static weir_err_t print_metrics(const char *run, bool as_json, weir_error_t *err
     json_t *metrics;
     if (err == WEIR_OK && !json_is_object(json_object_get(object, "splits"))) {
         err = weir_errorf(error, WEIR_ERR_CORRUPT, "%s is not what an evaluation writes", path);
-    } else if (err == WEIR_OK && as_json) {
+    }
+    if (err == WEIR_OK && arguments->samples > 0) {
+        err =
+            weir_eval_bootstrap(run, arguments->samples, arguments->seed,
+                                json_object_get(json_object_get(object, "splits"), "test"), error);
+    }
+    if (err == WEIR_OK && arguments->json && arguments->samples > 0) {
+        (void)json_dumpf(object, stdout, JSON_REAL_PRECISION(10));
+        (void)putchar('\n');
+    } else if (err == WEIR_OK && arguments->json) {
         (void)fputs(text, stdout);
     } else if (err == WEIR_OK) {
         (void)printf("step %lld, epoch %.2f\n",
@@ -136,6 +167,7 @@ static weir_err_t print_metrics(const char *run, bool as_json, weir_error_t *err
         }
         json_object_foreach(json_object_get(object, "splits"), name, metrics) {
             weir_eval_print_full(name, metrics);
+            weir_eval_print_intervals(name, metrics);
         }
     }
     json_decref(object);
@@ -148,10 +180,10 @@ static weir_err_t check(const arguments_t *arguments, weir_error_t *error) {
     const weir_config_t *config = &arguments->job.config;
     weir_list_cutoffs_t ignored;
     if (config->model.kind == WEIR_MODEL_RANKING &&
-        (config->eval.full || arguments->per_user != NULL)) {
+        (config->eval.full || arguments->per_user != NULL || arguments->samples > 0)) {
         return weir_errorf(error, WEIR_ERR_INVALID,
-                           "a ranking model does not score the catalogue: --full and --per-user "
-                           "are for models that do");
+                           "a ranking model does not score the catalogue: --full, --per-user and "
+                           "--bootstrap are for models that do");
     }
     return weir_list_cutoffs_parse(config->eval.cutoffs, WEIR_LIST_LONGEST, &ignored, error);
 }
@@ -176,7 +208,7 @@ int weir_verb_eval(int argc, char **argv) {
         NULL,
         NULL};
     weir_error_t error = {0};
-    arguments_t arguments = {.json = false};
+    arguments_t arguments = {.seed = 1};
     int status = 0;
     weir_err_t err = weir_saved_job_init(&arguments.job, argc, &error);
     if (err == WEIR_OK) {
@@ -193,7 +225,7 @@ int weir_verb_eval(int argc, char **argv) {
         err = take_users(&arguments, &error);
     }
     if (err == WEIR_OK && status == 0) {
-        err = print_metrics(arguments.job.run, arguments.json, &error);
+        err = print_metrics(&arguments, &error);
     }
     weir_saved_job_fini(&arguments.job);
     if (err != WEIR_OK) {

@@ -13,6 +13,7 @@ const weir_verb_t weir_verbs[] = {
      weir_verb_config},
     {"train", "train a model: one job of coordinator, servers and workers", weir_verb_train},
     {"eval", "evaluate a checkpoint of a run", weir_verb_eval},
+    {"eval-diff", "whether two evaluations differ by more than chance", weir_verb_eval_diff},
     {"recommend", "the best items of the catalogue for users", weir_verb_recommend},
     {"rank", "score candidates for users by a ranking model", weir_verb_rank},
     {"inspect", "what a checkpoint holds: tables, parameters, metrics, configuration",

@@ -32,6 +32,7 @@ int weir_verb_verify(int argc, char **argv);
 int weir_verb_train(int argc, char **argv);
 int weir_verb_prepare(int argc, char **argv);
 int weir_verb_rank(int argc, char **argv);
+int weir_verb_eval_diff(int argc, char **argv);
 int weir_verb_recommend(int argc, char **argv);
 int weir_verb_report(int argc, char **argv);
 int weir_verb_synth(int argc, char **argv);

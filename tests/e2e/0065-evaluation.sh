@@ -118,6 +118,25 @@ near(test["popularity_opportunity"], -correlation, "popularity opportunity")
 PY
 python3 count.py || fail "another program counts otherwise"
 
+# Intervals, and whether the end of training is better than its middle.
+expect 0 intervals '95% intervals from 500' weir eval --run run --bootstrap 500 --seed 4
+expect 0 intervals-json '"intervals"' weir eval --run run --bootstrap 500 --seed 4 --json
+middle=$(basename "$(ls -d run/checkpoints/step-* | head -n 1)" | sed 's/step-0*//')
+expect 0 middle 'users' weir eval --run run --step "$middle" --per-user middle.st
+expect 0 gain 'p: Wilcoxon' weir eval-diff middle.st one.st
+expect 0 gain-json '"p_t"' weir eval-diff --json middle.st one.st
+python3 - <<'PY' || fail "intervals, or the gain"
+import json
+test = json.load(open("intervals-json.log"))["splits"]["test"]
+for name, interval in test["intervals"].items():
+    if isinstance(interval, dict):
+        assert abs(interval["mean"] - test[name]) < 1e-7 and interval["low"] < interval["mean"] < interval["high"], name
+gain = json.load(open("gain-json.log"))["metrics"]["mrr"]
+assert abs(gain["second"] - test["mrr"]) < 1e-7 and gain["gain"] > 0, gain
+assert max(gain["p_t"], gain["p_wilcoxon"], gain["p_sign_flips"]) < 0.05 and gain["low"] > 0, gain
+PY
+expect 2 same-user 'two files' weir eval-diff one.st
+
 expect 2 rising 'rising numbers' weir eval --run run --full --at 5,5
 expect 2 zero 'rising numbers' weir eval --run run --full --at 0,5
 

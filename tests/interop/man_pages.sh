@@ -25,7 +25,7 @@ check() {
   grep -q "^\.B ${program//-/\\\\-}" "$man/$name.1" || fail "$name: no synopsis"
   checked=$((checked + 1))
   if grep -q '^Usage: .* VERB' <<<"$help"; then
-    for verb in $(sed -n 's/^  \([a-z][a-z]*\)  .*/\1/p' <<<"$help"); do
+    for verb in $(sed -n 's/^  \([a-z][a-z-]*\)  .*/\1/p' <<<"$help"); do
       check "$name-$verb" "$program" "$@" "$verb"
     done
   fi
