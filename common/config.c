@@ -109,6 +109,28 @@ static weir_err_t apply_environment(weir_config_t *config, weir_error_t *error) 
     return WEIR_OK;
 }
 
+/* A stream is measured on the window that comes, and by models that predict the next event. */
+static weir_err_t check_stream(const weir_config_t *config, weir_error_t *error) {
+    if (config->model.kind == WEIR_MODEL_RANKING || config->model.kind == WEIR_MODEL_BERT4REC) {
+        weir_err_t code = weir_errorf(error, WEIR_ERR_INVALID,
+                                      "train.order is stream, which this model.kind has not");
+        weir_error_hint(error, "hstu, sasrec and gru4rec are trained on streams; ranking splits by "
+                               "time with ranking.test_from");
+        return code;
+    }
+    if (config->eval.validation) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "eval.validation is true but train.order is stream: every window is "
+                           "held out until it has been measured");
+    }
+    if (config->eval.full || config->eval.test_from != 0) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "eval.full and eval.test_from are of users whose last events are held "
+                           "out: train.order is stream");
+    }
+    return WEIR_OK;
+}
+
 static weir_err_t check_consistency(const weir_config_t *config, weir_error_t *error) {
     bool ssp = config->train.consistency == WEIR_CONSISTENCY_SSP;
     long long staleness = (long long)config->train.staleness;
@@ -219,6 +241,12 @@ static weir_err_t check_together(const weir_config_t *config, weir_error_t *erro
         return weir_errorf(error, WEIR_ERR_INVALID,
                            "cluster.heartbeat %g must be at most half of cluster.timeout %g",
                            config->cluster.heartbeat, config->cluster.timeout);
+    }
+    if (config->train.order == WEIR_ORDER_STREAM) {
+        weir_err_t code = check_stream(config, error);
+        if (code != WEIR_OK) {
+            return code;
+        }
     }
     return check_consistency(config, error);
 }

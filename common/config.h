@@ -79,6 +79,8 @@ typedef enum {
     WEIR_CONSISTENCY_COUNT
 } weir_consistency_t;
 
+typedef enum { WEIR_ORDER_SHUFFLED, WEIR_ORDER_STREAM, WEIR_ORDER_COUNT } weir_order_t;
+
 /* model.kind, in the order of its choices and of worker/encoder.h. */
 typedef enum {
     WEIR_MODEL_HSTU,
@@ -195,7 +197,9 @@ typedef struct {
     weir_config_table_t user; /* of users, with model.user_embedding */
     struct {
         int64_t seed;
-        int64_t batch_users; /* users a global batch, over all workers */
+        int64_t batch_users;   /* users a global batch, over all workers */
+        int64_t order;         /* weir_order_t */
+        int64_t stream_window; /* seconds */
         int64_t epochs;
         int64_t max_steps;        /* 0: no limit */
         int64_t log_every;        /* steps between lines */
@@ -214,6 +218,7 @@ typedef struct {
     } train;
     struct {
         int64_t every_epochs; /* 0: not by epoch */
+        bool rank_known;      /* items of the history are ranked too */
         int64_t every_steps;  /* 0: not by step */
         bool validation;      /* hold out the event before the target, choose the epoch on it */
         int64_t patience;     /* evaluations without gain before training stops; 0: never */

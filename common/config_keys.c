@@ -26,6 +26,7 @@ static const char *const precision_names[] = {"float32", "bf16",       "fp16",
 static const char *const rounding_names[] = {"stochastic", "nearest", NULL};
 static const char *const eviction_names[] = {"lru", "lfu", NULL};
 static const char *const admission_names[] = {"all", "probability", "frequency", NULL};
+static const char *const order_names[] = {"shuffled", "stream", NULL};
 static const char *const consistency_names[] = {"bsp", "ssp", "asp", NULL};
 static const char *const compute_names[] = {"float32", "bf16", NULL};
 /* The metrics of worker/rank.h. */
@@ -139,6 +140,8 @@ _Static_assert(sizeof attention_names / sizeof attention_names[0] == WEIR_ATTENT
                "one name a way to weigh");
 _Static_assert(sizeof compute_names / sizeof compute_names[0] == WEIR_COMPUTE_COUNT + 1,
                "one name a number type");
+_Static_assert(sizeof order_names / sizeof order_names[0] == WEIR_ORDER_COUNT + 1,
+               "one name an order");
 _Static_assert(sizeof consistency_names / sizeof consistency_names[0] == WEIR_CONSISTENCY_COUNT + 1,
                "one name a consistency");
 _Static_assert(sizeof schedule_names / sizeof schedule_names[0] == WEIR_SCHEDULE_COUNT + 1,

@@ -4,6 +4,7 @@
 #include "tools/progress.h"
 #include "tools/synth_actions.h"
 #include "tools/synth_model.h"
+#include "tools/synth_paper.h"
 #include "tools/verbs.h"
 #include "worker/task_metrics.h"
 
@@ -22,6 +23,8 @@ enum {
     OPTION_DAYS,
     OPTION_SEED,
     OPTION_ACTIONS,
+    OPTION_PAPER,
+    OPTION_LENGTH,
     OPTION_FORCE,
     OPTION_JSON
 };
@@ -29,7 +32,10 @@ enum {
 typedef struct {
     const char *out;
     weir_synth_options_t synth;
-    bool actions, force, json;
+    weir_synth_paper_options_t paper;
+    bool actions, of_paper, force, json;
+    bool has_length;
+    const char *other; /* an option given that --paper has no use for; NULL: none */
 } arguments_t;
 
 static const struct argp_option options[] = {
@@ -43,6 +49,12 @@ static const struct argp_option options[] = {
     {"seed", OPTION_SEED, "N", 0, "default 1", 0},
     {"actions", OPTION_ACTIONS, NULL, 0,
      "plant clicks, likes and seconds watched, for ranking, and features: hour, cluster", 0},
+    {"paper", OPTION_PAPER, NULL, 0,
+     "the synthetic stream of the paper's appendix C: 1,000,000 users (its records) of 128 events "
+     "over 20,000 items in 100 clusters (its categories), released over time; --users, --items, "
+     "--clusters, --length make it smaller",
+     0},
+    {"length", OPTION_LENGTH, "N", 0, "with --paper: events of a user; default 128", 0},
     {"force", OPTION_FORCE, NULL, 0, "replace data that is there already", 0},
     {"json", OPTION_JSON, NULL, 0, "print the summary as JSON", 0},
     {0},
@@ -72,28 +84,40 @@ static error_t parse_option(int option, char *value, struct argp_state *state) {
         arguments->out = value;
         return 0;
     case OPTION_USERS:
-        arguments->synth.users = parse_count("users", value, state);
+        arguments->synth.users = arguments->paper.records = parse_count("users", value, state);
         return 0;
     case OPTION_ITEMS:
-        arguments->synth.items = parse_count("items", value, state);
+        arguments->synth.items = arguments->paper.items = parse_count("items", value, state);
         return 0;
     case OPTION_MEAN:
+        arguments->other = "events-mean";
         arguments->synth.events_mean = parse_real("events-mean", value, state);
         return 0;
     case OPTION_CLUSTERS:
         arguments->synth.clusters = parse_count("clusters", value, state);
+        arguments->paper.categories = arguments->synth.clusters;
         return 0;
     case OPTION_SKEW:
+        arguments->other = "skew";
         arguments->synth.skew = parse_real("skew", value, state);
         return 0;
     case OPTION_DAYS:
+        arguments->other = "days";
         arguments->synth.days = parse_real("days", value, state);
         return 0;
     case OPTION_SEED:
-        arguments->synth.seed = parse_count("seed", value, state);
+        arguments->synth.seed = arguments->paper.seed = parse_count("seed", value, state);
         return 0;
     case OPTION_ACTIONS:
         arguments->actions = true;
+        arguments->other = "actions";
+        return 0;
+    case OPTION_PAPER:
+        arguments->of_paper = true;
+        return 0;
+    case OPTION_LENGTH:
+        arguments->paper.length = parse_count("length", value, state);
+        arguments->has_length = true;
         return 0;
     case OPTION_FORCE:
         arguments->force = true;
@@ -104,6 +128,12 @@ static error_t parse_option(int option, char *value, struct argp_state *state) {
     case ARGP_KEY_END:
         if (arguments->out == NULL || arguments->out[0] == '\0') {
             argp_error(state, "--out FOLDER is missing");
+        }
+        if (arguments->of_paper && arguments->other != NULL) {
+            argp_error(state, "--paper has no use for --%s", arguments->other);
+        }
+        if (arguments->has_length && !arguments->of_paper) {
+            argp_error(state, "--length goes with --paper");
         }
         return 0;
     default:
@@ -323,6 +353,86 @@ static weir_err_t make_dataset(const arguments_t *arguments, weir_error_t *error
     return code;
 }
 
+/* ---- the paper's stream ---- */
+
+static void get_category_item_id(void *list, uint64_t index, const char **bytes, size_t *size) {
+    static char text[64];
+    const weir_synth_paper_options_t *o = list;
+    *size = (size_t)snprintf(text, sizeof text, "c%" PRIu64 "-%" PRIu64, index % o->categories,
+                             index / o->categories);
+    *bytes = text;
+}
+
+static void get_record_id(void *list, uint64_t index, const char **bytes, size_t *size) {
+    static char text[32];
+    (void)list;
+    *size = (size_t)snprintf(text, sizeof text, "r%" PRIu64, index);
+    *bytes = text;
+}
+
+static weir_err_t write_records(const weir_synth_paper_options_t *o, weir_dataset_writer_t *writer,
+                                weir_error_t *error) {
+    weir_progress_t progress;
+    size_t length = (size_t)o->length;
+    int64_t *items = calloc(length, sizeof *items), *times = calloc(length, sizeof *times);
+    float *actions = calloc(length, sizeof *actions);
+    weir_err_t code = items != NULL && times != NULL && actions != NULL
+                          ? WEIR_OK
+                          : weir_errorf(error, WEIR_ERR_MEMORY, "out of memory");
+    weir_progress_begin(&progress, "making", "records", o->records);
+    for (uint64_t record = 0; code == WEIR_OK && record < o->records; record++) {
+        weir_synth_paper_record(o, record, items);
+        for (size_t n = 0; n < length; n++) {
+            times[n] = (int64_t)(record * length + n);
+            actions[n] = 1.0f;
+        }
+        code = weir_dataset_writer_add_user(writer, items, times, actions, length, error);
+        if (record % 1024 == 1023) {
+            weir_progress_update(&progress, record + 1, record + 1);
+        }
+    }
+    weir_progress_clear(&progress);
+    free(items);
+    free(times);
+    free(actions);
+    return code;
+}
+
+static weir_err_t make_paper(arguments_t *arguments, weir_error_t *error) {
+    weir_synth_paper_options_t *o = &arguments->paper;
+    weir_dataset_writer_t *writer = NULL;
+    char source[256];
+    weir_err_t code = weir_synth_paper_check(o, error);
+    if (code == WEIR_OK) {
+        code = weir_dataset_writer_create(arguments->out, arguments->force, &writer, error);
+    }
+    if (code == WEIR_OK) {
+        code = write_records(o, writer, error);
+    }
+    if (code == WEIR_OK) {
+        (void)snprintf(source, sizeof source,
+                       "weir synth --paper --users %" PRIu64 " --items %" PRIu64
+                       " --clusters %" PRIu64 " --length %" PRIu64 " --seed %" PRIu64,
+                       o->records, o->items, o->categories, o->length, o->seed);
+        weir_dataset_names_t names = {.items = o->items,
+                                      .item_ids = {get_category_item_id, o},
+                                      .user_ids = {get_record_id, NULL},
+                                      .source = source};
+        code = weir_dataset_writer_finish(writer, &names, error);
+    }
+    if (code == WEIR_OK && arguments->json) {
+        (void)printf("{\"users\": %" PRIu64 ", \"items\": %" PRIu64 ", \"clusters\": %" PRIu64
+                     ", \"events\": %" PRIu64 "}\n",
+                     o->records, o->items, o->categories, o->records * o->length);
+    } else if (code == WEIR_OK) {
+        (void)printf("%s\n  records   %" PRIu64 " of %" PRIu64
+                     " events, one a second\n  items     %" PRIu64 " in %" PRIu64 " categories\n",
+                     arguments->out, o->records, o->length, o->items, o->categories);
+    }
+    weir_dataset_writer_destroy(writer);
+    return code;
+}
+
 int weir_verb_synth(int argc, char **argv) {
     static const struct argp argp = {
         options,
@@ -335,18 +445,21 @@ int weir_verb_synth(int argc, char **argv) {
         NULL,
         NULL};
     weir_error_t error = {0};
-    arguments_t arguments = {.synth = {.users = 2000,
-                                       .items = 1500,
-                                       .clusters = UINT64_MAX, /* not given */
-                                       .events_mean = 60.0,
-                                       .skew = 1.0,
-                                       .days = 365.0,
-                                       .seed = 1}};
+    arguments_t arguments = {
+        .synth = {.users = 2000,
+                  .items = 1500,
+                  .clusters = UINT64_MAX, /* not given */
+                  .events_mean = 60.0,
+                  .skew = 1.0,
+                  .days = 365.0,
+                  .seed = 1},
+        .paper = {.records = 1000000, .items = 20000, .categories = 100, .length = 128, .seed = 1}};
     (void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
     if (arguments.synth.clusters == UINT64_MAX) {
         arguments.synth.clusters = arguments.synth.items < 40 ? arguments.synth.items : 40;
     }
-    if (make_dataset(&arguments, &error) != WEIR_OK) {
+    if ((arguments.of_paper ? make_paper(&arguments, &error) : make_dataset(&arguments, &error)) !=
+        WEIR_OK) {
         weir_fatal(&error);
     }
     if (fflush(stdout) != 0) {

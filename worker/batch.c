@@ -19,6 +19,7 @@ typedef struct {
     uint64_t user;
     size_t first;         /* first event of the history, within the user's events */
     size_t length;        /* L: events of history; the target is event first + length */
+    size_t predicted;     /* of them, the last so many: whose next event is trained on */
     uint32_t first_token; /* number of its first token in the global batch */
 } example_t;
 
@@ -29,6 +30,7 @@ typedef struct {
     uint64_t *users; /* batch_users */
     int64_t *times, *next_times;
     uint32_t *global_tokens, *item_rows, *target_rows, *negative_rows;
+    uint8_t *predicted; /* of a stream */
     weir_key_t *keys;
     weir_train_batch_t batch;
 } buffer_t;
@@ -44,6 +46,8 @@ struct weir_batch_reader {
     weir_negative_sharing_t sharing;
     double token_cost; /* cost of a token in units of one pair of attention */
     uint64_t catalogue;
+    weir_windows_t *stream; /* train.order: stream; NULL: users in shuffled order */
+    uint64_t drawn_from;    /* negatives of this batch are items 1 .. this */
 
     uint32_t *eligible; /* users with a history and a target */
     uint32_t *order;    /* permutation of eligible in this epoch */
@@ -85,7 +89,21 @@ static bool example_of_user(const weir_batch_reader_t *reader, uint64_t user, ex
     example->user = user;
     example->length = target < reader->max_length ? target : reader->max_length;
     example->first = target - example->length;
+    example->predicted = example->length;
     return true;
+}
+
+/* A user's part of a stream: the target is the last event in the window, and all of its events
+ * there are predicted that have one before them. */
+static void example_of_entry(const weir_batch_reader_t *reader, const weir_windows_entry_t *entry,
+                             example_t *example) {
+    size_t target = entry->end - 1, first = entry->first > 0 ? entry->first : 1;
+    example->user = entry->user;
+    example->length = target < reader->max_length ? target : reader->max_length;
+    example->first = target - example->length;
+    example->predicted = entry->end - first;
+    example->predicted =
+        example->predicted < example->length ? example->predicted : example->length;
 }
 
 static weir_err_t find_eligible(weir_batch_reader_t *reader, weir_error_t *error) {
@@ -181,7 +199,7 @@ weir_err_t weir_batch_reader_create(const weir_config_t *config,
     created->batch_users = (size_t)config->train.batch_users;
     created->held_out = config->eval.validation ? 1 : 0;
     created->test_from = config->eval.test_from;
-    created->catalogue = weir_dataset_items(options->dataset);
+    created->catalogue = created->drawn_from = weir_dataset_items(options->dataset);
     created->order_epoch = UINT64_MAX;
     weir_err_t err = set_sharing(created, config, error);
     if (err == WEIR_OK) {
@@ -190,7 +208,10 @@ weir_err_t weir_batch_reader_create(const weir_config_t *config,
     if (err == WEIR_OK && created->sharing == WEIR_NEGATIVES_CATALOGUE) {
         list_catalogue(created);
     }
-    if (err == WEIR_OK) {
+    if (err == WEIR_OK && config->train.order == WEIR_ORDER_STREAM) {
+        err = weir_windows_create(options->dataset, config->train.stream_window,
+                                  created->batch_users, &created->stream, error);
+    } else if (err == WEIR_OK) {
         err = find_eligible(created, error);
     }
     if (err == WEIR_OK) {
@@ -213,6 +234,7 @@ static void release_buffer(buffer_t *buffer) {
     free(buffer->item_rows);
     free(buffer->target_rows);
     free(buffer->negative_rows);
+    free(buffer->predicted);
     free(buffer->keys);
 }
 
@@ -224,6 +246,7 @@ void weir_batch_reader_destroy(weir_batch_reader_t *reader) {
         release_buffer(&reader->buffers[i]);
     }
     weir_key_set_destroy(reader->keys);
+    weir_windows_destroy(reader->stream);
     free(reader->buffers);
     free(reader->eligible);
     free(reader->order);
@@ -238,17 +261,33 @@ void weir_batch_reader_destroy(weir_batch_reader_t *reader) {
 }
 
 uint64_t weir_batch_steps_per_epoch(const weir_batch_reader_t *reader) {
-    return (reader->eligible_count + reader->batch_users - 1) / reader->batch_users;
+    return reader->stream != NULL
+               ? weir_windows_steps(reader->stream)
+               : (reader->eligible_count + reader->batch_users - 1) / reader->batch_users;
 }
 
 uint64_t weir_batch_users_per_epoch(const weir_batch_reader_t *reader) {
-    return reader->eligible_count;
+    return reader->stream != NULL ? weir_windows_trained_entries(reader->stream)
+                                  : reader->eligible_count;
 }
 
-/* The global batch of a position in an epoch: which users, in which order. Returns how many, and
- * their tokens. */
-static size_t choose_examples(weir_batch_reader_t *reader, uint64_t epoch, uint64_t position,
-                              uint64_t *tokens) {
+const weir_windows_t *weir_batch_windows(const weir_batch_reader_t *reader) {
+    return reader->stream;
+}
+
+/* The examples' tokens are numbered through; tokens and predictions of all. */
+static void number_tokens(weir_batch_reader_t *reader, size_t count, uint64_t *tokens,
+                          uint64_t *predictions) {
+    *tokens = *predictions = 0;
+    for (size_t i = 0; i < count; i++) {
+        reader->examples[i].first_token = (uint32_t)*tokens;
+        *tokens += reader->examples[i].length;
+        *predictions += reader->examples[i].predicted;
+    }
+}
+
+/* The global batch of a position in an epoch: which users, in which order. Returns how many. */
+static size_t choose_shuffled(weir_batch_reader_t *reader, uint64_t epoch, uint64_t position) {
     if (reader->order_epoch != epoch) {
         weir_rng_permutation(reader->seed, WEIR_STREAM_SHUFFLE, epoch, reader->order,
                              reader->eligible_count);
@@ -257,15 +296,23 @@ static size_t choose_examples(weir_batch_reader_t *reader, uint64_t epoch, uint6
     size_t begin = (size_t)position * reader->batch_users;
     size_t end = begin + reader->batch_users;
     end = end < reader->eligible_count ? end : reader->eligible_count;
-    uint64_t token = 0;
     for (size_t i = begin; i < end; i++) {
-        example_t *example = &reader->examples[i - begin];
-        (void)example_of_user(reader, reader->eligible[reader->order[i]], example);
-        example->first_token = (uint32_t)token;
-        token += example->length;
+        (void)example_of_user(reader, reader->eligible[reader->order[i]],
+                              &reader->examples[i - begin]);
     }
-    *tokens = token;
     return end - begin;
+}
+
+/* The same of a stream; negatives are items that have been seen by the end of the window. */
+static size_t choose_streamed(weir_batch_reader_t *reader, uint64_t step) {
+    size_t count = 0;
+    const weir_windows_entry_t *entries = weir_windows_step_entries(reader->stream, step, &count);
+    for (size_t i = 0; i < count; i++) {
+        example_of_entry(reader, &entries[i], &reader->examples[i]);
+    }
+    reader->drawn_from =
+        weir_windows_catalogue(reader->stream, weir_windows_of_step(reader->stream, step));
+    return count;
 }
 
 static double cost_of_example(const weir_batch_reader_t *reader, const example_t *example) {
@@ -313,6 +360,7 @@ static weir_err_t reserve_tokens(weir_batch_reader_t *reader, buffer_t *buffer, 
                  grow(&buffer->global_tokens, tokens, sizeof(uint32_t)) &&
                  grow(&buffer->item_rows, tokens, sizeof(uint32_t)) &&
                  grow(&buffer->target_rows, tokens, sizeof(uint32_t)) &&
+                 grow(&buffer->predicted, tokens, sizeof(uint8_t)) &&
                  grow(&buffer->negative_rows, negatives, sizeof(uint32_t));
         buffer->token_capacity = enough ? tokens : buffer->token_capacity;
     }
@@ -325,7 +373,7 @@ static weir_err_t reserve_tokens(weir_batch_reader_t *reader, buffer_t *buffer, 
 static weir_err_t read_events(weir_batch_reader_t *reader, buffer_t *buffer, size_t count,
                               weir_error_t *error) {
     weir_sequence_batch_t *sequence = &buffer->batch.sequence;
-    size_t users = 0, tokens = 0;
+    size_t users = 0, tokens = 0, predictions = 0;
     for (size_t i = 0; i < count; i++) {
         tokens += reader->owners[i] == reader->worker ? reader->examples[i].length : 0;
     }
@@ -347,7 +395,9 @@ static weir_err_t read_events(weir_batch_reader_t *reader, buffer_t *buffer, siz
         memcpy(buffer->next_times + tokens, events.times + example->first + 1, bytes);
         for (size_t j = 0; j < example->length; j++) {
             buffer->global_tokens[tokens + j] = example->first_token + (uint32_t)j;
+            buffer->predicted[tokens + j] = j + example->predicted >= example->length ? 1 : 0;
         }
+        predictions += example->predicted;
         buffer->offsets[users] = tokens;
         buffer->users[users++] = example->user;
         tokens += example->length;
@@ -359,6 +409,7 @@ static weir_err_t read_events(weir_batch_reader_t *reader, buffer_t *buffer, siz
                                         .times = buffer->times,
                                         .next_times = buffer->next_times,
                                         .global_tokens = buffer->global_tokens};
+    buffer->batch.predictions = predictions;
     return WEIR_OK;
 }
 
@@ -369,19 +420,19 @@ static uint64_t below_large(uint64_t word, uint64_t bound) {
     return (uint64_t)(((wide_t)word * bound) >> 64);
 }
 
-/* R items, uniform with replacement from the catalogue 1 .. C, of one token. */
+/* R items, uniform with replacement from 1 .. drawn_from, of one token. */
 static void draw_negatives(const weir_batch_reader_t *reader, uint64_t step, uint32_t token) {
     weir_rng_key_t key = weir_rng_key(reader->seed, WEIR_STREAM_NEGATIVE);
-    bool small = reader->catalogue <= UINT32_MAX;
+    bool small = reader->drawn_from <= UINT32_MAX;
     size_t a_call = small ? 4 : 2; /* `draws` has room for a whole last call */
     for (size_t r = 0; r < reader->draw_count; r += a_call) {
         weir_philox_t words =
             weir_philox(key, (uint32_t)step, (uint32_t)(step >> 32), token, (uint32_t)(r / a_call));
         for (size_t j = 0; j < a_call; j++) {
             uint64_t item =
-                small ? weir_uniform_below(words.word[j], (uint32_t)reader->catalogue)
+                small ? weir_uniform_below(words.word[j], (uint32_t)reader->drawn_from)
                       : below_large((uint64_t)words.word[2 * j] << 32 | words.word[2 * j + 1],
-                                    reader->catalogue);
+                                    reader->drawn_from);
             reader->draws[r + j] = 1 + (int64_t)item;
         }
     }
@@ -434,9 +485,11 @@ static weir_err_t number_rows(weir_batch_reader_t *reader, buffer_t *buffer, uin
 
 weir_err_t weir_batch_read(weir_batch_reader_t *reader, uint64_t step,
                            const weir_train_batch_t **batch, weir_error_t *error) {
-    uint64_t per_epoch = weir_batch_steps_per_epoch(reader), tokens = 0;
+    uint64_t per_epoch = weir_batch_steps_per_epoch(reader), tokens = 0, predictions = 0;
     uint64_t epoch = (step - 1) / per_epoch, position = (step - 1) % per_epoch;
-    size_t count = choose_examples(reader, epoch, position, &tokens);
+    size_t count = reader->stream != NULL ? choose_streamed(reader, step)
+                                          : choose_shuffled(reader, epoch, position);
+    number_tokens(reader, count, &tokens, &predictions);
     if (tokens >= SHARED_TOKEN) {
         weir_err_t err =
             weir_errorf(error, WEIR_ERR_UNSUPPORTED,
@@ -459,7 +512,9 @@ weir_err_t weir_batch_read(weir_batch_reader_t *reader, uint64_t step,
     buffer->batch.item_rows = buffer->item_rows;
     buffer->batch.target_rows = buffer->target_rows;
     buffer->batch.negative_rows = buffer->negative_rows;
+    buffer->batch.predicted = reader->stream != NULL ? buffer->predicted : NULL;
     buffer->batch.global_tokens = tokens;
+    buffer->batch.global_predictions = predictions;
     buffer->batch.global_users = count;
     buffer->batch.step = step;
     buffer->batch.epoch = epoch;

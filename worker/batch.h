@@ -1,6 +1,8 @@
 /* From the mapped data to a worker's part of a global batch.
  *
- * The global batch of step t is a pure function of (seed, t): users in the epoch's shuffled order.
+ * The global batch of step t is a pure function of (seed, t): users in the epoch's shuffled order,
+ * or parts of users in that of a stream (worker/windows.h), whose predictions are those of its
+ * window alone.
  * Its users are dealt to the W workers by cost; token numbers are those of the global batch, so
  * that negatives and dropout, and with them the result, do not depend on W beyond rounding. Keys of
  * a part are deduplicated: history, targets and negatives refer to rows 0 .. U-1. With
@@ -14,6 +16,7 @@
 #include "common/hash.h"
 #include "worker/encoder.h"
 #include "worker/loss.h"
+#include "worker/windows.h"
 
 typedef struct {
     weir_sequence_batch_t sequence; /* B, T, offsets, times, next_times, global_tokens */
@@ -23,8 +26,11 @@ typedef struct {
     const uint32_t *negative_rows;  /* T x R, or R; of the catalogue: 0 .. C-1 */
     const weir_key_t *keys;         /* U distinct keys of items, in order of first use */
     size_t key_count;               /* U */
+    const uint8_t *predicted;       /* T: 1 where the next event is predicted; NULL: everywhere */
+    uint64_t predictions;           /* tokens with one */
     uint64_t global_tokens;         /* T over all workers */
     uint64_t global_users;          /* B over all workers */
+    uint64_t global_predictions;    /* over all workers */
     uint64_t step, epoch;           /* step counts from 1; epoch from 0 */
 } weir_train_batch_t;
 
@@ -47,6 +53,9 @@ uint64_t weir_batch_steps_per_epoch(const weir_batch_reader_t *reader);
 
 /* Users with enough events to be trained on. */
 uint64_t weir_batch_users_per_epoch(const weir_batch_reader_t *reader);
+
+/* NULL: users come in shuffled order. */
+const weir_windows_t *weir_batch_windows(const weir_batch_reader_t *reader);
 
 /* This worker's part of the batch of `step`; valid until it has been called `alive` times more. May
  * be empty (T = 0, and then U = 0) when there are fewer users than workers. */

@@ -27,6 +27,13 @@ const char *weir_split_name(weir_split_t split) {
     return split == WEIR_SPLIT_TEST ? "test" : "validation";
 }
 
+static weir_history_t history_before(const weir_evaluate_parts_t *parts, uint64_t user,
+                                     size_t target) {
+    size_t length = weir_protocol_history(target, (size_t)parts->config->model.max_sequence_length);
+    return (weir_history_t){user, target - length, length,
+                            weir_dataset_user(parts->dataset, user).times[target]};
+}
+
 bool weir_evaluate_history(const weir_evaluate_parts_t *parts, weir_split_t split, uint64_t user,
                            weir_history_t *history) {
     weir_user_events_t events = weir_dataset_user(parts->dataset, user);
@@ -37,8 +44,7 @@ bool weir_evaluate_history(const weir_evaluate_parts_t *parts, weir_split_t spli
     if (target == 0 || target == events.count) {
         return false;
     }
-    size_t length = weir_protocol_history(target, (size_t)parts->config->model.max_sequence_length);
-    *history = (weir_history_t){user, target - length, length, events.times[target]};
+    *history = history_before(parts, user, target);
     return true;
 }
 
@@ -46,19 +52,26 @@ bool weir_evaluate_history(const weir_evaluate_parts_t *parts, weir_split_t spli
 static weir_err_t gather_users(evaluation_t *evaluation, size_t *events_total,
                                weir_error_t *error) {
     const weir_evaluate_parts_t *parts = evaluation->parts;
-    uint64_t all = weir_dataset_users(parts->dataset);
+    const weir_windows_entry_t *entries = NULL;
+    size_t all = (size_t)weir_dataset_users(parts->dataset);
     uint32_t workers = weir_exchange_workers(parts->exchange);
-    size_t most = (size_t)(all / workers) + 1;
-    evaluation->histories = calloc(most, sizeof *evaluation->histories);
-    if (evaluation->histories == NULL) {
-        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to evaluate %zu users", most);
+    if (parts->stream != NULL) {
+        entries = weir_windows_entries(parts->stream, parts->window, &all);
     }
-    for (uint64_t user = weir_exchange_worker(parts->exchange); user < all; user += workers) {
+    evaluation->histories = calloc(all / workers + 1, sizeof *evaluation->histories);
+    if (evaluation->histories == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to evaluate %zu users",
+                           all / workers + 1);
+    }
+    for (size_t i = weir_exchange_worker(parts->exchange); i < all; i += workers) {
         weir_history_t *history = &evaluation->histories[evaluation->count];
-        if (weir_evaluate_history(parts, evaluation->split, user, history)) {
-            evaluation->count++;
-            *events_total += history->count;
+        if (entries != NULL) {
+            *history = history_before(parts, entries[i].user, entries[i].end - 1);
+        } else if (!weir_evaluate_history(parts, evaluation->split, i, history)) {
+            continue;
         }
+        evaluation->count++;
+        *events_total += history->count;
     }
     return WEIR_OK;
 }
@@ -82,9 +95,11 @@ static weir_err_t gather_targets(evaluation_t *evaluation, size_t events_total,
         const weir_history_t *history = &evaluation->histories[i];
         weir_user_events_t events = weir_dataset_user(evaluation->parts->dataset, history->user);
         evaluation->targets[i] = events.items[history->first + history->count];
-        memcpy(evaluation->excluded + used, events.items + history->first,
-               history->count * sizeof(int64_t));
-        used += weir_protocol_distinct(evaluation->excluded + used, history->count);
+        if (!evaluation->parts->config->eval.rank_known) {
+            memcpy(evaluation->excluded + used, events.items + history->first,
+                   history->count * sizeof(int64_t));
+            used += weir_protocol_distinct(evaluation->excluded + used, history->count);
+        }
         evaluation->excluded_offsets[i + 1] = used;
     }
     return WEIR_OK;
@@ -134,7 +149,12 @@ static weir_err_t rank_users(evaluation_t *evaluation, weir_error_t *error) {
         err = score_targets(evaluation, error);
     }
     if (err == WEIR_OK) {
-        err = weir_retrieval_catalogue(evaluation->retrieval, count_better, evaluation, error);
+        const weir_evaluate_parts_t *parts = evaluation->parts;
+        uint64_t items = parts->stream != NULL
+                             ? weir_windows_catalogue(parts->stream, parts->window)
+                             : weir_dataset_items(parts->dataset);
+        err =
+            weir_retrieval_catalogue(evaluation->retrieval, items, count_better, evaluation, error);
     }
     return err;
 }

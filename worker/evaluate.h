@@ -1,6 +1,9 @@
 /* Evaluation in parallel over the workers: the rank of every user's target among the whole
  * catalogue (docs/model.md, public-data protocol).
  *
+ * Of a stream: every user with events in a window, its last event there as the target, ranked among
+ * the items that have been seen by the end of the window.
+ *
  * Worker w takes every W-th user. First all histories are encoded (rows by peek: nothing is born);
  * then the catalogue passes by in pieces, each scored against all users of the worker, so that
  * neither the catalogue nor a score matrix need fit into memory. */
@@ -16,6 +19,7 @@
 #include "worker/rank.h"
 #include "worker/retrieval.h"
 #include "worker/user_results.h"
+#include "worker/windows.h"
 
 #include <stdbool.h>
 
@@ -31,7 +35,9 @@ typedef struct {
     weir_encoder_t *encoder; /* workspace, shared with training */
     weir_ps_client_t *client;
     weir_exchange_t *exchange;
-} weir_evaluate_parts_t; /* none owned */
+    const weir_windows_t *stream; /* NULL: every user's last events are held out */
+    size_t window;                /* of the stream: to be measured */
+} weir_evaluate_parts_t;          /* none owned */
 
 /* What a user's target is ranked by: the events before it, at most model.max_sequence_length; it is
  * the event after them. false: no event is before it, or none is it. Call: local. */

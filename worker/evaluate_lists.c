@@ -106,7 +106,7 @@ static void gather_items(work_t *work) {
         memcpy(left_out, known, history->count * sizeof(int64_t));
         size_t distinct = weir_protocol_distinct(left_out, history->count);
         for (size_t j = 0; j < distinct; j++) {
-            if (!has(wanted, tests, left_out[j])) {
+            if (!work->parts->config->eval.rank_known && !has(wanted, tests, left_out[j])) {
                 left_out[kept++] = left_out[j];
             }
         }
@@ -183,7 +183,8 @@ static weir_err_t list_block(work_t *work, weir_error_t *error) {
         err = weir_top_items_create(work->count, work->k, &work->top, error);
     }
     if (err == WEIR_OK) {
-        err = weir_retrieval_catalogue(work->retrieval, offer, work, error);
+        err = weir_retrieval_catalogue(work->retrieval, weir_dataset_items(work->parts->dataset),
+                                       offer, work, error);
     }
     for (size_t begin = 0; begin < work->count && err == WEIR_OK; begin += work->together) {
         size_t left = work->count - begin;

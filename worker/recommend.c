@@ -153,7 +153,8 @@ static weir_err_t answer_block(work_t *work, size_t begin, size_t count, weir_er
         err = weir_top_items_create(count, work->k, &work->top, error);
     }
     if (err == WEIR_OK) {
-        err = weir_retrieval_catalogue(work->retrieval, offer, work, error);
+        err = weir_retrieval_catalogue(work->retrieval, weir_dataset_items(work->parts->dataset),
+                                       offer, work, error);
     }
     if (err == WEIR_OK) {
         err = write_lists(work, count, error);

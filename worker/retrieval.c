@@ -239,9 +239,9 @@ weir_err_t weir_retrieval_rows(weir_retrieval_t *retrieval, const int64_t *items
     return err;
 }
 
-weir_err_t weir_retrieval_catalogue(weir_retrieval_t *retrieval, weir_retrieval_visit_t visit,
-                                    void *argument, weir_error_t *error) {
-    uint64_t items = weir_dataset_items(retrieval->parts.dataset);
+weir_err_t weir_retrieval_catalogue(weir_retrieval_t *retrieval, uint64_t items,
+                                    weir_retrieval_visit_t visit, void *argument,
+                                    weir_error_t *error) {
     weir_err_t err = WEIR_OK;
     for (uint64_t first = 1; first <= items && err == WEIR_OK; first += CATALOGUE_PIECE) {
         size_t count =

@@ -52,8 +52,8 @@ WEIR_MUST_USE weir_err_t weir_retrieval_rows(weir_retrieval_t *retrieval, const 
 typedef weir_err_t (*weir_retrieval_visit_t)(void *argument, const float *rows, int64_t first_item,
                                              size_t count, weir_error_t *error);
 
-/* The catalogue, from item 1 on. Ends at the first error of `visit`. */
-WEIR_MUST_USE weir_err_t weir_retrieval_catalogue(weir_retrieval_t *retrieval,
+/* The catalogue's items 1 .. items. Ends at the first error of `visit`. */
+WEIR_MUST_USE weir_err_t weir_retrieval_catalogue(weir_retrieval_t *retrieval, uint64_t items,
                                                   weir_retrieval_visit_t visit, void *argument,
                                                   weir_error_t *error);
 

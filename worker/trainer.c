@@ -115,7 +115,9 @@ static uint64_t users_per_epoch(const weir_trainer_t *trainer) {
 /* Where training ends by its configuration; train.epochs or train.max_steps of 0 is no limit. */
 static uint64_t total_steps_of(const weir_config_t *config, uint64_t steps_per_epoch) {
     uint64_t by_epochs = UINT64_MAX, limit = (uint64_t)config->train.max_steps;
-    if (config->train.epochs > 0) {
+    if (config->train.order == WEIR_ORDER_STREAM) {
+        by_epochs = steps_per_epoch; /* once */
+    } else if (config->train.epochs > 0) {
         by_epochs = steps_per_epoch * (uint64_t)config->train.epochs; /* below 2^32 * 10^9 */
     }
     return limit > 0 && limit < by_epochs ? limit : by_epochs;

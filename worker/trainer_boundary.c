@@ -15,8 +15,23 @@ bool weir_trainer_is_multiple(uint64_t step, uint64_t of) {
     return of > 0 && step % of == 0;
 }
 
+/* NULL: the users come in shuffled order. */
+static const weir_windows_t *stream_of(const weir_trainer_t *trainer) {
+    return trainer->reader != NULL ? weir_batch_windows(trainer->reader) : NULL;
+}
+
+/* The end of the window of a stream that `step`, 1 or more, is in. */
+static uint64_t window_end(const weir_windows_t *stream, uint64_t step) {
+    return weir_windows_last_step(stream, weir_windows_of_step(stream, step));
+}
+
 bool weir_trainer_evaluates_after(const weir_trainer_t *trainer, uint64_t step) {
     const weir_config_t *config = trainer->options.config;
+    const weir_windows_t *stream = stream_of(trainer);
+    if (stream != NULL && step > 0 && config->eval.every_epochs > 0 &&
+        step == window_end(stream, step)) {
+        return true;
+    }
     return weir_trainer_is_multiple(step, (uint64_t)config->eval.every_epochs *
                                               trainer->steps_per_epoch) ||
            weir_trainer_is_multiple(step, (uint64_t)config->eval.every_steps) ||
@@ -31,7 +46,12 @@ static uint64_t sooner(uint64_t next, uint64_t step, uint64_t of) {
 
 uint64_t weir_trainer_next_boundary(const weir_trainer_t *trainer, uint64_t step) {
     const weir_config_t *config = trainer->options.config;
+    const weir_windows_t *stream = stream_of(trainer);
     uint64_t next = trainer->total_steps > step ? trainer->total_steps : step;
+    if (stream != NULL && config->eval.every_epochs > 0 && step < trainer->total_steps) {
+        uint64_t end = window_end(stream, step > 0 ? step : 1);
+        next = end < next ? end : next;
+    }
     next = sooner(next, step, (uint64_t)config->eval.every_epochs * trainer->steps_per_epoch);
     next = sooner(next, step, (uint64_t)config->eval.every_steps);
     return sooner(next, step, (uint64_t)config->train.checkpoint_every);
@@ -126,13 +146,23 @@ void weir_trainer_end_interval(weir_trainer_t *trainer) {
 
 /* ---- boundaries ---- */
 
-static weir_err_t evaluate_split(weir_trainer_t *trainer, weir_split_t split,
-                                 weir_metrics_t *metrics, double *seconds, weir_error_t *error) {
+weir_evaluate_parts_t weir_trainer_evaluate_parts(const weir_trainer_t *trainer) {
     weir_evaluate_parts_t parts = {.config = trainer->options.config,
                                    .dataset = trainer->options.dataset,
                                    .encoder = trainer->encoder,
                                    .client = trainer->options.client,
-                                   .exchange = trainer->options.exchange};
+                                   .exchange = trainer->options.exchange,
+                                   .stream = stream_of(trainer)};
+    if (parts.stream != NULL) { /* the window that comes */
+        uint64_t step = trainer->state.step;
+        parts.window = step > 0 ? weir_windows_of_step(parts.stream, step) + 1 : 0;
+    }
+    return parts;
+}
+
+static weir_err_t evaluate_split(weir_trainer_t *trainer, weir_split_t split,
+                                 weir_metrics_t *metrics, double *seconds, weir_error_t *error) {
+    const weir_evaluate_parts_t parts = weir_trainer_evaluate_parts(trainer);
     double started = weir_clock_seconds();
     weir_err_t err = weir_evaluate(
         &parts, weir_dense_parameters(trainer->dense), split, trainer->state.step,

@@ -43,11 +43,7 @@ static weir_err_t evaluate_ranking_only(weir_trainer_t *trainer, const char *pat
 
 /* Worker 0 writes to `out`; the others are given one too, and leave it empty. */
 static weir_err_t evaluate_splits(weir_trainer_t *trainer, FILE *out, weir_error_t *error) {
-    const weir_evaluate_parts_t parts = {.config = trainer->options.config,
-                                         .dataset = trainer->options.dataset,
-                                         .encoder = trainer->encoder,
-                                         .client = trainer->options.client,
-                                         .exchange = trainer->options.exchange};
+    const weir_evaluate_parts_t parts = weir_trainer_evaluate_parts(trainer);
     const weir_split_t splits[] = {WEIR_SPLIT_TEST, WEIR_SPLIT_VALIDATION};
     bool first = trainer->worker == 0;
     weir_err_t err = WEIR_OK;

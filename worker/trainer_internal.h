@@ -140,6 +140,9 @@ void weir_trainer_publish(weir_trainer_t *trainer, weir_phase_t phase, double lo
 /* Epochs up to the step reached, with their part. */
 double weir_trainer_epochs_done(const weir_trainer_t *trainer);
 
+/* What evaluates: of a stream, the window after the one that the last step was in. */
+weir_evaluate_parts_t weir_trainer_evaluate_parts(const weir_trainer_t *trainer);
+
 /* Which values compare: "validation ndcg@10". */
 void weir_trainer_name_best(const weir_config_t *config, char *name, size_t capacity);
 

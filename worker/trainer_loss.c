@@ -1,5 +1,5 @@
-/* The loss of a batch of which not every token has a prediction (weir_encoder_scored): those that
- * have one are gathered, and their gradients spread again. */
+/* The loss of a batch of which not every token has a prediction (weir_encoder_scored, or the batch
+ * of a stream): those that have one are gathered, and their gradients spread again. */
 #include "worker/trainer_internal.h"
 
 #include <stdlib.h>
@@ -63,7 +63,8 @@ weir_err_t weir_trainer_loss(weir_trainer_t *trainer, const weir_train_batch_t *
     const weir_config_t *config = trainer->options.config;
     const uint8_t *scored = weir_encoder_scored(trainer->encoder);
     double share =
-        weir_encoder_scored_share(&trainer->model, batch->global_users, batch->global_tokens);
+        weir_encoder_scored_share(&trainer->model, batch->global_users, batch->global_predictions);
+    scored = scored != NULL ? scored : batch->predicted;
     weir_loss_batch_t sampled = {.tokens = batch->sequence.tokens,
                                  .rows = batch->key_count,
                                  .dim = trainer->model.embedding_dim,
@@ -72,7 +73,7 @@ weir_err_t weir_trainer_loss(weir_trainer_t *trainer, const weir_train_batch_t *
                                  .targets = batch->target_rows,
                                  .negative_rows = batch->negative_rows,
                                  .temperature = config->loss.temperature,
-                                 .scale = 1.0 / ((double)batch->global_tokens * share)};
+                                 .scale = 1.0 / ((double)batch->global_predictions * share)};
     if (scored != NULL) {
         size_t negatives = config->loss.sharing == WEIR_NEGATIVES_TOKEN ? sampled.negatives : 0;
         weir_err_t err = reserve(trainer, sampled.tokens, negatives, error);

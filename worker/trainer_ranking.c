@@ -18,7 +18,7 @@ static const weir_ranking_train_batch_t *whole(const weir_train_batch_t *batch) 
 }
 
 uint64_t weir_trainer_predictions(const weir_trainer_t *trainer, const weir_train_batch_t *batch) {
-    return trainer->ranking == NULL ? batch->sequence.tokens : whole(batch)->ranking.predictions;
+    return trainer->ranking == NULL ? batch->predictions : whole(batch)->ranking.predictions;
 }
 
 weir_err_t weir_trainer_create_ranking(weir_trainer_t *trainer, weir_error_t *error) {
