@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTION_JSON = 256, OPTION_VALIDATION, OPTION_MAX_LENGTH };
+enum { OPTION_JSON = 256, OPTION_VALIDATION, OPTION_MAX_LENGTH, OPTION_TEST_FROM };
 
 typedef struct {
     const char *folder;
@@ -25,6 +25,10 @@ static const struct argp_option options[] = {
     {"data", 'd', "DIR", 0, "folder that `weir prepare` or `weir synth` wrote", 0},
     {"validation", OPTION_VALIDATION, NULL, 0,
      "hold out the event before the last one too, and show both", 0},
+    {"test-from", OPTION_TEST_FROM, "TIME", 0,
+     "split by time: tests are the first events from then on (seconds since 1970), as "
+     "eval.test_from",
+     0},
     {"max-sequence-length", OPTION_MAX_LENGTH, "N", 0,
      "events of history, whose items are not ranked (default: model.max_sequence_length's)", 0},
     {"json", OPTION_JSON, NULL, 0, "print the metrics as JSON", 0},
@@ -34,6 +38,7 @@ static const struct argp_option options[] = {
 static error_t parse_option(int key, char *value, struct argp_state *state) {
     arguments_t *arguments = state->input;
     unsigned long long length = 0;
+    char *end = NULL;
     switch (key) {
     case 'd':
         arguments->folder = value;
@@ -53,6 +58,13 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
                        value);
         }
         arguments->popularity.max_sequence_length = (size_t)length;
+        return 0;
+    case OPTION_TEST_FROM:
+        errno = 0;
+        arguments->popularity.test_from = strtoll(value, &end, 10);
+        if (end == value || *end != '\0' || errno != 0) {
+            argp_error(state, "--test-from wants a whole number, not \"%s\"", value);
+        }
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument \"%s\"", value);
@@ -92,7 +104,8 @@ static int run_popularity(int argc, char **argv) {
         parse_option,
         NULL,
         "Rank the catalogue by the number of training events of each item, by the protocol of "
-        "`weir eval`: the target is a user's last event, the items of the history are left out, "
+        "`weir eval`: the target is a user's last event (or, by time, its first later one), the "
+        "items of the history are left out, "
         "ties count against the target.",
         NULL,
         NULL,

@@ -20,10 +20,13 @@ static int compare_counts(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void count_events(popularity_t *popularity, const weir_dataset_t *dataset, size_t holdout) {
+static void count_events(popularity_t *popularity, const weir_dataset_t *dataset,
+                         const weir_popularity_options_t *options) {
+    size_t held_out = options->validation ? 1 : 0;
     for (uint64_t user = 0; user < weir_dataset_users(dataset); user++) {
         weir_user_events_t events = weir_dataset_user(dataset, user);
-        for (size_t i = 0; i + holdout < events.count; i++) {
+        size_t known = weir_protocol_known(events, options->test_from);
+        for (size_t i = 0; i + held_out < known; i++) {
             popularity->counts[events.items[i]]++;
         }
     }
@@ -64,14 +67,16 @@ static uint64_t rank_target(popularity_t *popularity, weir_user_events_t events,
     return better + 1;
 }
 
-/* Metrics on the event that `after` events follow. */
-static void evaluate(popularity_t *popularity, const weir_dataset_t *dataset, size_t max_length,
-                     size_t after, weir_metrics_t *metrics) {
+/* Metrics on the event `before` the first test by so many, 0 or 1. */
+static void evaluate(popularity_t *popularity, const weir_dataset_t *dataset,
+                     const weir_popularity_options_t *options, size_t before,
+                     weir_metrics_t *metrics) {
     for (uint64_t user = 0; user < weir_dataset_users(dataset); user++) {
         weir_user_events_t events = weir_dataset_user(dataset, user);
-        size_t target = 0;
-        if (weir_protocol_target(events.count, after, &target)) {
-            size_t length = weir_protocol_history(target, max_length);
+        size_t known = weir_protocol_known(events, options->test_from);
+        size_t target = known > before ? known - before : 0;
+        if (target > 0 && target < events.count) {
+            size_t length = weir_protocol_history(target, options->max_sequence_length);
             weir_metrics_add(metrics, rank_target(popularity, events, target, length));
         }
     }
@@ -93,12 +98,12 @@ weir_err_t weir_popularity_evaluate(const weir_dataset_t *dataset,
                           (unsigned long long)popularity.items);
         goto out;
     }
-    count_events(&popularity, dataset, options->validation ? 2 : 1);
+    count_events(&popularity, dataset, options);
     *test = (weir_metrics_t){0};
     *validation = (weir_metrics_t){0};
-    evaluate(&popularity, dataset, options->max_sequence_length, 0, test);
+    evaluate(&popularity, dataset, options, 0, test);
     if (options->validation) {
-        evaluate(&popularity, dataset, options->max_sequence_length, 1, validation);
+        evaluate(&popularity, dataset, options, 1, validation);
     }
 out:
     free(popularity.counts);

@@ -1,7 +1,7 @@
 /* The popularity baseline: the catalogue ranked by the number of training events of each item, by
- * the protocol of docs/model.md. Training events of a user are all but the last one (with
- * `validation`: but the last two). The target's rank is 1 + the items, other than it and not in the
- * user's truncated history, with at least as many events: ties count against it. */
+ * the protocol of docs/evaluation.md. Training events of a user are those before its test (with
+ * `validation`: but the last of them). The target's rank is 1 + the items, other than it and not in
+ * the user's truncated history, with at least as many events: ties count against it. */
 #ifndef WEIR_TOOLS_BASELINE_POPULARITY_H
 #define WEIR_TOOLS_BASELINE_POPULARITY_H
 
@@ -14,11 +14,13 @@
 
 typedef struct {
     size_t max_sequence_length; /* events of history, whose items are not ranked; >= 1 */
-    bool validation;            /* hold out the event before the last one too */
+    bool validation;            /* hold out the event before the test too */
+    int64_t test_from; /* seconds: tests are the first events from then on, training the events
+                          before; 0: the last event of each user is its test */
 } weir_popularity_options_t;
 
-/* Metrics on the last event of every user that has one before it (`test`), and, when
- * options.validation, on the one before the last (`validation`; else zeroed). Call: local. */
+/* Metrics on the test of every user that has one and an event before it (`test`), and, when
+ * options.validation, on the event before the test (`validation`; else zeroed). Call: local. */
 WEIR_MUST_USE weir_err_t weir_popularity_evaluate(const weir_dataset_t *dataset,
                                                   const weir_popularity_options_t *options,
                                                   weir_metrics_t *test, weir_metrics_t *validation,

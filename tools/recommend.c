@@ -112,6 +112,7 @@ static weir_err_t recommend(arguments_t *arguments, weir_request_job_t *job, int
         err = weir_dataset_open(arguments->job.config.data.path, &dataset, error);
     }
     if (err == WEIR_OK) {
+        arguments->users.test_from = arguments->job.config.eval.test_from;
         err = weir_request_users_add(&arguments->users, dataset, job, error);
     }
     if (err == WEIR_OK) {

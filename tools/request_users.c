@@ -85,9 +85,10 @@ static weir_err_t add_user(const weir_request_users_t *users, const weir_dataset
     int64_t time = events.times[count - 1];
     *known = true;
     if (users->as_test) {
-        *known = weir_protocol_target(events.count, 0, &target);
+        target = weir_protocol_known(events, users->test_from);
+        *known = target > 0 && target < events.count;
         count = target;
-        time = events.times[target];
+        time = *known ? events.times[target] : 0;
     } else if (users->has_time) {
         count = weir_dataset_first_test(events, users->time + 1);
         time = users->time;
@@ -189,7 +190,7 @@ weir_err_t weir_request_users_add(const weir_request_users_t *users, weir_datase
     }
     if (err == WEIR_OK && unknown > 0) {
         (void)fprintf(stderr, "%zu users left out: nothing is known of them %s\n", unknown,
-                      users->as_test ? "before their last event" : "at that time");
+                      users->as_test ? "before a test, or they have none" : "at that time");
     }
     if (err == WEIR_OK && job->count == 0) {
         err = weir_errorf(error, WEIR_ERR_INVALID, "there is no user to ask about");

@@ -13,6 +13,7 @@ typedef struct {
     const char *file; /* of --users */
     bool as_test, has_time;
     int64_t time;
+    int64_t test_from; /* of as_test: eval.test_from of the run, set before add */
 } weir_request_users_t;
 
 /* --user, --users, --at, --as-test; its input is a weir_request_users_t. */

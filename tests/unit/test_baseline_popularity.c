@@ -29,15 +29,16 @@ static void name_entry(void *list, uint64_t index, const char **bytes, size_t *s
     *size = strlen(name);
 }
 
-/* Users' items one after the other, 0 after each. */
+/* Users' items one after the other, 0 after each; event i of a user is at time i. */
 static weir_dataset_t *write_users(const int64_t *items, size_t count, uint64_t catalogue) {
     char name[32];
     weir_dataset_writer_t *writer = NULL;
     weir_dataset_t *dataset = NULL;
-    const int64_t times[MOST_EVENTS] = {0};
+    int64_t times[MOST_EVENTS];
     float actions[MOST_EVENTS];
     for (size_t i = 0; i < MOST_EVENTS; i++) {
         actions[i] = 1.0f;
+        times[i] = (int64_t)i;
     }
     must(weir_dataset_writer_create(weir_scratch_path(&scratch, "data"), true, &writer, &error));
     for (size_t begin = 0, i = 0; i < count; i++) {
@@ -99,17 +100,19 @@ START_TEST(validation_holds_out_two_events_of_each_user) {
 }
 END_TEST
 
-/* The definition, word by word. */
-static uint64_t naive_rank(const weir_dataset_t *dataset, uint64_t user, size_t max_length) {
+/* The definition, word by word. `from`: the event that is the test of those who have it; 0: the
+ * last one. */
+static uint64_t naive_rank(const weir_dataset_t *dataset, uint64_t user, size_t max_length,
+                           size_t from) {
     uint64_t counts[MANY_ITEMS + 1] = {0}, rank = 1;
     for (uint64_t other = 0; other < weir_dataset_users(dataset); other++) {
         weir_user_events_t events = weir_dataset_user(dataset, other);
-        for (size_t i = 0; i + 1 < events.count; i++) {
+        for (size_t i = 0; from > 0 ? i < events.count && i < from : i + 1 < events.count; i++) {
             counts[events.items[i]]++;
         }
     }
     weir_user_events_t events = weir_dataset_user(dataset, user);
-    size_t target = events.count - 1;
+    size_t target = from > 0 ? from : events.count - 1;
     for (int64_t item = 1; item <= MANY_ITEMS; item++) {
         bool known = false;
         for (size_t i = target > max_length ? target - max_length : 0; i < target; i++) {
@@ -138,15 +141,17 @@ START_TEST(random_data_agree_with_the_definition) {
         items[count++] = 0;
     }
     weir_dataset_t *dataset = write_users(items, count, MANY_ITEMS);
-    for (size_t max_length = 1; max_length < MOST_EVENTS; max_length += 7) {
+    for (size_t max_length = 1, from = 0; max_length < MOST_EVENTS; max_length += 7, from += 5) {
         weir_metrics_t test, validation, expected = {0};
-        weir_popularity_options_t options = {.max_sequence_length = max_length};
+        weir_popularity_options_t options = {.max_sequence_length = max_length,
+                                             .test_from = (int64_t)from};
         must(weir_popularity_evaluate(dataset, &options, &test, &validation, &error));
         for (uint64_t user = 0; user < MANY_USERS; user++) {
-            if (weir_dataset_user(dataset, user).count >= 2) {
-                weir_metrics_add(&expected, naive_rank(dataset, user, max_length));
+            if (weir_dataset_user(dataset, user).count > (from > 0 ? from : 1)) {
+                weir_metrics_add(&expected, naive_rank(dataset, user, max_length, from));
             }
         }
+        ck_assert_uint_gt(expected.users, 10);
         ck_assert_uint_eq(test.users, expected.users);
         ck_assert_double_eq(test.mrr, expected.mrr);
         ck_assert_double_eq(test.ndcg[1], expected.ndcg[1]);

@@ -94,6 +94,36 @@ static size_t row_of_token(const weir_train_batch_t *part, uint32_t token) {
     return SIZE_MAX;
 }
 
+/* User u's events are at 100 u + 10 k: of user 24 some are before, of later ones none. */
+START_TEST(a_split_by_time_trains_on_all_before_and_nothing_later) {
+    enum { FROM = 2430 + 20, MIDDLE = 24 };
+    weir_config_t config = config_of(_i == 1, WEIR_NEGATIVES_TOKEN);
+    config.eval.test_from = FROM;
+    weir_batch_reader_t *reader = reader_of(&config, 0, 1, 1);
+    size_t held_out = _i == 1 ? 1 : 0, seen[USERS] = {0};
+    for (uint64_t step = 1; step <= weir_batch_steps_per_epoch(reader); step++) {
+        const weir_train_batch_t *batch = read_step(reader, step);
+        for (size_t b = 0; b < batch->sequence.users; b++) {
+            size_t user = (size_t)batch->users[b], before = 0;
+            size_t last = batch->sequence.offsets[b + 1] - 1;
+            while (before < data_events_of_user(user) && data_time_of_event(user, before) < FROM) {
+                before++;
+            }
+            size_t target = before - held_out - 1;
+            seen[user]++;
+            ck_assert_uint_eq(batch->keys[batch->target_rows[last]],
+                              (weir_key_t)item_of_event(user, target));
+            ck_assert_int_eq(batch->sequence.next_times[last], data_time_of_event(user, target));
+        }
+    }
+    for (size_t user = 0; user < USERS; user++) {
+        size_t events = user < MIDDLE ? data_events_of_user(user) : user == MIDDLE ? 5 : 0;
+        ck_assert_uint_eq(seen[user], events >= 2 + held_out ? 1 : 0);
+    }
+    weir_batch_reader_destroy(reader);
+}
+END_TEST
+
 START_TEST(the_parts_of_three_workers_make_the_batch_of_one) {
     weir_config_t config = config_of(false, _i);
     weir_batch_reader_t *one = reader_of(&config, 0, 1, 1), *parts[3];
@@ -251,6 +281,7 @@ static Suite *suite(void) {
     TCase *t = tcase_create("batch");
     tcase_add_unchecked_fixture(t, open_data, close_data);
     tcase_add_loop_test(t, an_epoch_shows_every_user_with_enough_events_once, 0, 2);
+    tcase_add_loop_test(t, a_split_by_time_trains_on_all_before_and_nothing_later, 0, 2);
     tcase_add_loop_test(t, the_parts_of_three_workers_make_the_batch_of_one, 0, 3);
     tcase_add_test(t, the_rows_of_a_full_softmax_are_the_catalogue_in_order);
     tcase_add_test(t, as_many_batches_as_asked_for_are_alive);
