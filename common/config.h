@@ -174,6 +174,7 @@ typedef struct {
         int64_t session_gap; /* seconds */
         int64_t test_from;   /* seconds since 1970; 0: the last session of each user */
         bool features;
+        char tasks[1024];          /* "click, like=0.5"; empty: all actions */
         double stochastic_length;  /* alpha; 0: off */
         int64_t stochastic_choice; /* weir_length_choice_t */
         double positive;

@@ -94,11 +94,15 @@ static void print_ranking(const char *name, const json_t *metrics) {
                  "accuracy", "calibration", "samples");
     for (size_t k = 0; k <= json_array_size(tasks); k++) {
         const json_t *line = k == 0 ? metrics : json_array_get(tasks, k - 1);
-        char title[24] = "mean";
-        if (k > 0) {
-            (void)snprintf(title, sizeof title, "task %zu", k - 1);
+        const char *title = json_string_value(json_object_get(line, "name"));
+        const json_t *mse = json_object_get(line, "mse"), *mae = json_object_get(line, "mae");
+        (void)printf("  %-9s", k == 0 ? "mean" : title != NULL ? title : "?");
+        if (json_is_number(mse) && json_is_number(mae)) { /* a number */
+            (void)printf("  mean squared error %.4g, absolute %.4g  %9lld\n",
+                         json_number_value(mse), json_number_value(mae),
+                         (long long)json_integer_value(json_object_get(line, "samples")));
+            continue;
         }
-        (void)printf("  %-9s", title);
         for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
             const json_t *value = json_object_get(line, columns[i]);
             int width = i == 2 || i == 4 ? 11 : 8;

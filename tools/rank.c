@@ -3,6 +3,7 @@
 #include "tools/answer_list.h"
 #include "tools/rank_requests.h"
 #include "tools/verbs.h"
+#include "worker/ranking_tasks.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -127,18 +128,20 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
 /* ---- the answers ---- */
 
 typedef struct {
-    const char *columns[WEIR_DATASET_MAX_ACTIONS];
+    weir_ranking_tasks_t list;
+    const char *columns[WEIR_TASK_LIMIT];
     size_t count, by; /* the column that orders */
 } tasks_t;
 
-/* The model has a task for each action of the data; for one by rating where there are none. */
 static weir_err_t name_tasks(const arguments_t *arguments, const weir_dataset_t *dataset,
                              tasks_t *tasks, weir_error_t *error) {
-    const weir_dataset_columns_t *columns = weir_dataset_columns(dataset);
-    tasks->count = columns->action_count > 0 ? columns->action_count : 1;
-    tasks->columns[0] = "positive";
-    for (size_t i = 0; i < columns->action_count; i++) {
-        tasks->columns[i] = columns->actions[i];
+    weir_err_t err = weir_ranking_tasks_read(&arguments->job.config, dataset, &tasks->list, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    tasks->count = tasks->list.count;
+    for (size_t k = 0; k < tasks->count; k++) {
+        tasks->columns[k] = tasks->list.list[k].name;
     }
     for (tasks->by = 0; arguments->by != NULL && tasks->by < tasks->count; tasks->by++) {
         if (strcmp(tasks->columns[tasks->by], arguments->by) == 0) {
@@ -147,7 +150,7 @@ static weir_err_t name_tasks(const arguments_t *arguments, const weir_dataset_t 
     }
     return arguments->by == NULL ? WEIR_OK
                                  : weir_errorf(error, WEIR_ERR_INVALID,
-                                               "the data has no action \"%s\"", arguments->by);
+                                               "the model predicts no \"%s\"", arguments->by);
 }
 
 typedef struct {

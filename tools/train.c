@@ -10,6 +10,7 @@
 #include "tools/supervisor.h"
 #include "tools/timeline.h"
 #include "tools/verbs.h"
+#include "worker/ranking_tasks.h"
 
 #include <argp.h>
 #include <stdio.h>
@@ -208,6 +209,10 @@ static weir_err_t check_data(const weir_config_t *config, weir_error_t *error) {
         return err;
     }
     weir_err_t err = weir_dataset_open(config->data.path, &dataset, error);
+    if (err == WEIR_OK && config->model.kind == WEIR_MODEL_RANKING) {
+        weir_ranking_tasks_t tasks;
+        err = weir_ranking_tasks_read(config, dataset, &tasks, error);
+    }
     weir_dataset_close(dataset);
     return err;
 }

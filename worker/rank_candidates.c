@@ -14,6 +14,7 @@ typedef struct {
     const weir_requests_t *requests;
     weir_rounds_t *rounds;
     uint32_t worker, workers;
+    const weir_ranking_tasks_t *tasks;
     weir_ranking_config_t model;
     weir_ranking_cache_t *cache;
     weir_history_cache_t *histories;
@@ -159,7 +160,9 @@ weir_err_t weir_rank_candidates(const weir_rank_parts_t *parts, const weir_reque
                    .rounds = rounds,
                    .worker = weir_exchange_worker(rounds->exchange),
                    .workers = weir_exchange_workers(rounds->exchange),
-                   .model = weir_ranking_of_config(parts->config, parts->dataset)};
+                   .tasks = weir_ranking_reader_tasks(parts->reader),
+                   .model = weir_ranking_of_config(parts->config, parts->dataset,
+                                                   weir_ranking_reader_tasks(parts->reader))};
     weir_err_t err = weir_ranking_cache_create(&work.model, &work.cache, error);
     if (err == WEIR_OK) {
         err = weir_history_cache_create(requests->cache_bytes, &work.histories, error);

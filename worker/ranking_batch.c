@@ -5,9 +5,9 @@
 #include <string.h>
 
 weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config,
-                                             const weir_dataset_t *dataset) {
+                                             const weir_dataset_t *dataset,
+                                             const weir_ranking_tasks_t *tasks) {
     size_t actions = weir_dataset_columns(dataset)->action_count;
-    size_t tasks = actions > 0 ? actions : 1;
     size_t events = (size_t)config->model.max_sequence_length;
     size_t contextual = config->ranking.user_token ? 1 : 0;
     size_t each = config->ranking.tokens == WEIR_TOKENS_INTERLEAVED ? 2 : 1;
@@ -24,13 +24,14 @@ weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config,
                    .bf16 = config->train.compute == WEIR_COMPUTE_BF16},
         .positions = (size_t)config->ranking.positions,
         .time_buckets = (size_t)config->ranking.time_buckets,
-        .action_flags = tasks,
+        .action_flags = actions > 0 ? actions : 1,
         .hidden = (size_t)config->ranking.hidden,
-        .tasks = tasks,
+        .tasks = tasks->count,
         .input_dropout = config->model.input_dropout,
     };
     for (size_t k = 0; k < ranking.tasks; k++) {
-        ranking.weights[k] = 1.0 / (double)ranking.tasks;
+        ranking.kinds[k] = tasks->list[k].kind;
+        ranking.weights[k] = tasks->list[k].weight;
     }
     return ranking;
 }
@@ -115,7 +116,12 @@ weir_err_t weir_ranking_reader_create(const weir_config_t *config,
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for a reader of batches");
     }
     made->dataset = options->dataset;
-    made->model = weir_ranking_of_config(config, options->dataset);
+    weir_err_t err = weir_ranking_tasks_read(config, options->dataset, &made->tasks, error);
+    if (err != WEIR_OK) {
+        free(made);
+        return err;
+    }
+    made->model = weir_ranking_of_config(config, options->dataset, &made->tasks);
     made->columns = weir_dataset_columns(options->dataset);
     made->by_time = config->ranking.test_from != 0;
     made->features = config->ranking.features;
@@ -143,10 +149,9 @@ weir_err_t weir_ranking_reader_create(const weir_config_t *config,
     size_t users = made->batch_users > (size_t)config->eval.batch_users
                        ? made->batch_users
                        : (size_t)config->eval.batch_users;
-    weir_err_t err =
-        make_room(made, users)
-            ? find_eligible(made, error)
-            : weir_errorf(error, WEIR_ERR_MEMORY, "no memory for batches of %zu users", users);
+    err = make_room(made, users)
+              ? find_eligible(made, error)
+              : weir_errorf(error, WEIR_ERR_MEMORY, "no memory for batches of %zu users", users);
     if (err == WEIR_OK) {
         err = weir_key_set_create(weir_ranking_key_limit(), &made->keys, error);
     }
@@ -176,6 +181,10 @@ void weir_ranking_reader_destroy(weir_ranking_reader_t *reader) {
     free(reader->draws);
     free(reader->keep);
     free(reader);
+}
+
+const weir_ranking_tasks_t *weir_ranking_reader_tasks(const weir_ranking_reader_t *reader) {
+    return &reader->tasks;
 }
 
 uint64_t weir_ranking_steps_per_epoch(const weir_ranking_reader_t *reader) {

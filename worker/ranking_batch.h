@@ -13,19 +13,21 @@
 #include "common/dataset.h"
 #include "worker/batch.h"
 #include "worker/ranking.h"
+#include "worker/ranking_tasks.h"
 
 typedef struct {
     weir_train_batch_t train; /* of it: sequence.users and tokens, users, keys, key_count, step,
                                  epoch; global_tokens are those of all workers */
     weir_ranking_batch_t ranking;
-    const float *labels;         /* Q x K */
+    const float *labels;         /* Q x K; a number is (y - offset) / scale of its task */
     const uint64_t *groups;      /* Q: the user of each prediction */
     uint64_t global_predictions; /* Q over all workers */
 } weir_ranking_train_batch_t;
 
 /* Of the model that the configuration and the data make. */
 weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config,
-                                             const weir_dataset_t *dataset);
+                                             const weir_dataset_t *dataset,
+                                             const weir_ranking_tasks_t *tasks);
 
 typedef struct weir_ranking_reader weir_ranking_reader_t;
 
@@ -34,6 +36,9 @@ WEIR_MUST_USE weir_err_t weir_ranking_reader_create(const weir_config_t *config,
                                                     weir_ranking_reader_t **reader,
                                                     weir_error_t *error);
 void weir_ranking_reader_destroy(weir_ranking_reader_t *reader);
+
+/* What is predicted. Valid until destroy. */
+const weir_ranking_tasks_t *weir_ranking_reader_tasks(const weir_ranking_reader_t *reader);
 
 /* Steps in one epoch, and users with a session to train on. */
 uint64_t weir_ranking_steps_per_epoch(const weir_ranking_reader_t *reader);

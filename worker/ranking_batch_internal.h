@@ -38,6 +38,7 @@ typedef struct {
 
 struct weir_ranking_reader {
     weir_dataset_t *dataset; /* not owned */
+    weir_ranking_tasks_t tasks;
     weir_ranking_config_t model;
     weir_session_rule_t rule;
     weir_length_rule_t length;

@@ -152,6 +152,17 @@ static void add_user(const weir_ranking_reader_t *reader, weir_ranking_buffer_t 
     }
 }
 
+/* Of task `k` for an event with those flags. */
+static float label_of(const weir_ranking_reader_t *reader, size_t k, uint32_t flags,
+                      uint64_t event) {
+    const weir_ranking_task_t *task = &reader->tasks.list[k];
+    if (task->kind == WEIR_TASK_BINARY) {
+        return (float)(flags >> task->column & 1);
+    }
+    double value = (double)reader->columns->numbers[task->column].values[event];
+    return (float)((value - task->offset) / task->scale);
+}
+
 /* The tokens of one user. Places are counted back from the targets, which are all at 0. */
 static void add_example(const weir_ranking_reader_t *reader, weir_ranking_buffer_t *b,
                         place_t *place, const weir_ranking_example_t *example) {
@@ -183,7 +194,7 @@ static void add_example(const weir_ranking_reader_t *reader, weir_ranking_buffer
         b->predicted[q] = (uint32_t)place->tokens;
         b->groups[q] = example->user;
         for (size_t k = 0; k < reader->model.tasks; k++) {
-            b->labels[q * reader->model.tasks + k] = (float)(flags >> k & 1);
+            b->labels[q * reader->model.tasks + k] = label_of(reader, k, flags, first_event + e);
         }
         add_token(b, place, WEIR_RANKING_NO_ACTIONS, 0);
         add_item(reader, b, place, events.items[e], first_event + e);

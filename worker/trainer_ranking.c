@@ -27,12 +27,14 @@ weir_err_t weir_trainer_create_ranking(weir_trainer_t *trainer, weir_error_t *er
                                                  .worker = trainer->worker,
                                                  .workers = trainer->workers,
                                                  .alive = trainer->ahead + 2};
-    weir_ranking_config_t model = weir_ranking_of_config(config, trainer->options.dataset);
-    weir_err_t err = weir_ranking_create(&model, &trainer->ranking, error);
+    weir_err_t err = weir_ranking_reader_create(config, &options, &trainer->ranking_reader, error);
     if (err == WEIR_OK) {
+        const weir_ranking_tasks_t *tasks = weir_ranking_reader_tasks(trainer->ranking_reader);
+        weir_ranking_config_t model =
+            weir_ranking_of_config(config, trainer->options.dataset, tasks);
         trainer->tasks = model.tasks;
         trainer->parameters = weir_ranking_parameters(&model);
-        err = weir_ranking_reader_create(config, &options, &trainer->ranking_reader, error);
+        err = weir_ranking_create(&model, &trainer->ranking, error);
     }
     return err;
 }
@@ -114,9 +116,13 @@ static weir_err_t measure_batch(measuring_t *measuring, const weir_ranking_test_
         err = weir_ranking_forward(trainer->ranking, weir_dense_parameters(trainer->dense),
                                    &batch->ranking, measuring->rows, mode, trainer->logits, error);
     }
+    const weir_ranking_tasks_t *list = weir_ranking_reader_tasks(trainer->ranking_reader);
     for (size_t i = 0; i < batch->ranking.predictions * tasks && err == WEIR_OK; i++) {
+        const weir_ranking_task_t *task = &list->list[i % tasks]; /* a number in its own measure */
+        double label = task->offset + task->scale * (double)batch->labels[i];
+        double score = task->offset + task->scale * (double)trainer->logits[i];
         err = weir_task_metrics_add(measuring->metrics, i % tasks, batch->groups[i / tasks],
-                                    batch->labels[i], trainer->logits[i], error);
+                                    (float)label, (float)score, error);
     }
     return err;
 }
@@ -148,15 +154,63 @@ static weir_err_t measure_users(measuring_t *measuring, bool validation, weir_er
     return err;
 }
 
-/* Results of all tasks, and their means over the tasks that have both labels. */
-static weir_err_t sum_up(weir_task_metrics_t *metrics, size_t tasks, weir_ranking_metrics_t *into,
-                         weir_error_t *error) {
-    double ne = 0.0, auc = 0.0, grouped = 0.0, accuracy = 0.0, calibration = 0.0;
-    uint64_t samples = 0;
-    size_t defined = 0, used = 0;
+/* Sums over the tasks that a mean is of. */
+typedef struct {
+    double ne, auc, grouped, accuracy, calibration;
+    size_t binary; /* tasks that have both labels */
+    double nmse;   /* mean squared error over the variance of what was trained on */
+    size_t numbers;
+    uint64_t samples;
+} means_t;
+
+static void add_result(const weir_ranking_task_t *task, const weir_task_result_t *result,
+                       means_t *means) {
+    means->samples = result->samples;
+    if (task->kind == WEIR_TASK_REGRESSION && isfinite(result->mse)) {
+        means->numbers++;
+        means->nmse += result->mse / (task->scale * task->scale);
+    } else if (isfinite(result->ne) && isfinite(result->auc)) {
+        means->binary++;
+        means->ne += result->ne;
+        means->auc += result->auc;
+        means->grouped += isfinite(result->grouped_auc) ? result->grouped_auc : 0.5;
+        means->accuracy += result->accuracy;
+        means->calibration += result->calibration;
+    }
+}
+
+static void write_means(const means_t *means, weir_ranking_metrics_t *into) {
+    double n = means->binary > 0 ? (double)means->binary : 1.0;
+    double numbers = means->numbers > 0 ? (double)means->numbers : 1.0;
+    char nmse[64] = "", words[64] = "";
+    if (means->numbers > 0) {
+        (void)snprintf(nmse, sizeof nmse, ", \"nmse\": %.8g", means->nmse / numbers);
+        (void)snprintf(words, sizeof words, "NMSE %.4f  ", means->nmse / numbers);
+    }
+    (void)snprintf(into->means, sizeof into->means,
+                   "{\"samples\": %llu, \"ne\": %.8g, \"auc\": %.8g, \"grouped_auc\": %.8g, "
+                   "\"accuracy\": %.8g, \"calibration\": %.8g%s}",
+                   (unsigned long long)means->samples, means->ne / n, means->auc / n,
+                   means->grouped / n, means->accuracy / n, means->calibration / n, nmse);
+    if (means->binary > 0 || means->numbers == 0) {
+        (void)snprintf(into->sentence, sizeof into->sentence,
+                       "NE %.4f  AUC %.4f  grouped AUC %.4f  calibration %.3f  %s%llu samples",
+                       means->ne / n, means->auc / n, means->grouped / n, means->calibration / n,
+                       words, (unsigned long long)means->samples);
+    } else {
+        (void)snprintf(into->sentence, sizeof into->sentence, "%s%llu samples", words,
+                       (unsigned long long)means->samples);
+    }
+    into->value = -(means->binary > 0 ? means->ne / n : means->nmse / numbers);
+}
+
+/* Results of all tasks, and their means. */
+static weir_err_t sum_up(weir_task_metrics_t *metrics, const weir_ranking_tasks_t *tasks,
+                         weir_ranking_metrics_t *into, weir_error_t *error) {
+    means_t means = {.samples = 0};
+    size_t used = (size_t)snprintf(into->tasks, sizeof into->tasks, "\"tasks\": [");
     weir_err_t err = WEIR_OK;
-    used += (size_t)snprintf(into->tasks, sizeof into->tasks, "\"tasks\": [");
-    for (size_t k = 0; k < tasks && err == WEIR_OK; k++) {
+    for (size_t k = 0; k < tasks->count && err == WEIR_OK; k++) {
         char text[1024];
         weir_task_result_t result;
         err = weir_task_metrics_result(metrics, k, &result, error);
@@ -164,41 +218,28 @@ static weir_err_t sum_up(weir_task_metrics_t *metrics, size_t tasks, weir_rankin
             return err;
         }
         weir_task_result_to_json(&result, text, sizeof text);
-        if (used + strlen(text) + 8 < sizeof into->tasks) {
-            used += (size_t)snprintf(into->tasks + used, sizeof into->tasks - used, "%s%s",
-                                     k > 0 ? ", " : "", text);
+        if (used + strlen(text) + WEIR_DATASET_NAME + 16 < sizeof into->tasks) {
+            used += (size_t)snprintf(into->tasks + used, sizeof into->tasks - used,
+                                     "%s{\"name\": \"%s\", %s", k > 0 ? ", " : "",
+                                     tasks->list[k].name, text + 1);
         }
-        samples = result.samples;
-        if (isfinite(result.ne) && isfinite(result.auc)) {
-            defined++;
-            ne += result.ne;
-            auc += result.auc;
-            grouped += isfinite(result.grouped_auc) ? result.grouped_auc : 0.5;
-            accuracy += result.accuracy;
-            calibration += result.calibration;
-        }
+        add_result(&tasks->list[k], &result, &means);
     }
     (void)snprintf(into->tasks + used, sizeof into->tasks - used, "]");
-    double n = defined > 0 ? (double)defined : 1.0;
-    (void)snprintf(into->means, sizeof into->means,
-                   "{\"samples\": %llu, \"ne\": %.8g, \"auc\": %.8g, \"grouped_auc\": %.8g, "
-                   "\"accuracy\": %.8g, \"calibration\": %.8g}",
-                   (unsigned long long)samples, ne / n, auc / n, grouped / n, accuracy / n,
-                   calibration / n);
-    (void)snprintf(into->sentence, sizeof into->sentence,
-                   "NE %.4f  AUC %.4f  grouped AUC %.4f  calibration %.3f  %llu samples", ne / n,
-                   auc / n, grouped / n, calibration / n, (unsigned long long)samples);
-    into->value = -ne / n;
+    write_means(&means, into);
     return WEIR_OK;
 }
 
 weir_err_t weir_trainer_measure_ranking(weir_trainer_t *trainer, weir_split_t split,
                                         weir_ranking_metrics_t *metrics, weir_error_t *error) {
-    size_t tasks = trainer->tasks;
-    weir_task_kind_t kinds[WEIR_TASK_LIMIT] = {WEIR_TASK_BINARY};
+    const weir_ranking_tasks_t *tasks = weir_ranking_reader_tasks(trainer->ranking_reader);
+    weir_task_kind_t kinds[WEIR_TASK_LIMIT];
     measuring_t measuring = {.trainer = trainer};
+    for (size_t k = 0; k < tasks->count; k++) {
+        kinds[k] = tasks->list[k].kind;
+    }
     weir_err_t err =
-        weir_task_metrics_create(kinds, tasks, EXACT_SAMPLES, &measuring.metrics, error);
+        weir_task_metrics_create(kinds, tasks->count, EXACT_SAMPLES, &measuring.metrics, error);
     if (err == WEIR_OK) {
         err = measure_users(&measuring, split == WEIR_SPLIT_VALIDATION, error);
     }

@@ -104,7 +104,7 @@ refuse 2 'line 2: an id' '{"user": "3", "items": [1.5]}'
 refuse 2 'known' '{"user": "3", "items": ["4"], "known": 0}'
 refuse 2 'has [0-9]+ events' '{"user": "3", "items": ["4"], "known": 1000}'
 refuse 2 'before the last event' '{"user": "3", "items": ["4"], "at": 5}'
-expect 2 action 'no action "click"' weir rank --run run --user 3 --by click
+expect 2 action 'predicts no "click"' weir rank --run run --user 3 --by click
 expect 2 both 'says itself' weir rank --run run --user 3 --requests good.jsonl
 expect 2 kind 'weir rank scores' weir recommend --run run --user 3
 [ -z "$(ls -d run/requests-* 2>/dev/null)" ] || fail "requests stay behind"
