@@ -54,6 +54,7 @@ const char *weir_list_kind_name(weir_list_kind_t kind) {
         [WEIR_LIST_RECALL] = "recall",
         [WEIR_LIST_PRECISION] = "precision",
         [WEIR_LIST_MAP] = "map",
+        [WEIR_LIST_NDCG] = "ndcg",
         [WEIR_LIST_EPC] = "epc",
         [WEIR_LIST_EPC_RELEVANT] = "epc_relevant",
         [WEIR_LIST_POPULARITY] = "popularity",
@@ -112,7 +113,7 @@ static bool is_relevant(const weir_list_t *list, int64_t item) {
 /* What a list has summed up to a place. */
 typedef struct {
     size_t hits, group_hits[GROUPS];
-    double precisions, complement, gain, discounts, popularity;
+    double precisions, dcg, ideal, complement, gain, discounts, popularity;
 } prefix_t;
 
 /* Take the places from `from` to `to`; beyond the end of the list only the discount goes on. */
@@ -123,6 +124,7 @@ static void take_places(weir_list_metrics_t *metrics, const weir_list_t *list, s
     for (size_t place = from; place < to; place++) {
         double discount = 1.0 / log2((double)place + 2.0);
         prefix->discounts += discount;
+        prefix->ideal += place < list->relevant_count ? discount : 0.0;
         if (place >= list->count) {
             continue;
         }
@@ -137,6 +139,7 @@ static void take_places(weir_list_metrics_t *metrics, const weir_list_t *list, s
             prefix->hits++;
             prefix->group_hits[popularity->head[item] != 0 ? HEAD : TAIL]++;
             prefix->precisions += (double)prefix->hits / (double)(place + 1);
+            prefix->dcg += discount;
             prefix->gain += discount * (1.0 - count / users);
         }
     }
@@ -152,6 +155,7 @@ static void count_cutoff(state_t *state, const weir_list_t *list, size_t k, size
         [WEIR_LIST_RECALL] = hits / relevant,
         [WEIR_LIST_PRECISION] = hits / (double)k,
         [WEIR_LIST_MAP] = prefix->precisions / (double)most,
+        [WEIR_LIST_NDCG] = prefix->dcg / prefix->ideal,
         [WEIR_LIST_EPC] = prefix->complement / length,
         [WEIR_LIST_EPC_RELEVANT] = prefix->gain / prefix->discounts,
         [WEIR_LIST_POPULARITY] = prefix->popularity / length,

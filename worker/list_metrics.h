@@ -6,6 +6,7 @@
  *   recall        hits / R
  *   precision     hits / k, also where a list is shorter
  *   map           sum over hits of the precision at their place, / min(R, k)
+ *   ndcg          sum of hit(j) / log2(j + 1), / the same of a list that begins with all R
  *   epc           expected popularity complement, without relevance or discount: mean over places
  *                 of 1 - p, p the share of users who have the item in training
  *   epc_relevant  the same with both: sum of hit(j) (1 - p) / log2(j + 1), / sum of
@@ -19,13 +20,14 @@
  * tail opportunity_spread   deviation of these two over their mean: 0 where both have the same
  * chance R-precision has no k: hits within the first R places / R, with R at most the longest k.
  *
- * Sources: recall, precision, average precision, R-precision: Manning, Raghavan and Schuetze,
- * "Introduction to Information Retrieval", 8.4. EPC: Vargas and Castells, RecSys 2011, with
- * p(seen) by users. Average recommended popularity: Yin et al., VLDB 2012. Intra-list diversity:
- * Ziegler et al., WWW 2005, as a distance. Opportunity: Zhu, Wang and Caverlee, SIGIR 2020 (REO).
+ * Sources: recall, precision, average precision, R-precision, NDCG of relevant or not: Manning,
+ * Raghavan and Schuetze, "Introduction to Information Retrieval", 8.4. EPC: Vargas and Castells,
+ * RecSys 2011, with p(seen) by users. Average recommended popularity: Yin et al., VLDB 2012.
+ * Intra-list diversity: Ziegler et al., WWW 2005, as a distance. Opportunity: Zhu, Wang and
+ * Caverlee, SIGIR 2020 (REO).
  *
  * With R = 1, and the relevant item at `rank`, recall is HR, precision HR / k, map the reciprocal
- * rank where rank <= k, R-precision HR@1.
+ * rank where rank <= k, ndcg NDCG@k, R-precision HR@1.
  *
  * Sums are without rounding: the result is the same bit for bit however the users were spread over
  * workers. */
@@ -54,6 +56,7 @@ typedef enum {
     WEIR_LIST_RECALL,
     WEIR_LIST_PRECISION,
     WEIR_LIST_MAP,
+    WEIR_LIST_NDCG,
     WEIR_LIST_EPC,
     WEIR_LIST_EPC_RELEVANT,
     WEIR_LIST_POPULARITY,

@@ -83,6 +83,7 @@ for k in (1, 5, 10):
     assert got["diversity@1"] is None
 near(got["recall@1"], test["hr@1"], "HR@1")
 near(got["recall@10"], test["hr@10"], "HR@10")
+near(got["ndcg@10"], test["ndcg@10"], "NDCG@10")
 near(got["r_precision"], test["hr@1"], "R-precision")
 assert 0.1 < test["hr@10"] < 1.0, test
 

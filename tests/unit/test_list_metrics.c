@@ -156,6 +156,12 @@ static double plain_value(const case_t *c, size_t u, weir_list_kind_t kind, size
             sum += hit(c, u, place) * hits(c, u, place + 1) / (double)(place + 1);
         }
         return sum / smaller(k, c->relevant_count[u]);
+    case WEIR_LIST_NDCG:
+        for (size_t place = 0; place < k; place++) {
+            sum += hit(c, u, place) / log2((double)(place + 2));
+            pairs += place < c->relevant_count[u] ? 1.0 / log2((double)(place + 2)) : 0.0;
+        }
+        return sum / pairs;
     case WEIR_LIST_EPC:
         for (size_t place = 0; place < places; place++) {
             sum += (1.0 - seen(c, u, place)) / (double)places;
@@ -371,6 +377,8 @@ START_TEST(with_one_relevant_item_they_coincide_with_those_of_ranks) {
         ck_assert(weir_list_metrics_value(metrics, WEIR_LIST_RECALL, 1) == hit_ratio);
         ck_assert(weir_list_metrics_value(metrics, WEIR_LIST_PRECISION, 1) == hit_ratio / 4.0);
         check_near(weir_list_metrics_value(metrics, WEIR_LIST_MAP, 1), hit_ratio / (double)rank);
+        check_near(weir_list_metrics_value(metrics, WEIR_LIST_NDCG, 1),
+                   hit_ratio / log2((double)rank + 1.0));
         ck_assert(weir_list_metrics_r_precision(metrics) == (rank == 1 ? 1.0 : 0.0));
         ck_assert(weir_list_metrics_value(metrics, WEIR_LIST_DIVERSITY, 1) == 0.5);
         ck_assert(isnan(weir_list_metrics_value(metrics, WEIR_LIST_OPPORTUNITY_HEAD, 1)));
