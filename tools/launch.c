@@ -212,7 +212,8 @@ static weir_err_t build_mpirun(const weir_launch_t *launch, line_t *line, weir_e
         return err;
     }
     if (launch->program != NULL) {
-        return add_role(line, launch, launch->ranks, launch->program, error);
+        return add_placed_role(line, launch, launch->ranks, launch->program, launch->ps_hosts,
+                               error);
     }
     err = add_placed_role(line, launch, 1, "weir-coordinator", launch->ps_hosts, error);
     if (err == WEIR_OK) {

@@ -26,7 +26,7 @@ typedef struct {
     long ps, workers;
     /* Where mpirun places the roles, "a,b,c"; both or none, NULL: wherever mpirun would. The
      * ranks of a role fill the hosts in blocks of equal size; the coordinator is on the first
-     * host of the servers. */
+     * host of the servers. Of a program alone: ps_hosts. */
     const char *ps_hosts, *worker_hosts;
     const char *interface;        /* "eth0" or "10.1.0.0/16", several with commas; NULL: all */
     const char *ports;            /* "FIRST-LAST" for the connections of MPI; NULL: any */

@@ -12,6 +12,7 @@ const weir_verb_t weir_verbs[] = {
     {"config", "explain the configuration keys, or check a configuration and print it whole",
      weir_verb_config},
     {"train", "train a model: one job of coordinator, servers and workers", weir_verb_train},
+    {"doctor", "what stands in the way of a job here, before it starts", weir_verb_doctor},
     {"eval", "evaluate a checkpoint of a run", weir_verb_eval},
     {"eval-diff", "whether two evaluations differ by more than chance", weir_verb_eval_diff},
     {"recommend", "the best items of the catalogue for users", weir_verb_recommend},

@@ -25,6 +25,7 @@ int weir_verb_baseline(int argc, char **argv);
 int weir_verb_compare(int argc, char **argv);
 int weir_verb_config(int argc, char **argv);
 int weir_verb_ctl(int argc, char **argv);
+int weir_verb_doctor(int argc, char **argv);
 int weir_verb_eval(int argc, char **argv);
 int weir_verb_inspect(int argc, char **argv);
 int weir_verb_plan(int argc, char **argv);
