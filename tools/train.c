@@ -22,6 +22,7 @@ enum {
     OPTION_DRY_RUN = 256,
     OPTION_LAUNCHER,
     OPTION_VALIDATION,
+    OPTION_STREAM,
     OPTION_TRACE,
     OPTION_MAX_RESTARTS,
     OPTION_TIME_LIMIT,
@@ -38,6 +39,7 @@ static const struct {
     const char *key;
 } shorts[] = {{'p', "cluster.ps"},
               {'w', "cluster.workers"},
+              {OPTION_STREAM, "train.stream_window"},
               {OPTION_TRACE, "train.trace_steps"},
               {OPTION_MAX_RESTARTS, "cluster.max_restarts"}};
 enum { SHORTS = sizeof shorts / sizeof shorts[0] };
@@ -48,7 +50,7 @@ typedef struct {
     const char *values[SHORTS]; /* of the options that are short for settings */
     const char **sets;          /* "key=value" */
     size_t set_count;
-    bool resume, dry_run, validation, requeue;
+    bool resume, dry_run, validation, stream, requeue;
     weir_launcher_t launcher;
 } arguments_t;
 
@@ -61,6 +63,10 @@ static const struct argp_option train_options[] = {
     {"set", 's', "KEY=VALUE", 0, "set a configuration key; may be repeated", 0},
     {"validation", OPTION_VALIDATION, NULL, 0,
      "hold out the event before the target and choose the epoch on it (eval.validation=true)", 0},
+    {"stream", OPTION_STREAM, "SECONDS", OPTION_ARG_OPTIONAL,
+     "train once through time, in windows of so many seconds, each measured before it is trained "
+     "on (train.order=stream, train.stream_window; docs/streams.md)",
+     0},
     {"resume", 'R', NULL, 0, "continue the run from its latest checkpoint", 0},
     {"trace", OPTION_TRACE, "N", 0,
      "record the timeline of N steps after the first 5 in RUN/trace.json (train.trace_steps)", 0},
@@ -86,6 +92,7 @@ static const struct argp_option train_options[] = {
 
 static error_t parse_option(int key, char *value, struct argp_state *state) {
     arguments_t *arguments = state->input;
+    arguments->stream = arguments->stream || key == OPTION_STREAM;
     for (size_t i = 0; i < SHORTS; i++) {
         if (key == shorts[i].option) {
             arguments->values[i] = value;
@@ -179,6 +186,9 @@ static weir_err_t collect_sets(arguments_t *arguments, words_t *words, weir_erro
     }
     if (arguments->validation) {
         arguments->sets[arguments->set_count++] = "eval.validation=true";
+    }
+    if (arguments->stream) {
+        arguments->sets[arguments->set_count++] = "train.order=stream";
     }
     return WEIR_OK;
 }
@@ -306,7 +316,7 @@ int weir_verb_train(int argc, char **argv) {
                                      NULL};
     weir_error_t error = {0};
     weir_config_t config;
-    arguments_t arguments = {.sets = calloc((size_t)argc + SHORTS + 1, sizeof *arguments.sets)};
+    arguments_t arguments = {.sets = calloc((size_t)argc + SHORTS + 2, sizeof *arguments.sets)};
     words_t *words = calloc(1, sizeof *words);
     double time_limit = 0.0;
     int status = 0;

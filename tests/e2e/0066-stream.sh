@@ -9,15 +9,15 @@ model: {embedding_dim: 16, blocks: 2, heads: 1, dqk: 16, dv: 16, max_sequence_le
 loss: {negatives: 32}
 sparse: {learning_rate: 0.01}
 dense: {learning_rate: 0.005}
-train: {order: stream, stream_window: 9600, batch_users: 32, log_every: 20, seed: 3}
+train: {batch_users: 32, log_every: 20, seed: 3}
 eval: {rank_known: true, batch_users: 64}
 cluster: {timeout: 60}
 YAML
-train one 1 2
-train two 2 2
-train half 2 2 --set train.max_steps=37
-train half 1 2 --resume
-train single 1 1
+train one 1 2 --stream=9600
+train two 2 2 --stream=9600
+train half 2 2 --set train.order=stream --set train.stream_window=9600 --set train.max_steps=37
+train half 1 2 --resume --stream=9600
+train single 1 1 --stream=9600
 for run in one two half; do
   digest $run >$run.digest
 done
@@ -44,11 +44,11 @@ assert all(abs(now[key] - one[-1][key]) < 1e-6 for key in keys), (now, one[-1])
 # About 24 items in each of at most 5 categories, 490 in all: chance is .10 of HR@50, the categories of a history give more.
 assert one[-1]["hr@50"] > 0.4, one[-1]["hr@50"]
 PY
-refuse() { # PATTERN SETTING: refused before anything starts
-  expect 2 refused "$1" weir train --config config.yaml --run none --set "$2"
+refuse() { # PATTERN SETTING [WINDOW]: refused before anything starts
+  expect 2 refused "$1" weir train --config config.yaml --run none "--stream=${3:-9600}" --set "$2"
 }
 refuse 'every window is' eval.validation=true
 refuse 'model.kind has not' model.kind=bert4rec
-refuse 'a stream needs 2' train.stream_window=1000000
+refuse 'a stream needs 2' train.seed=3 1000000
 expect 2 length 'goes with --paper' weir synth --length 5 --out other
 expect 2 mean 'no use for --events-mean' weir synth --paper --events-mean 5 --out other
