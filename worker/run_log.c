@@ -4,6 +4,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "worker/event_file.h"
+#include "worker/run_log_trim.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,9 +15,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-/* A metrics file larger than this is not ours. */
-#define METRICS_LIMIT ((size_t)1 << 30)
 
 enum { BAR_WIDTH = 24 };
 
@@ -31,40 +29,6 @@ struct weir_run_log {
     bool drawn;                     /* a bar stands on the current line */
     bool failed;                    /* a write failed: said once */
 };
-
-/* Keep the lines of `text` whose step is at most `step`. In place; returns the new size. */
-static size_t keep_lines(char *text, size_t size, uint64_t step) {
-    size_t kept = 0;
-    for (size_t begin = 0; begin < size;) {
-        char *newline = memchr(text + begin, '\n', size - begin);
-        size_t end = newline != NULL ? (size_t)(newline - text) + 1 : size;
-        json_error_t ignored;
-        json_t *line = newline == NULL ? NULL : json_loadb(text + begin, end - begin, 0, &ignored);
-        const json_t *of = json_object_get(line, "step"); /* NULL of what is no object */
-        if (json_is_integer(of) && json_integer_value(of) >= 0 &&
-            (uint64_t)json_integer_value(of) <= step) {
-            memmove(text + kept, text + begin, end - begin);
-            kept += end - begin;
-        }
-        json_decref(line);
-        begin = end;
-    }
-    return kept;
-}
-
-static weir_err_t trim_metrics(const char *path, uint64_t step, weir_error_t *error) {
-    char *text = NULL;
-    size_t size = 0;
-    if (!weir_file_exists(path)) {
-        return WEIR_OK;
-    }
-    weir_err_t err = weir_file_read(path, METRICS_LIMIT, &text, &size, error);
-    if (err == WEIR_OK) {
-        err = weir_file_replace(path, text, keep_lines(text, size, step), error);
-    }
-    free(text);
-    return err;
-}
 
 /* In place and unsynced, a microsecond a step: it outlives the process, and a lost host's is stale.
  */
@@ -102,7 +66,7 @@ weir_err_t weir_run_log_open(const char *run, uint64_t step, double seconds, wei
     char path[WEIR_PATH_MAX];
     weir_err_t err = weir_path_join(path, sizeof path, run, "metrics.jsonl", error);
     if (err == WEIR_OK) {
-        err = trim_metrics(path, step, error);
+        err = weir_run_log_trim(path, step, error);
     }
     if (err != WEIR_OK) {
         return err;

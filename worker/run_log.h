@@ -14,8 +14,9 @@
 typedef struct weir_run_log weir_run_log_t;
 
 /* Open RUN/metrics.jsonl for appending, training being at `step`. Lines of later steps, and what is
- * no line of ours, are removed first: those steps are done again, also by a run that starts from
- * nothing because it had not saved yet. `seconds`: training time before this start. */
+ * no line of ours, are removed first (worker/run_log_trim.h): those steps are done again, also by a
+ * run that starts from nothing because it had not saved yet. `seconds`: training time before this
+ * start. */
 WEIR_MUST_USE weir_err_t weir_run_log_open(const char *run, uint64_t step, double seconds,
                                            weir_run_log_t **log, weir_error_t *error);
 /* From now on write what metrics.jsonl gets to TensorBoard's event files too (worker/event_file.h).

@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MAX_LINES = 64 };
 
@@ -185,6 +186,72 @@ START_TEST(deep_nesting_and_an_endless_line_are_survived) {
 }
 END_TEST
 
+/* Lines of step 1, a hole of `hole` bytes that is no line of ours, `tail` at the end. */
+static void write_long_file(off_t hole, const char *tail) {
+    FILE *file = fopen(path, "wb");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_gt(fputs("{\"step\": 1}\n", file), 0);
+    ck_assert_int_eq(fseeko(file, hole, SEEK_CUR), 0);
+    ck_assert_int_gt(fprintf(file, "\n%s", tail), 0);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+static size_t size_of_file(void) {
+    struct stat status;
+    ck_assert_int_eq(stat(path, &status), 0);
+    return (size_t)status.st_size;
+}
+
+START_TEST(a_file_of_any_length_is_cut_after_the_last_line_that_stays) {
+    static const char kept[] = "{\"step\": 2}\n{\"step\": 5, \"kind\": \"eval\"}\n";
+    const size_t before = strlen("{\"step\": 1}\n"), hole = (size_t)3 << 30;
+    char tail[256];
+    (void)snprintf(tail, sizeof tail, "%s{\"step\": 6}\nnot json\n{\"step\": 4, \"cut", kept);
+    write_long_file((off_t)hole, tail);
+    weir_run_log_close(open_log(5, 0.0));
+    ck_assert_uint_eq(size_of_file(), before + hole + 1 + strlen(kept));
+    weir_run_log_close(open_log(2, 0.0)); /* one line less */
+    ck_assert_uint_eq(size_of_file(), before + hole + 1 + strlen("{\"step\": 2}\n"));
+}
+END_TEST
+
+/* The line that stays lies many windows before the end, and a line may be longer than a window. */
+START_TEST(all_of_a_long_file_may_go_but_its_first_line) {
+    write_long_file((off_t)100 << 20, "{\"step\": 6}\n{\"step\": 7}\n");
+    weir_run_log_close(open_log(5, 0.0));
+    ck_assert_uint_eq(size_of_file(), strlen("{\"step\": 1}\n"));
+    write_long_file((off_t)100 << 20, "{\"step\": 6}\n");
+    weir_run_log_close(open_log(0, 0.0));
+    ck_assert_uint_eq(size_of_file(), 0);
+}
+END_TEST
+
+/* Only the line of step 5 stays, wherever the reads of the file begin and end: it starts at another
+ * byte each time. */
+START_TEST(a_line_that_lies_across_two_reads_is_met_whole) {
+    enum { FROM_END = 8 << 20, LATER = 1 << 16 };
+    static const char kept[] = "{\"step\": 5}\n";
+    char *later = malloc(FROM_END);
+    ck_assert_ptr_nonnull(later);
+    for (size_t i = 0; i < FROM_END; i += LATER) {
+        memset(later + i, ' ', LATER);
+        memcpy(later + i, "{\"step\": 6}", strlen("{\"step\": 6}"));
+        later[i + LATER - 1] = '\n';
+    }
+    for (size_t shift = 0; shift < sizeof kept; shift++) {
+        write_long_file((off_t)20 << 20, kept);
+        size_t wanted = size_of_file(), more = FROM_END - shift;
+        FILE *file = fopen(path, "ab");
+        ck_assert_ptr_nonnull(file);
+        ck_assert_uint_eq(fwrite(later + shift, 1, more, file), more);
+        ck_assert_int_eq(fclose(file), 0);
+        weir_run_log_close(open_log(5, 0.0));
+        ck_assert_uint_eq(size_of_file(), wanted);
+    }
+    free(later);
+}
+END_TEST
+
 START_TEST(a_run_that_is_not_there_is_refused_by_name) {
     char missing[700];
     weir_run_log_t *log = NULL;
@@ -209,6 +276,9 @@ static Suite *suite(void) {
     tcase_add_loop_test(t, a_restart_removes_the_lines_of_steps_that_are_done_again, 29, 31);
     tcase_add_test(t, a_hostile_file_loses_what_is_no_line_of_ours);
     tcase_add_test(t, deep_nesting_and_an_endless_line_are_survived);
+    tcase_add_test(t, a_file_of_any_length_is_cut_after_the_last_line_that_stays);
+    tcase_add_test(t, all_of_a_long_file_may_go_but_its_first_line);
+    tcase_add_test(t, a_line_that_lies_across_two_reads_is_met_whole);
     tcase_add_test(t, a_run_that_is_not_there_is_refused_by_name);
     suite_add_tcase(s, t);
     return s;
