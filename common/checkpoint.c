@@ -346,8 +346,8 @@ weir_err_t weir_checkpoint_publish(const char *run, const weir_manifest_t *manif
     return status;
 }
 
-/* The step that a link points to; `*found` false when it points to none of ours, or is not there.
- */
+/* The step that a link points to; `*found` false when there is no link. One that points to none of
+ * ours is damaged: what it meant is not known, and nothing is removed on a guess. */
 static weir_err_t read_link(const char *parent, const char *link, bool *found, uint64_t *step,
                             weir_error_t *error) {
     char path[WEIR_PATH_MAX], real[WEIR_PATH_MAX];
@@ -356,11 +356,19 @@ static weir_err_t read_link(const char *parent, const char *link, bool *found, u
         return status;
     }
     *found = false;
-    if (realpath(path, real) == NULL) {
-        return errno == ENOENT ? WEIR_OK : weir_error_from_errno(error, errno, "follow '%s'", path);
+    struct stat link_status;
+    if (lstat(path, &link_status) != 0) {
+        return errno == ENOENT ? WEIR_OK
+                               : weir_error_from_errno(error, errno, "look at '%s'", path);
     }
-    const char *slash = strrchr(real, '/');
-    *found = slash != NULL && weir_checkpoint_parse_step(slash + 1, step);
+    const char *slash = realpath(path, real) != NULL ? strrchr(real, '/') : NULL;
+    *found = slash != NULL && weir_checkpoint_parse_step(slash + 1, step) && holds_manifest(real);
+    if (!*found) {
+        (void)weir_errorf(error, WEIR_ERR_CORRUPT,
+                          "'%s' does not lead to a checkpoint: none is removed", path);
+        weir_error_hint(error, "remove the link, or let it point to the checkpoint that it meant");
+        return WEIR_ERR_CORRUPT;
+    }
     return WEIR_OK;
 }
 

@@ -122,7 +122,8 @@ void weir_manifest_fini(weir_manifest_t *manifest);
  * best that is not yet passed; a checkpoint of the same step is replaced. Of a file with a base the
  * manifest has the base, and of several the same. prune removes checkpoints beyond the newest
  * `keep` that are neither latest nor best, nor in the chain of one that stays; the newest always
- * stays. Call: blocks. */
+ * stays. Where one of the two links leads to no checkpoint, none is removed: CORRUPT. Call: blocks.
+ */
 WEIR_MUST_USE weir_err_t weir_checkpoint_begin(const char *run, uint64_t step, char *folder,
                                                size_t capacity, weir_error_t *error);
 WEIR_MUST_USE weir_err_t weir_checkpoint_publish(const char *run, const weir_manifest_t *manifest,

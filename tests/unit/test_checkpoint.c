@@ -290,6 +290,29 @@ START_TEST(pruning_keeps_the_newest_the_latest_and_the_best) {
 }
 END_TEST
 
+START_TEST(pruning_removes_nothing_while_a_link_leads_nowhere) {
+    static const char *const links[] = {"run/checkpoints/best", "run/checkpoints/latest"};
+    static const char *const damaged_texts[] = {"step-000000000009", "stEp-000000000002",
+                                                "step-00000000000", "../../run"};
+    for (uint64_t step = 1; step <= 5; step++) {
+        publish(step, "abc", step == 2);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t d = 0; d < sizeof damaged_texts / sizeof damaged_texts[0]; d++) {
+            weir_error_t error = {0};
+            ck_assert_int_eq(weir_file_replace_link(in(links[i]), damaged_texts[d], NULL), WEIR_OK);
+            ck_assert_int_eq(weir_checkpoint_prune(run, 1, &error), WEIR_ERR_CORRUPT);
+            ck_assert_ptr_nonnull(strstr(error.message, i == 0 ? "/best'" : "/latest'"));
+            assert_steps(5, 1, 2, 3, 4, 5);
+        }
+        const char *right = i == 0 ? "step-000000000002" : "step-000000000005";
+        ck_assert_int_eq(weir_file_replace_link(in(links[i]), right, NULL), WEIR_OK);
+    }
+    ck_assert_int_eq(weir_checkpoint_prune(run, 1, NULL), WEIR_OK);
+    assert_steps(2, 2, 5);
+}
+END_TEST
+
 static void assert_resolves(const char *where, const char *expected) {
     char folder[WEIR_PATH_MAX] = "", real[WEIR_PATH_MAX] = "";
     weir_error_t error = {0};
@@ -347,6 +370,7 @@ static Suite *suite(void) {
     tcase_add_test(t, begin_removes_what_crashes_left);
     tcase_add_test(t, a_checkpoint_of_the_same_step_is_replaced);
     tcase_add_test(t, pruning_keeps_the_newest_the_latest_and_the_best);
+    tcase_add_test(t, pruning_removes_nothing_while_a_link_leads_nowhere);
     tcase_add_test(t, a_run_a_link_and_a_folder_resolve);
     tcase_add_test(t, only_complete_checkpoints_are_listed);
     tcase_add_test(t, what_a_kept_checkpoint_builds_on_is_kept);
