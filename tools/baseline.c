@@ -13,12 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTION_JSON = 256, OPTION_VALIDATION, OPTION_MAX_LENGTH, OPTION_TEST_FROM };
+enum { OPTION_JSON = 256, OPTION_VALIDATION, OPTION_MAX_LENGTH, OPTION_TEST_FROM, OPTION_PER_USER };
 
 typedef struct {
     const char *folder;
     weir_popularity_options_t popularity;
     bool json;
+    const char *per_user; /* file; NULL: none */
 } arguments_t;
 
 static const struct argp_option options[] = {
@@ -31,6 +32,8 @@ static const struct argp_option options[] = {
      0},
     {"max-sequence-length", OPTION_MAX_LENGTH, "N", 0,
      "events of history, whose items are not ranked (default: model.max_sequence_length's)", 0},
+    {"per-user", OPTION_PER_USER, "FILE", 0,
+     "write each user's target and its rank to FILE, as `weir eval --per-user`", 0},
     {"json", OPTION_JSON, NULL, 0, "print the metrics as JSON", 0},
     {0},
 };
@@ -58,6 +61,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
                        value);
         }
         arguments->popularity.max_sequence_length = (size_t)length;
+        return 0;
+    case OPTION_PER_USER:
+        arguments->per_user = value;
         return 0;
     case OPTION_TEST_FROM:
         errno = 0;
@@ -98,6 +104,20 @@ static void print_metrics(const char *name, const arguments_t *arguments,
     }
 }
 
+static weir_err_t write_users(const arguments_t *arguments, const weir_dataset_t *dataset,
+                              weir_error_t *error) {
+    weir_user_result_t *results = NULL;
+    size_t count = 0;
+    weir_err_t err =
+        weir_popularity_users(dataset, &arguments->popularity, &results, &count, error);
+    if (err == WEIR_OK) {
+        err = weir_user_results_write(arguments->per_user, "test", "weir baseline popularity",
+                                      results, count, error);
+    }
+    free(results);
+    return err;
+}
+
 static int run_popularity(int argc, char **argv) {
     static const struct argp argp = {
         options,
@@ -121,6 +141,9 @@ static int run_popularity(int argc, char **argv) {
     weir_err_t err = weir_dataset_open(arguments.folder, &dataset, &error);
     if (err == WEIR_OK) {
         err = weir_popularity_evaluate(dataset, &arguments.popularity, &test, &validation, &error);
+    }
+    if (err == WEIR_OK && arguments.per_user != NULL) {
+        err = write_users(&arguments, dataset, &error);
     }
     weir_dataset_close(dataset);
     if (err == WEIR_OK) {

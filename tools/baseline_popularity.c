@@ -67,47 +67,94 @@ static uint64_t rank_target(popularity_t *popularity, weir_user_events_t events,
     return better + 1;
 }
 
-/* Metrics on the event `before` the first test by so many, 0 or 1. */
-static void evaluate(popularity_t *popularity, const weir_dataset_t *dataset,
-                     const weir_popularity_options_t *options, size_t before,
-                     weir_metrics_t *metrics) {
+/* Rank the event `before` the first test by so many, 0 or 1, of every user that has it and one
+ * before; into `results`, with room for all users. Returns how many. */
+static size_t rank_users(popularity_t *popularity, const weir_dataset_t *dataset,
+                         const weir_popularity_options_t *options, size_t before,
+                         weir_user_result_t *results) {
+    size_t count = 0;
     for (uint64_t user = 0; user < weir_dataset_users(dataset); user++) {
         weir_user_events_t events = weir_dataset_user(dataset, user);
         size_t known = weir_protocol_known(events, options->test_from);
         size_t target = known > before ? known - before : 0;
         if (target > 0 && target < events.count) {
             size_t length = weir_protocol_history(target, options->max_sequence_length);
-            weir_metrics_add(metrics, rank_target(popularity, events, target, length));
+            results[count++] = (weir_user_result_t){
+                user, events.items[target], rank_target(popularity, events, target, length)};
         }
     }
+    return count;
+}
+
+static void release(popularity_t *popularity) {
+    free(popularity->counts);
+    free(popularity->ascending);
+    free(popularity->seen);
+}
+
+/* Count the training events. On failure nothing is kept. */
+static weir_err_t learn(popularity_t *popularity, const weir_dataset_t *dataset,
+                        const weir_popularity_options_t *options, weir_error_t *error) {
+    if (options->max_sequence_length < 1) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "a history of no events is none");
+    }
+    popularity_t made = {.items = weir_dataset_items(dataset)};
+    made.counts = calloc(made.items + 1, sizeof *made.counts);
+    made.ascending = calloc(made.items + 1, sizeof *made.ascending);
+    made.seen = calloc(made.items + 1, sizeof *made.seen);
+    if (made.counts == NULL || made.ascending == NULL || made.seen == NULL) {
+        release(&made);
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to count %llu items",
+                           (unsigned long long)made.items);
+    }
+    count_events(&made, dataset, options);
+    *popularity = made;
+    return WEIR_OK;
+}
+
+static weir_err_t rank_split(const weir_dataset_t *dataset,
+                             const weir_popularity_options_t *options, size_t before,
+                             weir_user_result_t **results, size_t *count, weir_error_t *error) {
+    popularity_t popularity = {.items = 0};
+    weir_err_t err = learn(&popularity, dataset, options, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
+    weir_user_result_t *made = calloc((size_t)weir_dataset_users(dataset) + 1, sizeof *made);
+    if (made == NULL) {
+        err = weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the ranks of %llu users",
+                          (unsigned long long)weir_dataset_users(dataset));
+    } else {
+        *count = rank_users(&popularity, dataset, options, before, made);
+        *results = made;
+    }
+    release(&popularity);
+    return err;
+}
+
+weir_err_t weir_popularity_users(const weir_dataset_t *dataset,
+                                 const weir_popularity_options_t *options,
+                                 weir_user_result_t **results, size_t *count, weir_error_t *error) {
+    return rank_split(dataset, options, 0, results, count, error);
 }
 
 weir_err_t weir_popularity_evaluate(const weir_dataset_t *dataset,
                                     const weir_popularity_options_t *options, weir_metrics_t *test,
                                     weir_metrics_t *validation, weir_error_t *error) {
-    weir_err_t err = WEIR_OK;
-    popularity_t popularity = {.items = weir_dataset_items(dataset)};
-    if (options->max_sequence_length < 1) {
-        return weir_errorf(error, WEIR_ERR_INVALID, "a history of no events is none");
+    weir_metrics_t metrics[2] = {{0}, {0}};
+    for (size_t before = 0; before < (options->validation ? 2 : 1); before++) {
+        weir_user_result_t *results = NULL;
+        size_t count = 0;
+        weir_err_t err = rank_split(dataset, options, before, &results, &count, error);
+        if (err != WEIR_OK) {
+            return err;
+        }
+        for (size_t i = 0; i < count; i++) {
+            weir_metrics_add(&metrics[before], results[i].rank);
+        }
+        free(results);
     }
-    popularity.counts = calloc(popularity.items + 1, sizeof *popularity.counts);
-    popularity.ascending = calloc(popularity.items + 1, sizeof *popularity.ascending);
-    popularity.seen = calloc(popularity.items + 1, sizeof *popularity.seen);
-    if (popularity.counts == NULL || popularity.ascending == NULL || popularity.seen == NULL) {
-        err = weir_errorf(error, WEIR_ERR_MEMORY, "no memory to count %llu items",
-                          (unsigned long long)popularity.items);
-        goto out;
-    }
-    count_events(&popularity, dataset, options);
-    *test = (weir_metrics_t){0};
-    *validation = (weir_metrics_t){0};
-    evaluate(&popularity, dataset, options, 0, test);
-    if (options->validation) {
-        evaluate(&popularity, dataset, options, 1, validation);
-    }
-out:
-    free(popularity.counts);
-    free(popularity.ascending);
-    free(popularity.seen);
-    return err;
+    *test = metrics[0];
+    *validation = metrics[1];
+    return WEIR_OK;
 }

@@ -8,6 +8,7 @@
 #include "common/dataset.h"
 #include "common/error.h"
 #include "worker/rank.h"
+#include "worker/user_results.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,5 +26,11 @@ WEIR_MUST_USE weir_err_t weir_popularity_evaluate(const weir_dataset_t *dataset,
                                                   const weir_popularity_options_t *options,
                                                   weir_metrics_t *test, weir_metrics_t *validation,
                                                   weir_error_t *error);
+
+/* The ranks behind `test`, in the order of users. Ownership: caller frees. Call: local. */
+WEIR_MUST_USE weir_err_t weir_popularity_users(const weir_dataset_t *dataset,
+                                               const weir_popularity_options_t *options,
+                                               weir_user_result_t **results, size_t *count,
+                                               weir_error_t *error);
 
 #endif

@@ -118,10 +118,12 @@ static weir_err_t compare(pair_t *pair, const arguments_t *arguments,
         for (size_t i = 0; i < users; i++) {
             double a = weir_user_value(pair->results[0][i].rank, k);
             double b = weir_user_value(pair->results[1][i].rank, k);
-            comparisons[k].means[0] += a / (double)users;
-            comparisons[k].means[1] += b / (double)users;
+            comparisons[k].means[0] += a;
+            comparisons[k].means[1] += b;
             pair->column[i] = pair->differences[i * WEIR_USER_VALUES + k] = b - a;
         }
+        comparisons[k].means[0] /= (double)users;
+        comparisons[k].means[1] /= (double)users;
         err = weir_paired_test(pair->column, users, arguments->samples, arguments->seed,
                                &comparisons[k].test, error);
     }

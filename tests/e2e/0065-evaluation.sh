@@ -166,13 +166,19 @@ least = sum(min(1, 10 / len(after[user])) for user in both) / len(both)
 assert 0 < test["lists"]["recall@10"] <= least, (test["lists"], least)
 assert test["lists"]["precision@10"] > test["hr@10"] / 10
 PY
-expect 0 popularity '"mrr"' weir baseline popularity --data data --test-from "$at" --json
+expect 0 popularity '"mrr"' weir baseline popularity --data data --test-from "$at" --json --per-user popularity.st
+expect 0 beats '"p_t"' weir eval-diff --json popularity.st later.st
 weir recommend --run time --as-test --json --out time.jsonl --top 10 || fail "no lists of the split by time"
 python3 - <<'PY' || fail "what else splits by time"
 import json
 test = json.load(open("later.log"))["splits"]["test"]
 assert json.load(open("popularity.log"))["splits"]["test"]["users"] == test["users"]
 assert sum(1 for line in open("time.jsonl")) == test["users"]
+beats = json.load(open("beats.log"))
+popularity = json.load(open("popularity.log"))["splits"]["test"]
+assert (beats["users"], beats["only_first"], beats["only_second"]) == (test["users"], 0, 0), beats
+for name, metric in beats["metrics"].items():
+    assert abs(metric["first"] - popularity[name]) < 1e-7 and abs(metric["second"] - test[name]) < 1e-7, (name, metric)
 PY
 # The same events before, others after: the same rows. One user has all items first, so that they keep their numbers.
 python3 - "$at" <<'PY'
