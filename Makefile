@@ -1,6 +1,6 @@
 # A thin front to CMake: `make help` lists the targets.
 BUILD ?= build
-.PHONY: help deps build test demo bench fuzz asan clean
+.PHONY: help deps build test demo bench fuzz asan mpich clean
 
 help:
 	@echo "make demo    install what is missing, build, make data, train, evaluate, show the checkpoint"
@@ -8,6 +8,7 @@ help:
 	@echo "make build   install what is missing, build into $(BUILD)/"
 	@echo "make bench   the benches in their quick form, each verified before it is timed"
 	@echo "make asan    build with address and undefined-behaviour sanitizers, run unit, golden and one job"
+	@echo "make mpich   build against MPICH into build-mpich/, run the transport's tests and whole jobs there"
 	@echo "make fuzz    build the fuzz targets with clang and run each for a short while"
 	@echo "make clean   remove the build folders"
 
@@ -42,8 +43,19 @@ asan: deps
 	@cd build-asan && ctest -j 2 --output-on-failure -L 'unit|golden|mpi'
 	@cd build-asan && ctest --output-on-failure -R e2e-0001
 
+# What depends on the MPI: the transport, and whole jobs through MPICH's launcher.
+mpich: MPICH_PROGRAMS = weir weir-coordinator weir-ps weir-worker weir-probe test_comm_mpi checkpoint_digest
+mpich:
+	@scripts/install-deps mpich libmpich-dev libscalapack-mpich-dev
+	@cmake -S . -B build-mpich -G Ninja -DWEIR_WERROR=ON -DMPI_C_COMPILER=mpicc.mpich \
+	  -DMPIEXEC_EXECUTABLE=$$(command -v mpiexec.mpich) >build-mpich.configure.log 2>&1 || \
+	  { cat build-mpich.configure.log; exit 1; }
+	@rm -f build-mpich.configure.log
+	@cmake --build build-mpich --target $(MPICH_PROGRAMS)
+	@cd build-mpich && ctest --output-on-failure -R '^(test_comm_mpi_[0-9]|e2e-(0001|0002|0003|0063)-.*)$$'
+
 bench: build
 	@scripts/bench $(BUILD)
 
 clean:
-	rm -rf build build-asan build-dev build-fuzz build-tsan
+	rm -rf build build-asan build-dev build-fuzz build-mpich build-tsan

@@ -158,6 +158,7 @@ static double measure_table(bench_t *bench, const question_t *question) {
 /* A step's bytes by MPI alone. `buffer` holds the rows of all peers. */
 static void exchange_bytes(const bench_t *bench, size_t rows, char *buffer) {
     MPI_Request requests[MAX_RANKS];
+    MPI_Status statuses[MAX_RANKS];
     bool server = is_server(bench);
     int first = server ? (int)bench->job.servers : 0;
     int peers = (int)(server ? bench->job.workers : bench->job.servers);
@@ -175,7 +176,7 @@ static void exchange_bytes(const bench_t *bench, size_t rows, char *buffer) {
                                 &requests[p]);
             }
         }
-        (void)MPI_Waitall(peers, requests, MPI_STATUSES_IGNORE);
+        (void)MPI_Waitall(peers, requests, statuses);
     }
 }
 

@@ -135,15 +135,23 @@ static void examine_launcher(const arguments_t *arguments, weir_doctor_findings_
                         "%s", line[0] != '\0' ? line : "there is no srun");
         return;
     }
+#ifdef WEIR_MPICH_LAUNCHER
+    const char *known = "HYDRA", *install = "install MPICH (Debian: mpich), or load its module";
+    first_line(WEIR_MPICH_LAUNCHER " --version 2>/dev/null", line, sizeof line);
+#else
+    const char *known = "Open MPI) 4.", *install =
+                                            "install Open MPI (Debian: openmpi-bin), or load "
+                                            "its module";
     first_line("mpirun --version 2>/dev/null", line, sizeof line);
-    bool open_mpi_4 = strstr(line, "Open MPI) 4.") != NULL;
+#endif
+    bool tested = strstr(line, known) != NULL;
     if (line[0] == '\0') {
-        weir_doctor_add(findings, WEIR_DOCTOR_FAIL, "launcher",
-                        "install Open MPI (Debian: openmpi-bin), or load its module",
-                        "there is no mpirun in PATH");
+        weir_doctor_add(findings, WEIR_DOCTOR_FAIL, "launcher", install,
+                        "there is no launcher of this build's MPI in PATH");
     } else {
-        weir_doctor_add(findings, open_mpi_4 ? WEIR_DOCTOR_OK : WEIR_DOCTOR_WARN, "launcher",
-                        open_mpi_4 ? NULL : "weir is tested with Open MPI 4.1", "%s", line);
+        weir_doctor_add(findings, tested ? WEIR_DOCTOR_OK : WEIR_DOCTOR_WARN, "launcher",
+                        tested ? NULL : "weir is tested with Open MPI 4.1 and MPICH 4.0", "%s",
+                        line);
     }
 }
 

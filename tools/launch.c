@@ -39,6 +39,12 @@ bool weir_launcher_parse(const char *text, weir_launcher_t *launcher) {
     return false;
 }
 
+#ifdef WEIR_MPICH_LAUNCHER
+#define LAUNCHER WEIR_MPICH_LAUNCHER
+#else
+#define LAUNCHER "mpirun"
+#endif
+
 typedef struct {
     char **words; /* owned, NULL at the end */
     size_t count, capacity;
@@ -108,6 +114,7 @@ static weir_err_t add_role(line_t *line, const weir_launch_t *launch, long ranks
     return WEIR_OK;
 }
 
+#ifndef WEIR_MPICH_LAUNCHER
 /* A role's ranks: one part of the line for each host. mpirun takes a list of hosts in one part as
  * well, but counts slots over all parts, and moves ranks when two roles share a host. */
 static weir_err_t add_placed_role(line_t *line, const weir_launch_t *launch, long ranks,
@@ -129,6 +136,8 @@ static weir_err_t add_placed_role(line_t *line, const weir_launch_t *launch, lon
     return err;
 }
 
+#endif
+
 static bool is_in_path(const char *program) {
     const char *path = getenv("PATH");
     char copy[8192], candidate[WEIR_PATH_MAX], *rest = NULL;
@@ -143,6 +152,7 @@ static bool is_in_path(const char *program) {
     return false;
 }
 
+#ifndef WEIR_MPICH_LAUNCHER
 static void add_parameter(line_t *line, const char *name, const char *value) {
     add_word(line, "--mca");
     add_word(line, name);
@@ -227,6 +237,47 @@ static weir_err_t build_mpirun(const weir_launch_t *launch, line_t *line, weir_e
     }
     return err;
 }
+
+#else
+/* Hydra, MPICH's launcher: the environment goes to all ranks by itself. */
+static weir_err_t build_mpirun(const weir_launch_t *launch, line_t *line, weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    if (!is_in_path(WEIR_MPICH_LAUNCHER)) {
+        err = weir_errorf(error, WEIR_ERR_NOT_FOUND, "there is no " WEIR_MPICH_LAUNCHER " in PATH");
+        weir_error_hint(error, "this build is for MPICH: install it (Debian: mpich)");
+        return err;
+    }
+    if (launch->ps_hosts != NULL || launch->interface != NULL || launch->ports != NULL) {
+        err = weir_errorf(error, WEIR_ERR_UNSUPPORTED,
+                          "a build for MPICH cannot be told hosts and networks");
+        weir_error_hint(error, "HYDRA_HOST_FILE and HYDRA_IFACE tell its launcher");
+        return err;
+    }
+    add_word(line, "env");
+    for (size_t i = 0; i < RANK_ENVIRONMENT; i++) {
+        char setting[128];
+        if (strncmp(rank_environment[i][0], "OMPI_", 5) != 0) {
+            (void)snprintf(setting, sizeof setting, "%s=%s", rank_environment[i][0],
+                           rank_environment[i][1]);
+            add_word(line, setting);
+        }
+    }
+    add_word(line, WEIR_MPICH_LAUNCHER);
+    if (launch->program != NULL) {
+        return add_role(line, launch, launch->ranks, launch->program, error);
+    }
+    err = add_role(line, launch, 1, "weir-coordinator", error);
+    if (err == WEIR_OK) {
+        add_word(line, ":");
+        err = add_role(line, launch, launch->ps, "weir-ps", error);
+    }
+    if (err == WEIR_OK) {
+        add_word(line, ":");
+        err = add_role(line, launch, launch->workers, "weir-worker", error);
+    }
+    return err;
+}
+#endif
 
 static void append_text(char *text, size_t capacity, const char *addition, bool *fits) {
     size_t used = strlen(text);
@@ -351,7 +402,7 @@ weir_err_t weir_launch(const weir_launch_t *launch, weir_launch_end_t *end, weir
     line_t line = {.words = NULL};
     bool srun = launch->launcher == WEIR_LAUNCHER_SRUN ||
                 (launch->launcher == WEIR_LAUNCHER_AUTO && getenv("SLURM_JOB_ID") != NULL &&
-                 !is_in_path("mpirun"));
+                 !is_in_path(LAUNCHER));
     weir_err_t err = srun ? build_srun(launch, &line, error) : build_mpirun(launch, &line, error);
     if (err == WEIR_OK && line.failed) {
         err = weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the command line");

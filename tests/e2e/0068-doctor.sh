@@ -29,7 +29,7 @@ expect 1 missing 'weir-worker cannot be run' bin/weir doctor --run runs
 printf '#!/bin/sh\necho weir-worker 9.9.9\n' >bin/weir-worker
 chmod +x bin/weir-worker
 expect 1 other 'says "weir-worker 9.9.9"' bin/weir doctor --run runs
-expect 1 launcher 'no mpirun in PATH' env PATH=/nothing "$WEIR_BIN/weir" doctor --run runs
+expect 1 launcher 'no launcher of this' env PATH=/nothing "$WEIR_BIN/weir" doctor --run runs
 printf '#!/bin/sh\n[ "$1" = --version ] && echo "mpirun (Open MPI) 4.1.4" && exit 0\nexit 7\n' >bin/mpirun
 chmod +x bin/mpirun
 expect 1 agent 'ended with status 7' env PATH="$PWD/bin:$PATH" "$WEIR_BIN/weir" doctor --run runs
