@@ -18,6 +18,7 @@ typedef struct {
     uint32_t columns[WEIR_ROW_MAX_FIELDS]; /* of each field, its column in the files */
     char *record;                          /* one row */
     uint64_t not_finite;
+    weir_key_t first_not_finite;
 } load_t;
 
 static weir_err_t require_text(const weir_tensor_file_t *file, const char *key,
@@ -95,7 +96,11 @@ static weir_err_t load_row(load_t *load, const weir_snapshot_place_t *place, wei
         const weir_snapshot_column_t *column = &file->columns[load->columns[f]];
         memcpy(load->record + field->offset, column->values + place->row * column->bytes,
                column->bytes);
-        load->not_finite += count_not_finite(field, load->record + field->offset);
+        uint64_t not_finite = count_not_finite(field, load->record + field->offset);
+        if (not_finite > 0 && load->not_finite == 0) {
+            load->first_not_finite = file->keys[place->row];
+        }
+        load->not_finite += not_finite;
     }
     weir_table_row_t restored = {.key = file->keys[place->row],
                                  .value = load->record,
@@ -171,8 +176,10 @@ weir_err_t weir_snapshot_load(weir_table_t *table, uint32_t index, uint32_t ps, 
         err = weir_table_end_restore(table, error);
     }
     if (err == WEIR_OK && load.not_finite > 0) {
-        weir_log(WEIR_LOG_WARN, "snapshot", "loaded values that are not finite|table=%s count=%llu",
-                 weir_table_schema(table)->name, (unsigned long long)load.not_finite);
+        weir_log(WEIR_LOG_WARN, "snapshot",
+                 "loaded values that are not finite|table=%s count=%llu first_key=%llu",
+                 weir_table_schema(table)->name, (unsigned long long)load.not_finite,
+                 (unsigned long long)load.first_not_finite);
     }
 out:
     weir_snapshot_chain_close(chain);

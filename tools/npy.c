@@ -57,7 +57,7 @@ static weir_err_t parse_header(const char *path, const char *text, weir_npy_t *a
         return weir_errorf(error, WEIR_ERR_CORRUPT, "'%s' has no header of an array", path);
     }
     size_t kind = 0;
-    while (kind < DTYPES && strncmp(descr + 1, dtypes[kind].code, 3) != 0) {
+    while (kind < DTYPES && (strncmp(descr + 1, dtypes[kind].code, 3) != 0 || descr[4] != '\'')) {
         kind++;
     }
     if (kind == DTYPES || strncmp(order, "False", 5) != 0 || !parse_shape(shape, array)) {

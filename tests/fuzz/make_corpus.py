@@ -287,6 +287,24 @@ def make_schemas():
     write("schema", "bounds", log + b'item_features: {z: {column: c, bounds: "1 2 3"}}\n\0{"u": 1, "i": 2, "t": 3, "c": 2}\n')
 
 
+def make_npy():
+    def npy(descr, shape, values, version=1, order="False", padding=64):
+        text = f"{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}".encode()
+        fixed = 10 if version == 1 else 12
+        text += b" " * (-(fixed + len(text) + 1) % padding) + b"\n"
+        length = struct.pack("<H" if version == 1 else "<I", len(text))
+        return b"\x93NUMPY" + bytes([version, 0]) + length + text + values
+
+    write("npy", "matrix", npy("<f4", "(2, 3)", bytes(24)))
+    write("npy", "keys", npy("<u8", "(3,)", bytes(24)))
+    write("npy", "version_2", npy("<i8", "(1, 2)", bytes(16), version=2))
+    write("npy", "none", npy("<f8", "(0, 7)", b""))
+    write("npy", "columns", npy("<f8", "(2, 2)", bytes(32), order="True"))
+    write("npy", "overflow", npy("<f8", f"({1 << 62}, 8)", bytes(8)))
+    write("npy", "unaligned", npy("<f8", "(1,)", bytes(8), padding=1))
+    write("npy", "header_4_gib", b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(8))
+
+
 def make_task_metrics():
     """Heads, 68 digits a sum, four sums a task; then samples (group, label, score) and bins."""
     digits = struct.pack("<272q", *[0] * 272)
@@ -310,6 +328,7 @@ def make_task_metrics():
 
 
 make_manifests()
+make_npy()
 make_task_metrics()
 make_schemas()
 make_shards()

@@ -10,6 +10,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { DIM = 3, ROWS = 2000, STEP = 40 };
 
@@ -460,13 +461,26 @@ START_TEST(a_manifest_that_names_the_wrong_shards_is_refused) {
 }
 END_TEST
 
-START_TEST(values_that_are_not_finite_are_loaded_as_they_are) {
-    char path[WEIR_PATH_MAX];
+START_TEST(values_that_are_not_finite_are_loaded_as_they_are_and_their_key_is_told) {
+    char path[WEIR_PATH_MAX], said[1024] = "", wanted[64];
     forgery_t forgery = honest_file();
     forgery.values[4] = NAN;
     (void)snprintf(path, sizeof path, "%s/item.ps-0000-of-%u.safetensors", scratch.path, FORGED_PS);
     write_forgery(&forgery, path);
-    ck_assert_int_eq(load_forged(NULL), WEIR_OK);
+    (void)snprintf(wanted, sizeof wanted, "count=1 first_key=%llu\n",
+                   (unsigned long long)forgery.keys[4 / DIM]);
+    FILE *log = tmpfile();
+    int kept = dup(STDERR_FILENO);
+    ck_assert_ptr_nonnull(log);
+    ck_assert_int_ge(dup2(fileno(log), STDERR_FILENO), 0);
+    weir_log_init("test", -1, WEIR_LOG_WARN);
+    weir_err_t err = load_forged(NULL);
+    ck_assert_int_ge(dup2(kept, STDERR_FILENO), 0);
+    (void)close(kept);
+    ck_assert_int_eq(err, WEIR_OK);
+    ck_assert_int_ge(pread(fileno(log), said, sizeof said - 1, 0), 0);
+    (void)fclose(log);
+    ck_assert_msg(strstr(said, wanted) != NULL, "\"%s\" says not %s", said, wanted);
 }
 END_TEST
 
@@ -491,7 +505,7 @@ static Suite *suite(void) {
     tcase_add_test(t, every_lie_of_a_shard_is_refused_with_its_file);
     tcase_add_test(t, no_flipped_byte_and_no_cut_reads_past_the_file);
     tcase_add_test(t, a_manifest_that_names_the_wrong_shards_is_refused);
-    tcase_add_test(t, values_that_are_not_finite_are_loaded_as_they_are);
+    tcase_add_test(t, values_that_are_not_finite_are_loaded_as_they_are_and_their_key_is_told);
     suite_add_tcase(s, t);
     return s;
 }

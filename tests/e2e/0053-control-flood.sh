@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Strangers flood the control port while a job trains: hundreds of connections, silent ones, garbage, ZeroMQ greetings with
+# wrong keys, claims of enormous frames, and some that are cut and made anew at once. The job ends as it would have, the
+# coordinator's memory stays bounded, ranks are heard, and `weir ctl` is answered meanwhile.
+. "$WEIR_SOURCE/tests/e2e/lib.sh"
+make_data
+make_config
+more="--set train.epochs=500 --set eval.every_epochs=250 --set train.checkpoint_every=500 --set train.log_every=100"
+train reference 1 2 $more
+setsid weir train --config config.yaml --run run --ps 1 --workers 2 $more >run.log 2>&1 </dev/null &
+pid=$!
+for _ in $(seq 600); do
+  [ ! -s run/control.json ] || break
+  kill -0 "$pid" 2>/dev/null || fail "the job ended before it had a control socket"
+  sleep 0.05
+done
+timeout -k 5 180 python3 "$WEIR_SOURCE/tests/e2e/flood.py" run "$pid" >flood.log 2>&1 || fail "flood: $(cat flood.log)"
+got=0
+wait "$pid" || got=$?
+pid=
+[ "$got" -eq 0 ] || fail "the job under a flood ended with $got"
+[ "$(digest run/checkpoints/latest)" = "$(digest reference/checkpoints/latest)" ] || fail "not the bits of the run without a flood"
+cat flood.log
