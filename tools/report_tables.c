@@ -38,8 +38,12 @@ static void write_evaluation_header(FILE *out) {
 }
 
 static void write_evaluation(FILE *out, const char *label, const weir_run_eval_t *eval) {
-    (void)fprintf(out, "<tr><td>%s</td><td class=\"split\">%s</td>", label,
-                  weir_run_split_title(eval->split));
+    (void)fprintf(out, "<tr><td>%s</td><td class=\"split\">", label);
+    if (isfinite(eval->window)) {
+        (void)fprintf(out, "window %.0f</td>", eval->window);
+    } else {
+        (void)fprintf(out, "%s</td>", weir_run_split_title(eval->split));
+    }
     write_count(out, eval->step);
     write_real(out, eval->epoch, 2);
     for (size_t i = 0; i < WEIR_RUN_METRIC_COUNT; i++) {

@@ -111,6 +111,7 @@ static const char *take_eval(weir_run_metrics_t *metrics, const json_t *line) {
                               .t = number(line, "t"),
                               .seconds = number(line, "seconds"),
                               .users = number(line, "users"),
+                              .window = number(line, "window"),
                               .best = json_is_true(json_object_get(line, "best"))};
     for (size_t i = 0; i < WEIR_RUN_METRIC_COUNT; i++) {
         eval->values[i] = number(line, metric_name(i));

@@ -39,6 +39,7 @@ const char *weir_run_split_title(weir_run_split_t split); /* "test", "validation
 typedef struct {
     weir_run_split_t split;
     double step, epoch, t, seconds, users;
+    double window; /* of a stream, counted from 1; else NaN */
     double values[WEIR_RUN_METRIC_COUNT];
     bool best; /* better than all before, at that moment */
 } weir_run_eval_t;

@@ -283,24 +283,36 @@ void weir_run_log_interval(weir_run_log_t *log, const weir_run_interval_t *inter
     (void)fflush(stdout);
 }
 
-/* A line of kind eval with the values of `measured`, whose reference is taken. */
-static void write_evaluation(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
-                             json_t *measured, double seconds, bool best) {
-    json_t *line = begin_line(log, "eval", step);
+/* A line of kind eval with the values of `measured`, whose reference is taken; then the start of
+ * what is shown. */
+static void write_evaluation(weir_run_log_t *log, const weir_run_evaluation_t *of,
+                             json_t *measured) {
+    json_t *line = begin_line(log, "eval", of->step);
     if (line != NULL && measured != NULL) {
-        (void)json_object_set_new(line, "epoch", number(epoch));
-        (void)json_object_set_new(line, "split", json_string(split));
+        (void)json_object_set_new(line, "epoch", number(of->epoch));
+        (void)json_object_set_new(line, "split", json_string(of->split));
+        if (of->windows > 0) {
+            (void)json_object_set_new(line, "window", json_integer((json_int_t)of->window));
+            (void)json_object_set_new(line, "windows", json_integer((json_int_t)of->windows));
+        }
         (void)json_object_update(line, measured);
-        (void)json_object_set_new(line, "seconds", number(seconds));
-        (void)json_object_set_new(line, "best", json_boolean(best));
+        (void)json_object_set_new(line, "seconds", number(of->seconds));
+        (void)json_object_set_new(line, "best", json_boolean(of->best));
     }
     json_decref(measured);
     write_line(log, line);
     end_bar(log);
+    (void)printf("evaluation  step %llu  epoch %.2f  ", (unsigned long long)of->step, of->epoch);
+    if (of->windows > 0) {
+        (void)printf("window %llu/%llu", (unsigned long long)of->window,
+                     (unsigned long long)of->windows);
+    } else {
+        (void)printf("%s", of->split);
+    }
 }
 
-void weir_run_log_ranking(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
-                          const weir_ranking_metrics_t *metrics, double seconds, bool best) {
+void weir_run_log_ranking(weir_run_log_t *log, const weir_run_evaluation_t *of,
+                          const weir_ranking_metrics_t *metrics) {
     json_error_t ignored;
     json_t *measured = json_loads(metrics->means, 0, &ignored);
     char *tasks = malloc(sizeof metrics->tasks + 3);
@@ -311,24 +323,21 @@ void weir_run_log_ranking(weir_run_log_t *log, uint64_t step, double epoch, cons
         json_decref(all);
     }
     free(tasks);
-    write_evaluation(log, step, epoch, split, measured, seconds, best);
-    (void)printf("evaluation  step %llu  epoch %.2f  %s  %s%s\n", (unsigned long long)step, epoch,
-                 split, metrics->sentence, best ? "  best so far" : "");
+    write_evaluation(log, of, measured);
+    (void)printf("  %s%s\n", metrics->sentence, of->best ? "  best so far" : "");
     (void)fflush(stdout);
 }
 
-void weir_run_log_evaluation(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
-                             const weir_metrics_t *metrics, double seconds, bool best) {
+void weir_run_log_evaluation(weir_run_log_t *log, const weir_run_evaluation_t *of,
+                             const weir_metrics_t *metrics) {
     char values[1024];
     json_error_t ignored;
     weir_metrics_to_json(metrics, values, sizeof values);
-    write_evaluation(log, step, epoch, split, json_loads(values, 0, &ignored), seconds, best);
+    write_evaluation(log, of, json_loads(values, 0, &ignored));
     double users = metrics->users > 0 ? (double)metrics->users : 1.0;
-    (void)printf("evaluation  step %llu  epoch %.2f  %s  HR@10 %.4f  NDCG@10 %.4f  HR@50 %.4f  "
-                 "NDCG@50 %.4f  MRR %.4f%s\n",
-                 (unsigned long long)step, epoch, split, metrics->hr[1] / users,
-                 metrics->ndcg[1] / users, metrics->hr[2] / users, metrics->ndcg[2] / users,
-                 metrics->mrr / users, best ? "  best so far" : "");
+    (void)printf("  HR@10 %.4f  NDCG@10 %.4f  HR@50 %.4f  NDCG@50 %.4f  MRR %.4f%s\n",
+                 metrics->hr[1] / users, metrics->ndcg[1] / users, metrics->hr[2] / users,
+                 metrics->ndcg[2] / users, metrics->mrr / users, of->best ? "  best so far" : "");
     (void)fflush(stdout);
 }
 

@@ -54,8 +54,15 @@ typedef struct {
 } weir_run_interval_t;
 void weir_run_log_interval(weir_run_log_t *log, const weir_run_interval_t *interval);
 
-void weir_run_log_evaluation(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
-                             const weir_metrics_t *metrics, double seconds, bool best);
+/* Which measurement. Of a stream: which window, counted from 1, of how many; else both 0. */
+typedef struct {
+    uint64_t step, window, windows;
+    double epoch, seconds;
+    const char *split;
+    bool best;
+} weir_run_evaluation_t;
+void weir_run_log_evaluation(weir_run_log_t *log, const weir_run_evaluation_t *of,
+                             const weir_metrics_t *metrics);
 
 /* How well a ranking model does: JSON of its tasks ("tasks": [..]) and of the means over them (an
  * object), a sentence, and a value that is greater the better. */
@@ -63,8 +70,8 @@ typedef struct {
     char tasks[16384], means[1024], sentence[256];
     double value;
 } weir_ranking_metrics_t;
-void weir_run_log_ranking(weir_run_log_t *log, uint64_t step, double epoch, const char *split,
-                          const weir_ranking_metrics_t *metrics, double seconds, bool best);
+void weir_run_log_ranking(weir_run_log_t *log, const weir_run_evaluation_t *of,
+                          const weir_ranking_metrics_t *metrics);
 void weir_run_log_checkpoint(weir_run_log_t *log, uint64_t step, double seconds, bool best);
 void weir_run_log_end(weir_run_log_t *log, uint64_t step, const char *reason);
 

@@ -175,8 +175,12 @@ double weir_trainer_epochs_done(const weir_trainer_t *trainer) {
     return (double)trainer->state.step / (double)trainer->steps_per_epoch;
 }
 
-/* Whether `value` is better than ever. */
+/* Whether `value` is better than ever. Of a stream none is: each is of another window, and some
+ * windows are easier than others. */
 static bool note_best(weir_trainer_t *trainer, double value) {
+    if (stream_of(trainer) != NULL) {
+        return false;
+    }
     bool best = trainer->state.best_step == 0 || value > trainer->state.best_value;
     if (best) {
         trainer->state.best_step = trainer->state.step;
@@ -186,6 +190,22 @@ static bool note_best(weir_trainer_t *trainer, double value) {
         trainer->state.evaluations_since_best++;
     }
     return best;
+}
+
+/* What the log says of a measurement on `split`. */
+static weir_run_evaluation_t evaluation_of(const weir_trainer_t *trainer, weir_split_t split,
+                                           double seconds, bool best) {
+    const weir_windows_t *stream = stream_of(trainer);
+    weir_run_evaluation_t of = {.step = trainer->state.step,
+                                .epoch = weir_trainer_epochs_done(trainer),
+                                .seconds = seconds,
+                                .split = weir_split_name(split),
+                                .best = best};
+    if (stream != NULL) {
+        of.window = weir_trainer_evaluate_parts(trainer).window + 1;
+        of.windows = weir_windows_count(stream);
+    }
+    return of;
 }
 
 /* Evaluate a ranking model: the best has the least NE, the mean over its tasks. */
@@ -210,8 +230,8 @@ static weir_err_t evaluate_ranking(weir_trainer_t *trainer, bool *best, weir_err
         trainer->metrics_step = trainer->state.step;
     }
     for (size_t i = first; i < 2 && err == WEIR_OK && trainer->log != NULL; i++) {
-        weir_run_log_ranking(trainer->log, trainer->state.step, weir_trainer_epochs_done(trainer),
-                             weir_split_name(splits[i]), &metrics[i], seconds[i], *best);
+        const weir_run_evaluation_t of = evaluation_of(trainer, splits[i], seconds[i], *best);
+        weir_run_log_ranking(trainer->log, &of, &metrics[i]);
     }
     free(metrics);
     return err;
@@ -241,13 +261,13 @@ static weir_err_t evaluate(weir_trainer_t *trainer, bool *best, weir_error_t *er
     trainer->metrics_step = trainer->state.step;
     if (trainer->log != NULL) {
         if (config->eval.validation) {
-            weir_run_log_evaluation(
-                trainer->log, trainer->state.step, weir_trainer_epochs_done(trainer),
-                weir_split_name(WEIR_SPLIT_VALIDATION), &validation, validation_seconds, *best);
+            const weir_run_evaluation_t of =
+                evaluation_of(trainer, WEIR_SPLIT_VALIDATION, validation_seconds, *best);
+            weir_run_log_evaluation(trainer->log, &of, &validation);
         }
-        weir_run_log_evaluation(trainer->log, trainer->state.step,
-                                weir_trainer_epochs_done(trainer), weir_split_name(WEIR_SPLIT_TEST),
-                                &test, test_seconds, *best);
+        const weir_run_evaluation_t of =
+            evaluation_of(trainer, WEIR_SPLIT_TEST, test_seconds, *best);
+        weir_run_log_evaluation(trainer->log, &of, &test);
     }
     return WEIR_OK;
 }

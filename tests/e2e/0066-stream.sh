@@ -25,6 +25,11 @@ done
 diff one.digest two.digest || fail "two servers, another result"
 diff one.digest half.digest || fail "stopped in a window and resumed, another result"
 expect 0 eval '"hr@10"' weir eval --run one --json
+[ ! -e one/checkpoints/best ] || fail "of windows that differ, one is the best"
+expect 0 report '' weir report one
+for window in 2 10; do
+  grep -q ">window $window<" one/report.html || fail "the report does not tell of window $window"
+done
 python3 - <<'PY' || fail "windows are not measured as they should be"
 import json
 def lines(run):
@@ -35,6 +40,7 @@ def tests(run):
 one = tests("one")
 assert [line["step"] for line in one] == [10 * w for w in range(1, 10)], [line["step"] for line in one]
 assert all(line["users"] == 300 for line in one)
+assert [(line["window"], line["windows"], line["best"]) for line in one] == [(w + 1, 10, False) for w in range(1, 10)]
 keys = [key for key in one[0] if key.startswith(("hr@", "ndcg@"))]
 assert [[line[key] for key in keys] for line in one] == [[line[key] for key in keys] for line in tests("two")]
 single = tests("single")

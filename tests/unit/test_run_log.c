@@ -85,7 +85,9 @@ START_TEST(every_kind_of_line_says_what_it_was_given) {
     weir_metrics_t metrics = {.users = 4, .hr = {1, 2, 3, 4}, .mrr = 1.0};
     weir_run_log_start(log, &start);
     log_interval(log, 20, 3.5);
-    weir_run_log_evaluation(log, 20, 2.0, "validation", &metrics, 0.5, true);
+    const weir_run_evaluation_t of = {
+        .step = 20, .epoch = 2.0, .split = "validation", .seconds = 0.5, .best = true};
+    weir_run_log_evaluation(log, &of, &metrics);
     weir_run_log_checkpoint(log, 20, 0.25, true);
     weir_run_log_end(log, 20, "finished");
     ck_assert(weir_run_log_seconds(log) >= 50.0);
