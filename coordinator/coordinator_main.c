@@ -72,6 +72,21 @@ static void abandon_checkpoint(void *argument, const char *folder) {
 
 /* ---- start ---- */
 
+/* A resume may change what is not of the model: which settings these are is said, since a file that
+ * was edited by mistake, or is damaged, changes them too. */
+static void tell_changes(const weir_config_t *saved, const weir_config_t *config) {
+    char was[512], is[512];
+    const char *key;
+    for (size_t i = 0; (key = weir_config_key_name(i)) != NULL; i++) {
+        if (weir_config_get_text(saved, key, was, sizeof was) &&
+            weir_config_get_text(config, key, is, sizeof is) && strcmp(was, is) != 0) {
+            weir_log(WEIR_LOG_INFO, "coordinator_main",
+                     "%s is not what the checkpoint was written with|was=\"%s\" is=\"%s\"", key,
+                     was, is);
+        }
+    }
+}
+
 /* On a resume: the checkpoint must be whole, and of this model. */
 static weir_err_t check_checkpoint(process_t *process, weir_error_t *error) {
     weir_manifest_t manifest = {0};
@@ -92,6 +107,8 @@ static weir_err_t check_checkpoint(process_t *process, weir_error_t *error) {
                         "`weir inspect %s` shows its configuration; model.* and "
                         "sparse.optimizer must agree",
                         folder);
+    } else if (err == WEIR_OK && !process->job.options.eval_only) {
+        tell_changes(&saved, &process->job.config);
     }
     weir_manifest_fini(&manifest);
     return err;
