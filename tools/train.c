@@ -30,7 +30,8 @@ enum {
     OPTION_PS_HOSTS,
     OPTION_WORKER_HOSTS,
     OPTION_INTERFACE,
-    OPTION_PORTS
+    OPTION_PORTS,
+    OPTION_PROGRESS_CORE
 };
 
 /* Options that are short for settings. */
@@ -50,7 +51,7 @@ typedef struct {
     const char *values[SHORTS]; /* of the options that are short for settings */
     const char **sets;          /* "key=value" */
     size_t set_count;
-    bool resume, dry_run, validation, stream, requeue;
+    bool resume, dry_run, progress_core, validation, stream, requeue;
     weir_launcher_t launcher;
 } arguments_t;
 
@@ -86,6 +87,10 @@ static const struct argp_option train_options[] = {
     {"interface", OPTION_INTERFACE, "NAMES", 0,
      "interfaces or networks that MPI uses: eth0, 10.1.0.0/16", 0},
     {"ports", OPTION_PORTS, "FIRST-LAST", 0, "ports that MPI listens on", 0},
+    {"progress-core", OPTION_PROGRESS_CORE, NULL, 0,
+     "each worker computes on all its processors but one, which is left to the thread that moves "
+     "frames (train.threads=-1)",
+     0},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "show the line that would run, and stop", 0},
     {0},
 };
@@ -135,6 +140,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
         return 0;
     case OPTION_PORTS:
         arguments->ports = value;
+        return 0;
+    case OPTION_PROGRESS_CORE:
+        arguments->progress_core = true;
         return 0;
     case OPTION_LAUNCHER:
         if (!weir_launcher_parse(value, &arguments->launcher)) {
@@ -186,6 +194,9 @@ static weir_err_t collect_sets(arguments_t *arguments, words_t *words, weir_erro
     }
     if (arguments->validation) {
         arguments->sets[arguments->set_count++] = "eval.validation=true";
+    }
+    if (arguments->progress_core) {
+        arguments->sets[arguments->set_count++] = "train.threads=-1";
     }
     if (arguments->stream) {
         arguments->sets[arguments->set_count++] = "train.order=stream";

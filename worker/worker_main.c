@@ -22,17 +22,25 @@ typedef struct {
 /* Seconds between two times that worker 0 says so: the first may be lost with a connection. */
 #define SAY_AGAIN 5.0
 
+static uint32_t choose_threads(const weir_config_t *config) {
+    uint32_t processors = weir_parallel_processors();
+    if (config->train.threads > 0) {
+        return (uint32_t)config->train.threads;
+    }
+    return config->train.threads == 0 || processors == 1 ? processors : processors - 1;
+}
+
 static weir_err_t set_up(process_t *process, weir_error_t *error) {
     weir_job_t *job = &process->job;
     double timeout = job->config.cluster.timeout;
-    uint32_t threads = (uint32_t)job->config.train.threads;
+    uint32_t threads = choose_threads(&job->config);
     weir_row_schema_t tables[WEIR_MODEL_MAX_TABLES];
     uint32_t table_count = weir_model_tables(&job->config, tables);
     size_t cache_rows[WEIR_MODEL_MAX_TABLES];
     for (uint32_t k = 0; k < table_count; k++) {
         cache_rows[k] = (size_t)weir_model_table_config(&job->config, k)->worker_cache_rows;
     }
-    weir_parallel_set_threads(threads > 0 ? threads : weir_parallel_processors());
+    weir_parallel_set_threads(threads);
     weir_err_t err = weir_dataset_open(job->config.data.path, &process->dataset, error);
     if (err == WEIR_OK) {
         weir_ps_client_options_t client = {.comm_thread = job->comm_thread,

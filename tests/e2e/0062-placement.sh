@@ -28,4 +28,13 @@ expect 2 ports 'no range of ports' weir train --config config.yaml --run run --d
 expect 2 interface 'no list of interfaces' weir train --config config.yaml --run run --dry-run --launcher mpirun --interface 'eth 0'
 expect 13 srun 'srun cannot' weir train --config config.yaml --run run --dry-run --launcher srun --ps-hosts a --worker-hosts b
 [ ! -e run ] || fail "a dry run made a folder"
+
+# One processor is left to the thread that moves frames; where there is one alone, none is.
+threads() { sed -n 's/.*computing" .*threads=//p' "$1.log"; }
+all=$(nproc)
+train whole 1 1 --set train.threads=0 --set train.max_steps=2
+train spared 1 1 --progress-core --set train.max_steps=2
+[ "$(threads whole)" -eq "$all" ] || fail "not all processors compute: $(threads whole) of $all"
+[ "$(threads spared)" -eq $((all > 1 ? all - 1 : 1)) ] || fail "no processor is spared: $(threads spared) of $all"
+expect 2 few 'train.threads' weir train --config config.yaml --run run --set train.threads=-2
 echo "ok"
