@@ -287,6 +287,20 @@ def make_schemas():
     write("schema", "bounds", log + b'item_features: {z: {column: c, bounds: "1 2 3"}}\n\0{"u": 1, "i": 2, "t": 3, "c": 2}\n')
 
 
+def make_reader_changes():
+    """Changes to valid files: which file, then offset and byte each; see fuzz_reader.c."""
+    def changes(name, first, *places):
+        write("reader", name, bytes([first]) + b"".join(at.to_bytes(3, "little") + bytes([value]) for at, value in places))
+
+    changes("full", 0)
+    changes("delta", 1)
+    changes("header_length", 0x80, (0, 0x10))
+    changes("huge_header", 0x81, (7, 0x80))
+    changes("header", 0x80, *[(at, 0x39) for at in range(300, 320)])
+    for word in range(8):
+        changes(f"rows_{word}", word % 2, *[(1200 + 997 * word + at, 0xff) for at in range(8)])
+
+
 def make_npy():
     def npy(descr, shape, values, version=1, order="False", padding=64):
         text = f"{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}".encode()
@@ -328,6 +342,7 @@ def make_task_metrics():
 
 
 make_manifests()
+make_reader_changes()
 make_npy()
 make_task_metrics()
 make_schemas()

@@ -111,7 +111,9 @@ static void write_shard(const char *folder, const reader_case_t *c, uint32_t sha
     for (uint32_t k = 0; k < c->column_count; k++) {
         declare(writer, c->columns[k].name, c->columns[k].dtype, rows, c->columns[k].width);
     }
-    ck_assert_int_eq(weir_tensor_writer_blocks(writer, NULL), WEIR_OK);
+    if (!c->without_blocks) {
+        ck_assert_int_eq(weir_tensor_writer_blocks(writer, NULL), WEIR_OK);
+    }
     ck_assert_int_eq(weir_tensor_writer_begin(writer, NULL), WEIR_OK);
     for (size_t field = 0; field < 3; field++) {
         for (size_t i = from; i < from + rows; i++) {
@@ -140,7 +142,7 @@ static void write_shard(const char *folder, const reader_case_t *c, uint32_t sha
     }
     ck_assert_int_eq(weir_tensor_writer_commit(writer, &file->checksum, &file->size, NULL),
                      WEIR_OK);
-    file->blocks = true;
+    file->blocks = !c->without_blocks;
     file->base = c->base;
     weir_tensor_writer_destroy(writer);
     free(offsets);

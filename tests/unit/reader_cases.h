@@ -16,6 +16,7 @@ typedef struct {
     const char *table, *schema, *optimizer;
     uint64_t step, base, ttl;
     uint32_t shards;
+    bool without_blocks;     /* as format 1: no checksums of blocks */
     reader_case_row_t *rows; /* sorted by the writer into the order of hashes */
     size_t row_count;
     uint64_t *removed;
