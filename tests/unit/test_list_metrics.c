@@ -343,7 +343,7 @@ START_TEST(an_average_precision_worked_out_by_hand) {
     weir_item_popularity_t popularity;
     weir_list_metrics_t *metrics = NULL;
     const int64_t items[] = {11, 2, 13, 4, 5, 16, 7, 8, 19, 20}, relevant[] = {11, 13, 16, 19, 20};
-    const double diversity[] = {NAN, NAN};
+    const double diversity[] = {(double)NAN, (double)NAN};
     const weir_list_t list = {items, 10, relevant, 5, diversity};
     ck_assert_int_eq(weir_item_popularity_init(&popularity, 20, NULL), WEIR_OK);
     ck_assert_int_eq(weir_item_popularity_close(&popularity, NULL), WEIR_OK);
@@ -369,7 +369,7 @@ START_TEST(with_one_relevant_item_they_coincide_with_those_of_ranks) {
         weir_item_popularity_t popularity;
         weir_list_metrics_t *metrics = NULL;
         const int64_t relevant = rank <= 4 ? items[rank - 1] : 7;
-        const double diversity[] = {NAN, 0.5}, hit_ratio = rank <= 4 ? 1.0 : 0.0;
+        const double diversity[] = {(double)NAN, 0.5}, hit_ratio = rank <= 4 ? 1.0 : 0.0;
         const weir_list_t list = {items, 4, &relevant, 1, diversity};
         ck_assert_int_eq(weir_item_popularity_init(&popularity, 9, NULL), WEIR_OK);
         ck_assert_int_eq(weir_list_metrics_create(&two, &popularity, &metrics, NULL), WEIR_OK);
