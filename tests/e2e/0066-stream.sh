@@ -58,3 +58,37 @@ refuse 'model.kind has not' model.kind=bert4rec
 refuse 'a stream needs 2' train.seed=3 1000000
 expect 2 length 'goes with --paper' weir synth --length 5 --out other
 expect 2 mean 'no use for --events-mean' weir synth --paper --events-mean 5 --out other
+
+# Items that come and go: window w of ten is of items 40 w .. 40 w + 79 alone. Rows are born as their items come, and with a
+# time to live those of items that are gone are forgotten, but for the few that were drawn as negatives of late.
+awk 'BEGIN {
+  print "user,item,time"; srand(5)
+  for (w = 0; w < 10; w++)
+    for (u = 0; u < 200; u++)
+      for (n = 0; n < 5; n++)
+        print "u" w "-" u "," "i" (40 * w + int(rand() * 80)) "," 1000 * w + 5 * u + n
+}' >log.csv
+expect 0 prepare 'users' weir prepare csv --file log.csv --user user --item item --time time --out turnover
+turnover() { # RUN OPTIONS: 10 steps a window, a checkpoint each
+  train "$@" --stream=1000 --set data.path=turnover --set train.batch_users=20 --set train.checkpoint_every=10 \
+    --set train.keep_checkpoints=20 --set loss.sharing=batch --set loss.negatives=4
+}
+turnover lasting 1 1
+turnover passing 2 1 --set sparse.ttl=20
+for run in lasting passing; do
+  for step in 10 40 90; do
+    weir inspect info $run/checkpoints/step-$(printf %012d $step) --json >$run.$step.json || fail "inspect $run $step"
+  done
+done
+python3 - <<'PY' || fail "the vocabulary does not grow and pass as it should"
+import json
+def rows(run, step):
+    return json.load(open(f"{run}.{step}.json"))["tables"][0]["rows"]
+came = [rows("lasting", step) for step in (10, 40, 90)]
+live = [rows("passing", step) for step in (10, 40, 90)]
+print(came, live)
+# Items that have come by the end of a window of 1,000 draws among 80: all but a few.
+assert all(most - 3 <= count <= most for count, most in zip(came, (80, 200, 400))), came
+# Used in the last 20 steps: the 120 items of two windows, and at most 80 draws.
+assert live[0] == came[0] and 117 <= live[1] <= 200 and 117 <= live[2] <= 200, live
+PY
