@@ -1,6 +1,8 @@
 """Flood the control port of the job in RUN until it ends (its weir train: PID). Fails where nothing came through to
-flood, where the coordinator's memory grew by more than the kernel's own buffers can hold, where a rank was not heard, or
-where `weir ctl status` was not answered."""
+flood, where the coordinator's memory grew by more than MOST MiB, where a rank was not heard, or where `weir ctl status`
+was not answered.
+
+    flood.py RUN PID MOST"""
 import json
 import os
 import random
@@ -9,9 +11,8 @@ import subprocess
 import sys
 import time
 
-RUN, JOB = sys.argv[1], int(sys.argv[2])
+RUN, JOB, MOST_GROWTH = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 MANY = 300           # connections at a time
-MOST_GROWTH = 32     # MiB of the coordinator, beyond what it had before the flood
 FLOOD = 20           # seconds at the most
 draw = random.Random(5)
 
