@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { ITEMS = 2000, CATEGORIES = 50, LENGTH = 128, RECORDS = 4000 };
+enum { ITEMS = 2000, CATEGORIES = 50, LENGTH = 128, RECORDS = 2000 };
 
 static const weir_synth_paper_options_t options = {
     .records = RECORDS, .items = ITEMS, .categories = CATEGORIES, .length = LENGTH, .seed = 9};
