@@ -163,6 +163,12 @@ weir_err_t weir_saved_job_run(const weir_saved_job_t *job, const char *requests,
                             .quiet = true};
     weir_err_t err = weir_launch(&launch, &end, error);
     *status = end.status;
+    if (err == WEIR_OK && end.status > 128 && !end.asked) {
+        (void)fprintf(stderr,
+                      "weir: a process of the job was killed by signal %d; nothing was "
+                      "written\n",
+                      end.status - 128);
+    }
     free(words);
     return err;
 }

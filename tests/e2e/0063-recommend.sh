@@ -63,3 +63,22 @@ expect 2 count 'whole number from 1' weir recommend --run run --top 0
 expect 2 form 'text, json or csv' weir recommend --run run --format xml
 expect 8 norun 'not the folder' weir recommend --run nothing
 [ -z "$(ls -d run/requests-* 2>/dev/null)" ] || fail "requests stay behind"
+
+# A worker that is killed ends the job; nothing of it stays behind. (One user a block makes it last.)
+weir recommend --run run --set eval.batch_users=1 --top 90 --with-known --format csv --out killed.csv >killed.log 2>&1 &
+job=$!
+for _ in $(seq 200); do
+  worker=$(left_behind | sed -n 's/ weir-worker$//p' | head -n 1)
+  [ -z "$worker" ] || break
+  sleep 0.02
+done
+if [ -n "$worker" ] && kill -9 "$worker" 2>/dev/null; then
+  status=0
+  wait "$job" || status=$?
+  # It may have been done by then; if not, it says what happened and leaves nothing.
+  [ "$status" -eq 0 ] || grep -q 'killed by signal 9' killed.log || fail "a killed job does not say so: status $status"
+  [ "$status" -eq 0 ] || [ ! -e killed.csv ] || fail "a killed job has written lists"
+else
+  wait "$job" || true
+fi
+[ -z "$(ls -d run/requests-* 2>/dev/null)" ] || fail "requests stay behind"
