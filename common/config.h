@@ -236,6 +236,10 @@ typedef struct {
         char bind[128];            /* control socket: host or interface address, or "*" */
         int64_t port;              /* 0: any free one */
         char metrics_address[128]; /* "host:port" of the metrics page; empty: none */
+        char ps_hosts[1024];       /* "a,b,c": where `weir train` places them; both or none */
+        char worker_hosts[1024];
+        char interface[256];  /* that MPI uses: "eth0", "10.1.0.0/16"; empty: all */
+        char ports[32];       /* "FIRST-LAST" that MPI listens on; empty: any */
         bool curve;           /* the control plane is encrypted, and for ranks of the job alone */
         double timeout;       /* seconds that a wait for another rank may last */
         double hang_timeout;  /* seconds without progress until the job is ended; 0: see

@@ -82,11 +82,14 @@ static const struct argp_option train_options[] = {
      0},
     {"launcher", OPTION_LAUNCHER, "NAME", 0, "mpirun, srun or auto (default)", 0},
     {"ps-hosts", OPTION_PS_HOSTS, "A,B", 0,
-     "hosts of the servers, the first one the coordinator's too (docs/cluster.md)", 0},
-    {"worker-hosts", OPTION_WORKER_HOSTS, "C,D", 0, "hosts of the workers", 0},
+     "hosts of the servers, the first one the coordinator's too (cluster.ps_hosts; "
+     "docs/cluster.md)",
+     0},
+    {"worker-hosts", OPTION_WORKER_HOSTS, "C,D", 0, "hosts of the workers (cluster.worker_hosts)",
+     0},
     {"interface", OPTION_INTERFACE, "NAMES", 0,
-     "interfaces or networks that MPI uses: eth0, 10.1.0.0/16", 0},
-    {"ports", OPTION_PORTS, "FIRST-LAST", 0, "ports that MPI listens on", 0},
+     "interfaces or networks that MPI uses: eth0, 10.1.0.0/16 (cluster.interface)", 0},
+    {"ports", OPTION_PORTS, "FIRST-LAST", 0, "ports that MPI listens on (cluster.ports)", 0},
     {"progress-core", OPTION_PROGRESS_CORE, NULL, 0,
      "each worker computes on all its processors but one, which is left to the thread that moves "
      "frames (train.threads=-1)",
@@ -155,9 +158,6 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case ARGP_KEY_END:
         if (arguments->run == NULL) {
             argp_error(state, "--run DIR is missing");
-        }
-        if ((arguments->ps_hosts == NULL) != (arguments->worker_hosts == NULL)) {
-            argp_error(state, "--ps-hosts and --worker-hosts go together");
         }
         return 0;
     default:
@@ -249,6 +249,25 @@ static weir_err_t check_run(const arguments_t *arguments, weir_error_t *error) {
         err = weir_errorf(error, WEIR_ERR_NOT_FOUND, "%s holds no run to resume", arguments->run);
     }
     return err;
+}
+
+/* An option, or else its setting; NULL: neither. */
+static const char *either(const char *option, const char *setting) {
+    return option != NULL ? option : setting[0] != '\0' ? setting : NULL;
+}
+
+/* Where the job goes: each option wins over its setting. */
+static weir_err_t place(arguments_t *arguments, const weir_config_t *config, weir_error_t *error) {
+    arguments->ps_hosts = either(arguments->ps_hosts, config->cluster.ps_hosts);
+    arguments->worker_hosts = either(arguments->worker_hosts, config->cluster.worker_hosts);
+    arguments->interface = either(arguments->interface, config->cluster.interface);
+    arguments->ports = either(arguments->ports, config->cluster.ports);
+    if ((arguments->ps_hosts == NULL) != (arguments->worker_hosts == NULL)) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "--ps-hosts and --worker-hosts (cluster.ps_hosts, cluster.worker_hosts) "
+                           "go together");
+    }
+    return WEIR_OK;
 }
 
 /* The ranks' timelines as one; a run is none the worse without it. */
@@ -350,6 +369,9 @@ int weir_verb_train(int argc, char **argv) {
     }
     if (err == WEIR_OK && arguments.requeue) {
         err = weir_requeue_check(&error);
+    }
+    if (err == WEIR_OK) {
+        err = place(&arguments, &config, &error);
     }
     if (err == WEIR_OK) {
         err = check_run(&arguments, &error);

@@ -19,6 +19,21 @@ for part in 'btl_tcp_if_include eth0' 'oob_tcp_if_include eth0' 'btl_tcp_port_mi
   'btl_tcp_port_range_v4 96' 'oob_tcp_dynamic_ipv4_ports 30000-30003'; do
   grep -q -- "--mca $part " line || fail "no $part"
 done
+
+# The same from the configuration; an option wins.
+grep -oE -- '--mca [^ ]+ [^ ]+' line | sort >wanted
+cp config.yaml plain.yaml
+sed -i 's/^cluster: {/&ps: 3, workers: 3, ps_hosts: "a,b", worker_hosts: "b,c", interface: eth0, ports: 30000-30099, /' config.yaml
+show >line
+grep -oE -- '-host [a-z]+ -n [0-9]+ [^ ]*' line | sed 's,/.*/,,' | diff expected - || fail "another placement by settings"
+grep -oE -- '--mca [^ ]+ [^ ]+' line | sort | diff wanted - || fail "other interfaces or ports by settings"
+show --worker-hosts d --interface eth1 --ports 40000-40099 >line
+grep -q -- '-host d -n 3 ' line && ! grep -qE -- '-host c' line || fail "an option does not win over its setting"
+grep -q 'btl_tcp_if_include eth1' line && grep -q 'dynamic_ipv4_ports 40000-40003' line || fail "an option does not win"
+expect 13 srun-set 'srun cannot' weir train --config config.yaml --run run --dry-run --launcher srun
+mv plain.yaml config.yaml
+expect 2 alone-set 'go together' weir train --config config.yaml --run run --dry-run --launcher mpirun --set cluster.worker_hosts=a
+
 show >line
 ! grep -qE -- '-host|--mca' line || fail "a placement that nobody asked for"
 
