@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STEP = 20, ROWS = 40, MOST_FILES = 16, PLACES = 250 };
+enum { STEP = 20, ROWS = 40, MOST_FILES = 16, PLACES = 90 };
 
 static const saved_run_t shape = {.rows = ROWS};
 static weir_scratch_t scratch;
@@ -153,7 +153,7 @@ static void flip_regions_of_tensors(const char *name, char *bytes, size_t size) 
     for (size_t at = 0; at < sizeof(uint64_t); at++) {
         flip(name, bytes, size, at, (int)at, "the header's length");
     }
-    for (size_t at = sizeof(uint64_t); at < end; at += 5) {
+    for (size_t at = sizeof(uint64_t); at < end; at += 11) {
         flip(name, bytes, size, at, (int)(at % 7), "the header");
     }
     flip(name, bytes, size, end - 1, 0, "the end of the header");
