@@ -112,22 +112,33 @@ static void take_all(const weir_dataset_columns_t *columns, weir_ranking_tasks_t
     }
 }
 
-/* Mean and deviation of a number over what is trained on. */
-static void standardise(const weir_config_t *config, const weir_dataset_t *dataset,
-                        const float *values, weir_ranking_task_t *task) {
-    double sum = 0.0, squares = 0.0, count = 0.0;
+/* Sum of (value - from)^power, power 1 or 2, over what is trained on; `*count` of them. */
+static double sum_known(const weir_config_t *config, const weir_dataset_t *dataset,
+                        const float *values, double from, int power, double *count) {
+    double sum = 0.0;
+    *count = 0.0;
     for (uint64_t user = 0; user < weir_dataset_users(dataset); user++) {
         size_t known =
             weir_protocol_known(weir_dataset_user(dataset, user), config->ranking.test_from);
         const float *first = values + weir_dataset_first_event(dataset, user);
         for (size_t i = 0; i < known; i++) {
-            sum += (double)first[i];
-            squares += (double)first[i] * (double)first[i];
+            double apart = (double)first[i] - from;
+            sum += power == 2 ? apart * apart : apart;
         }
-        count += (double)known;
+        *count += (double)known;
     }
+    return sum;
+}
+
+/* Mean and deviation of a number over what is trained on: in two passes, for numbers that are large
+ * and close together. */
+static void standardise(const weir_config_t *config, const weir_dataset_t *dataset,
+                        const float *values, weir_ranking_task_t *task) {
+    double count = 0.0;
+    double sum = sum_known(config, dataset, values, 0.0, 1, &count);
     double mean = count > 0.0 ? sum / count : 0.0;
-    double variance = count > 0.0 ? squares / count - mean * mean : 0.0;
+    double squares = sum_known(config, dataset, values, mean, 2, &count);
+    double variance = count > 0.0 ? squares / count : 0.0;
     task->offset = mean;
     task->scale = variance > 0.0 && isfinite(variance) ? sqrt(variance) : 1.0;
 }

@@ -26,7 +26,7 @@ typedef struct {
  * weight of 1 where none is given; empty: all actions alike. Data without actions has one, by
  * rating, named "positive". A number's offset and scale are mean and standard deviation of what is
  * trained on: events before ranking.test_from, or all but each user's last. Errors: INVALID for a
- * name that the data does not have or that comes twice, a weight that is none. One pass over the
+ * name that the data does not have or that comes twice, a weight that is none. Two passes over the
  * numbers. */
 WEIR_MUST_USE weir_err_t weir_ranking_tasks_read(const weir_config_t *config,
                                                  const weir_dataset_t *dataset,
