@@ -1,6 +1,6 @@
 # A thin front to CMake: `make help` lists the targets.
 BUILD ?= build
-.PHONY: help deps build test demo bench fuzz asan mpich clean
+.PHONY: help deps build test demo bench fuzz asan-build asan asan-e2e mpich clean
 
 help:
 	@echo "make demo    install what is missing, build, make data, train, evaluate, show the checkpoint"
@@ -49,6 +49,17 @@ asan: asan-build
 ASAN_E2E ?= 0002|0003|0008|0012|0022|0023|0046|0053|0060
 asan-e2e: asan-build
 	@cd build-asan && ctest --output-on-failure -R 'e2e-($(ASAN_E2E))'
+
+# What depends on the MPI: the transport, and whole jobs through MPICH's launcher.
+mpich: MPICH_PROGRAMS = weir weir-coordinator weir-ps weir-worker weir-probe test_comm_mpi checkpoint_digest
+mpich:
+	@scripts/install-deps mpich libmpich-dev libscalapack-mpich-dev
+	@cmake -S . -B build-mpich -G Ninja -DWEIR_WERROR=ON -DMPI_C_COMPILER=mpicc.mpich \
+	  -DMPIEXEC_EXECUTABLE=$$(command -v mpiexec.mpich) >build-mpich.configure.log 2>&1 || \
+	  { cat build-mpich.configure.log; exit 1; }
+	@rm -f build-mpich.configure.log
+	@cmake --build build-mpich --target $(MPICH_PROGRAMS)
+	@cd build-mpich && ctest --output-on-failure -R '^(test_comm_mpi_[0-9]|e2e-(0001|0002|0003|0063)-.*)$$'
 
 bench: build
 	@scripts/bench $(BUILD)
