@@ -68,7 +68,9 @@ expect 8 norun 'not the folder' weir recommend --run nothing
 weir recommend --run run --set eval.batch_users=1 --top 90 --with-known --format csv --out killed.csv >killed.log 2>&1 &
 job=$!
 for _ in $(seq 200); do
-  worker=$(left_behind | sed -n 's/ weir-worker$//p' | head -n 1)
+  worker=""
+  ls run/requests-*/answers-* >/dev/null 2>&1 && # it has begun to answer
+    worker=$(left_behind | sed -n 's/ weir-worker$//p' | head -n 1)
   [ -z "$worker" ] || break
   sleep 0.02
 done
