@@ -52,8 +52,10 @@ static void prepare(bench_t *bench) {
 static void rank(bench_t *bench) {
     weir_error_t error = {0};
     memset(bench->counts, 0, bench->users * sizeof *bench->counts);
-    weir_score_own(bench->encoded, bench->target_rows, bench->users, bench->width, bench->scores);
-    if (weir_rank_count(bench->encoded, bench->users, bench->width, bench->rows, 1, bench->items,
+    weir_similarity_t similarity = weir_similarity_dot(bench->width);
+    if (weir_score_own(bench->encoded, bench->target_rows, bench->users, similarity, bench->scores,
+                       &error) != WEIR_OK ||
+        weir_rank_count(bench->encoded, bench->users, similarity, bench->rows, 1, bench->items,
                         bench->targets, bench->scores, bench->excluded_offsets, NULL, bench->counts,
                         &error) != WEIR_OK) {
         stop(error.message);

@@ -110,6 +110,28 @@ static weir_err_t apply_environment(weir_config_t *config, weir_error_t *error) 
 }
 
 /* A stream is measured on the window that comes, and by models that predict the next event. */
+static weir_err_t check_mixture(const weir_config_t *config, weir_error_t *error) {
+    if (config->model.kind == WEIR_MODEL_RANKING || config->model.item_bias) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "model.similarity is mixture, which %s has no use for",
+                           config->model.item_bias ? "model.item_bias" : "model.kind: ranking");
+    }
+    if (config->loss.sharing == WEIR_NEGATIVES_CATALOGUE) {
+        weir_err_t err =
+            weir_errorf(error, WEIR_ERR_INVALID,
+                        "loss.sharing is catalogue, which a mixture of logits has not");
+        weir_error_hint(error, "its loss takes negatives of every token's own, or of the batch");
+        return err;
+    }
+    if (config->mixture.query_parts * config->mixture.width > 65536 ||
+        config->mixture.item_parts * config->mixture.width > 65536) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "mixture.width %lld makes a side wider than 65536",
+                           (long long)config->mixture.width);
+    }
+    return WEIR_OK;
+}
+
 static weir_err_t check_stream(const weir_config_t *config, weir_error_t *error) {
     if (config->model.kind == WEIR_MODEL_RANKING || config->model.kind == WEIR_MODEL_BERT4REC) {
         weir_err_t code = weir_errorf(error, WEIR_ERR_INVALID,
@@ -216,6 +238,12 @@ static weir_err_t check_together(const weir_config_t *config, weir_error_t *erro
                                       "model.item_bias");
         weir_error_hint(error, "ranking.user_token puts the user among the tokens");
         return code;
+    }
+    if (config->model.similarity == WEIR_SIMILARITY_MIXTURE) {
+        err = check_mixture(config, error);
+        if (err != WEIR_OK) {
+            return err;
+        }
     }
     if (config->ranking.stochastic_length > 0.0 && config->ranking.stochastic_length <= 1.0) {
         return weir_errorf(error, WEIR_ERR_INVALID,

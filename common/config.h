@@ -91,6 +91,13 @@ typedef enum {
     WEIR_MODEL_COUNT
 } weir_model_kind_t;
 
+/* model.similarity, in the order of its choices. */
+typedef enum {
+    WEIR_SIMILARITY_DOT,
+    WEIR_SIMILARITY_MIXTURE,
+    WEIR_SIMILARITY_COUNT
+} weir_similarity_choice_t;
+
 /* ranking.tokens, in the order of its choices. */
 typedef enum { WEIR_TOKENS_INTERLEAVED, WEIR_TOKENS_SUMMED, WEIR_TOKENS_COUNT } weir_tokens_t;
 
@@ -163,7 +170,12 @@ typedef struct {
         bool time_bias;      /* time[] in the attention score */
         bool user_embedding; /* a row for each user, added to the input of its tokens */
         bool item_bias;      /* a number for each item, added to its logit */
+        int64_t similarity;  /* weir_similarity_choice_t */
     } model;
+    struct { /* with model.similarity: mixture; worker/mixture.h */
+        int64_t query_parts, item_parts, width, hidden, gate_hidden;
+        double dropout;
+    } mixture;
     struct {
         int64_t tokens; /* weir_tokens_t */
         int64_t hidden; /* width of the body of the heads */

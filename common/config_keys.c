@@ -11,6 +11,7 @@
 
 static const char *const kind_names[] = {"hstu", "sasrec", "gru4rec", "bert4rec", "ranking", NULL};
 static const char *const attention_names[] = {"silu", "softmax", NULL};
+static const char *const similarity_names[] = {"dot", "mixture", NULL};
 static const char *const length_names[] = {"recent", "random", "time", NULL};
 static const char *const tokens_names[] = {"interleaved", "summed", NULL};
 static const char *const sharing_names[] = {"token", "batch", "catalogue", NULL};
@@ -134,6 +135,8 @@ _Static_assert(sizeof optimizer_names / sizeof optimizer_names[0] == WEIR_OPTIMI
                "one name an optimiser");
 _Static_assert(sizeof kind_names / sizeof kind_names[0] == WEIR_MODEL_COUNT + 1,
                "one name a kind of model");
+_Static_assert(sizeof similarity_names / sizeof similarity_names[0] == WEIR_SIMILARITY_COUNT + 1,
+               "one name a similarity");
 _Static_assert(sizeof tokens_names / sizeof tokens_names[0] == WEIR_TOKENS_COUNT + 1,
                "one name a way to make tokens");
 _Static_assert(sizeof attention_names / sizeof attention_names[0] == WEIR_ATTENTION_COUNT + 1,

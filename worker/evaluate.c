@@ -11,11 +11,11 @@
 typedef struct {
     const weir_evaluate_parts_t *parts;
     weir_retrieval_t *retrieval;
-    size_t width; /* of an encoded history and of a scored row */
+    weir_similarity_t similarity;
     weir_split_t split;
     size_t count;              /* users */
     weir_history_t *histories; /* count: the events before the targets */
-    float *encoded;            /* count x width */
+    float *encoded;            /* count x query_width */
     int64_t *targets;          /* count */
     float *scores;             /* count: of the targets */
     size_t *excluded_offsets;  /* count + 1 */
@@ -80,7 +80,7 @@ static weir_err_t gather_users(evaluation_t *evaluation, size_t *events_total,
 static weir_err_t gather_targets(evaluation_t *evaluation, size_t events_total,
                                  weir_error_t *error) {
     size_t count = evaluation->count, used = 0;
-    evaluation->encoded = calloc(count * evaluation->width + 1, sizeof(float));
+    evaluation->encoded = calloc(count * evaluation->similarity.query_width + 1, sizeof(float));
     evaluation->targets = calloc(count + 1, sizeof(int64_t));
     evaluation->scores = calloc(count + 1, sizeof(float));
     evaluation->excluded_offsets = calloc(count + 1, sizeof(size_t));
@@ -107,9 +107,10 @@ static weir_err_t gather_targets(evaluation_t *evaluation, size_t events_total,
 
 /* The scores of the targets themselves, in batches. */
 static weir_err_t score_targets(evaluation_t *evaluation, weir_error_t *error) {
-    size_t width = evaluation->width, most = (size_t)evaluation->parts->config->eval.batch_users;
+    weir_similarity_t similarity = evaluation->similarity;
+    size_t most = (size_t)evaluation->parts->config->eval.batch_users;
     weir_err_t err = WEIR_OK;
-    float *rows = calloc(most * width, sizeof *rows);
+    float *rows = calloc(most * similarity.item_width, sizeof *rows);
     if (rows == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the targets' rows");
     }
@@ -118,8 +119,8 @@ static weir_err_t score_targets(evaluation_t *evaluation, weir_error_t *error) {
         err = weir_retrieval_rows(evaluation->retrieval, evaluation->targets + begin, count, rows,
                                   error);
         if (err == WEIR_OK) {
-            weir_score_own(evaluation->encoded + begin * width, rows, count, width,
-                           evaluation->scores + begin);
+            err = weir_score_own(evaluation->encoded + begin * similarity.query_width, rows, count,
+                                 similarity, evaluation->scores + begin, error);
         }
     }
     free(rows);
@@ -129,7 +130,7 @@ static weir_err_t score_targets(evaluation_t *evaluation, weir_error_t *error) {
 static weir_err_t count_better(void *argument, const float *rows, int64_t first_item, size_t count,
                                weir_error_t *error) {
     evaluation_t *evaluation = argument;
-    return weir_rank_count(evaluation->encoded, evaluation->count, evaluation->width, rows,
+    return weir_rank_count(evaluation->encoded, evaluation->count, evaluation->similarity, rows,
                            first_item, count, evaluation->targets, evaluation->scores,
                            evaluation->excluded_offsets, evaluation->excluded, evaluation->better,
                            error);
@@ -203,12 +204,14 @@ weir_err_t weir_evaluate_users(const weir_evaluate_parts_t *parts, const float *
                                               .dataset = parts->dataset,
                                               .encoder = parts->encoder,
                                               .client = parts->client,
-                                              .parameters = parameters};
+                                              .parameters = parameters,
+                                              .mixture = parts->mixture,
+                                              .mixture_offset = parts->mixture_offset};
     evaluation_t evaluation = {.parts = parts, .split = split};
     weir_user_result_t *made = NULL;
     weir_err_t err = weir_retrieval_create(&retrieval, &evaluation.retrieval, error);
     if (err == WEIR_OK) {
-        evaluation.width = weir_retrieval_width(evaluation.retrieval);
+        evaluation.similarity = weir_retrieval_similarity(evaluation.retrieval);
         err = rank_users(&evaluation, error);
     }
     if (err == WEIR_OK) {

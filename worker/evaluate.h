@@ -35,9 +35,11 @@ typedef struct {
     weir_encoder_t *encoder; /* workspace, shared with training */
     weir_ps_client_t *client;
     weir_exchange_t *exchange;
-    const weir_windows_t *stream; /* NULL: every user's last events are held out */
-    size_t window;                /* of the stream: to be measured */
-} weir_evaluate_parts_t;          /* none owned */
+    const weir_mixture_t *mixture; /* NULL: scores are dot products */
+    size_t mixture_offset;         /* of its parameters */
+    const weir_windows_t *stream;  /* NULL: every user's last events are held out */
+    size_t window;                 /* of the stream: to be measured */
+} weir_evaluate_parts_t;           /* none owned */
 
 /* What a user's target is ranked by: the events before it, at most model.max_sequence_length; it is
  * the event after them. false: no event is before it, or none is it. Call: local. */

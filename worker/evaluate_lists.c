@@ -16,11 +16,12 @@ typedef struct {
     weir_split_t split;
     const weir_list_cutoffs_t *cutoffs;
     weir_list_metrics_t *metrics;
-    size_t width, dim, k;
+    weir_similarity_t similarity;
+    size_t dim, k;
     /* of a block */
     size_t block, count;
     weir_history_t *histories;                   /* block */
-    float *encoded;                              /* block x width */
+    float *encoded;                              /* block x query_width */
     size_t *excluded_offsets, *relevant_offsets; /* block + 1 */
     int64_t *excluded, *relevant;
     size_t excluded_room, relevant_room;
@@ -29,7 +30,7 @@ typedef struct {
     size_t together;
     size_t *lengths; /* together */
     int64_t *items;  /* together x k */
-    float *rows;     /* together x k x width */
+    float *rows;     /* together x k x D */
 } work_t;
 
 static weir_err_t no_memory(const work_t *work, weir_error_t *error) {
@@ -45,12 +46,12 @@ static weir_err_t reserve(work_t *work, weir_error_t *error) {
     work->block = work->block < all ? work->block : all;
     work->together = ROWS_AT_ONCE / work->k + 1;
     work->histories = calloc(work->block, sizeof *work->histories);
-    work->encoded = calloc(work->block * work->width, sizeof *work->encoded);
+    work->encoded = calloc(work->block * work->similarity.query_width, sizeof *work->encoded);
     work->excluded_offsets = calloc(work->block + 1, sizeof *work->excluded_offsets);
     work->relevant_offsets = calloc(work->block + 1, sizeof *work->relevant_offsets);
     work->lengths = calloc(work->together, sizeof *work->lengths);
     work->items = calloc(work->together * work->k, sizeof *work->items);
-    work->rows = calloc(work->together * work->k * work->width, sizeof *work->rows);
+    work->rows = calloc(work->together * work->k * work->dim, sizeof *work->rows);
     return work->histories != NULL && work->encoded != NULL && work->excluded_offsets != NULL &&
                    work->relevant_offsets != NULL && work->lengths != NULL && work->items != NULL &&
                    work->rows != NULL
@@ -140,7 +141,7 @@ static weir_err_t gather(work_t *work, weir_error_t *error) {
 static weir_err_t offer(void *argument, const float *rows, int64_t first_item, size_t count,
                         weir_error_t *error) {
     work_t *work = argument;
-    return weir_top_items_offer(work->top, work->encoded, work->width, rows, first_item, count,
+    return weir_top_items_offer(work->top, work->encoded, work->similarity, rows, first_item, count,
                                 work->excluded_offsets, work->excluded, error);
 }
 
@@ -154,12 +155,13 @@ static weir_err_t count_lists(work_t *work, size_t begin, size_t count, weir_err
             work->items[used++] = list[place].item;
         }
     }
-    weir_err_t err = weir_retrieval_rows(work->retrieval, work->items, used, work->rows, error);
+    weir_err_t err =
+        weir_retrieval_embeddings(work->retrieval, work->items, used, work->rows, error);
     used = 0;
     for (size_t i = 0; i < count && err == WEIR_OK; i++) {
         const size_t *relevant = work->relevant_offsets + begin + i;
-        err = weir_list_diversity(work->rows + used * work->width, lengths[i], work->dim,
-                                  work->width, work->cutoffs, diversity, error);
+        err = weir_list_diversity(work->rows + used * work->dim, lengths[i], work->dim, work->dim,
+                                  work->cutoffs, diversity, error);
         if (err == WEIR_OK) {
             weir_list_t list = {.items = work->items + used,
                                 .count = lengths[i],
@@ -217,7 +219,9 @@ weir_err_t weir_evaluate_lists(const weir_evaluate_parts_t *parts, const float *
                                               .dataset = parts->dataset,
                                               .encoder = parts->encoder,
                                               .client = parts->client,
-                                              .parameters = parameters};
+                                              .parameters = parameters,
+                                              .mixture = parts->mixture,
+                                              .mixture_offset = parts->mixture_offset};
     work_t work = {.parts = parts,
                    .split = split,
                    .cutoffs = cutoffs,
@@ -226,7 +230,7 @@ weir_err_t weir_evaluate_lists(const weir_evaluate_parts_t *parts, const float *
                    .k = cutoffs->at[cutoffs->count - 1]};
     weir_err_t err = weir_retrieval_create(&retrieval, &work.retrieval, error);
     if (err == WEIR_OK) {
-        work.width = weir_retrieval_width(work.retrieval);
+        work.similarity = weir_retrieval_similarity(work.retrieval);
         err = reserve(&work, error);
     }
     if (err == WEIR_OK) {

@@ -24,8 +24,9 @@ static weir_err_t check(const weir_mixture_config_t *config, weir_error_t *error
     bool fits = config->dim > 0 && config->dim <= MOST_WIDTH && config->query_parts > 0 &&
                 config->query_parts <= MOST_PARTS && config->item_parts > 0 &&
                 config->item_parts <= MOST_PARTS && config->width > 0 &&
-                config->width <= MOST_WIDTH && config->hidden > 0 && config->hidden <= MOST_WIDTH &&
-                config->gate_hidden > 0 && config->gate_hidden <= MOST_WIDTH;
+                config->width <= MOST_WIDTH / MOST_PARTS * MOST_PARTS && config->hidden > 0 &&
+                config->hidden <= MOST_WIDTH && config->gate_hidden > 0 &&
+                config->gate_hidden <= MOST_WIDTH;
     if (!fits) {
         return weir_errorf(
             error, WEIR_ERR_INVALID,

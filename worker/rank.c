@@ -87,7 +87,7 @@ static void rank_user(void *argument, size_t user, const weir_real_t *scores, in
                        ranking->excluded_offsets[user + 1], &ranking->cursors[user]);
 }
 
-weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, size_t dim,
+weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, weir_similarity_t similarity,
                            const weir_real_t *rows, int64_t first_item, size_t count,
                            const int64_t *targets, const weir_real_t *target_scores,
                            const size_t *excluded_offsets, const int64_t *excluded,
@@ -105,8 +105,8 @@ weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, size_t dim,
         ranking.cursors[u] = weir_rank_first_excluded(excluded, excluded_offsets[u],
                                                       excluded_offsets[u + 1], first_item);
     }
-    weir_err_t err =
-        weir_score_pass(encoded, users, dim, rows, first_item, count, rank_user, &ranking, error);
+    weir_err_t err = weir_score_pass(encoded, users, similarity, rows, first_item, count, rank_user,
+                                     &ranking, error);
     free(ranking.cursors);
     return err;
 }

@@ -5,12 +5,14 @@
  * that it never needs to be in memory whole. A score is one chain of fused multiply-adds over D in
  * order, whatever the piece: the target's score is the same number wherever it is computed. (A CPU
  * without fused multiply-add rounds each term twice, the same way everywhere in a process.) A score
- * that is not a number counts as better than the target's: a broken model must not rank well. */
+ * that is not a number counts as better than the target's: a broken model must not rank well.
+ * With a mixture of logits the score is that of worker/mixture.h. */
 #ifndef WEIR_WORKER_RANK_H
 #define WEIR_WORKER_RANK_H
 
 #include "common/error.h"
 #include "common/real.h"
+#include "worker/similarity.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -19,12 +21,13 @@
 void weir_rank_normalise(weir_real_t *rows, size_t count, size_t dim);
 
 /* Add to counts[u] the items of this piece that are at least as good as the target.
- * `rows`: count x D, normalised, items first_item .. first_item + count - 1. `targets`: item of
- * each user. `excluded`: per user the items not to rank, ascending, [excluded_offsets[u], [u+1]);
- * the target counts never, excluded or not. Workspace is inside. */
-WEIR_MUST_USE weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, size_t dim,
-                                         const weir_real_t *rows, int64_t first_item, size_t count,
-                                         const int64_t *targets, const weir_real_t *target_scores,
+ * `rows`: count x item_width, as they are scored, items first_item .. first_item + count - 1.
+ * `targets`: item of each user. `excluded`: per user the items not to rank, ascending,
+ * [excluded_offsets[u], [u+1]); the target counts never, excluded or not. Workspace is inside. */
+WEIR_MUST_USE weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users,
+                                         weir_similarity_t similarity, const weir_real_t *rows,
+                                         int64_t first_item, size_t count, const int64_t *targets,
+                                         const weir_real_t *target_scores,
                                          const size_t *excluded_offsets, const int64_t *excluded,
                                          uint64_t *counts, weir_error_t *error);
 

@@ -19,7 +19,8 @@ typedef struct {
     weir_retrieval_t *retrieval;
     weir_rounds_t *rounds;
     uint32_t worker;
-    size_t width, k, block;
+    weir_similarity_t similarity;
+    size_t k, block;
     size_t *mine; /* numbers of this worker's requests */
     size_t count; /* of them */
     weir_tensor_writer_t *file;
@@ -55,7 +56,7 @@ static weir_err_t reserve(work_t *work, weir_error_t *error) {
     work->block = most < BLOCK_USERS ? most : BLOCK_USERS;
     work->block = work->block < work->count ? work->block : work->count;
     work->histories = calloc(work->block + 1, sizeof *work->histories);
-    work->encoded = calloc(work->block * work->width + 1, sizeof *work->encoded);
+    work->encoded = calloc(work->block * work->similarity.query_width + 1, sizeof *work->encoded);
     work->excluded_offsets = calloc(work->block + 1, sizeof *work->excluded_offsets);
     work->items = calloc(work->block * work->k + 1, sizeof *work->items);
     work->scores = calloc(work->block * work->k + 1, sizeof *work->scores);
@@ -120,8 +121,9 @@ static weir_err_t gather(work_t *work, size_t begin, size_t count, weir_error_t 
 static weir_err_t offer(void *argument, const float *rows, int64_t first_item, size_t count,
                         weir_error_t *error) {
     work_t *work = argument;
-    weir_err_t err = weir_top_items_offer(work->top, work->encoded, work->width, rows, first_item,
-                                          count, work->excluded_offsets, work->excluded, error);
+    weir_err_t err =
+        weir_top_items_offer(work->top, work->encoded, work->similarity, rows, first_item, count,
+                             work->excluded_offsets, work->excluded, error);
     return err == WEIR_OK ? weir_rounds_pause(work->rounds, error) : err;
 }
 
@@ -192,7 +194,7 @@ weir_err_t weir_recommend(const weir_retrieval_parts_t *parts, const weir_reques
                    .worker = weir_exchange_worker(rounds->exchange)};
     weir_err_t err = weir_retrieval_create(parts, &work.retrieval, error);
     if (err == WEIR_OK) {
-        work.width = weir_retrieval_width(work.retrieval);
+        work.similarity = weir_retrieval_similarity(work.retrieval);
         err = reserve(&work, error);
     }
     if (err == WEIR_OK) {

@@ -1,6 +1,7 @@
 #include "worker/score_pass.h"
 
 #include "worker/kernels.h"
+#include "worker/mixture.h"
 #include "worker/parallel.h"
 #include "worker/rank_level.h"
 
@@ -19,12 +20,14 @@ enum { TASK_USERS = 64 * GROUP };
 
 typedef struct {
     const weir_kernels_t *kernels;
-    const weir_real_t *encoded; /* users x D */
-    size_t users, dim;
+    const weir_real_t *encoded; /* users x query_width */
+    size_t users;
+    weir_similarity_t similarity;
     const weir_real_t *rows;
     int64_t first_item;
     size_t count;
-    weir_real_t *tiles; /* D x TILE, for each thread */
+    weir_real_t *tiles; /* for each thread `room` numbers: a tile, D x TILE */
+    size_t room;
     weir_score_visit_t visit;
     void *argument;
 } pass_t;
@@ -56,9 +59,9 @@ static void point_group(const weir_real_t *encoded, size_t first, size_t users, 
 
 static void score_users(void *argument, size_t task, uint32_t thread) {
     const pass_t *pass = argument;
-    size_t dim = pass->dim, begin = task * TASK_USERS;
+    size_t dim = pass->similarity.item_width, begin = task * TASK_USERS;
     size_t end = pass->users - begin < TASK_USERS ? pass->users : begin + TASK_USERS;
-    weir_real_t *tile = pass->tiles + thread * dim * TILE;
+    weir_real_t *tile = pass->tiles + thread * pass->room;
     for (size_t first = 0; first < pass->count; first += TILE) {
         size_t width = pass->count - first < TILE ? pass->count - first : TILE;
         transpose_tile(pass->rows, first, width, dim, 0, dim, tile);
@@ -75,13 +78,43 @@ static void score_users(void *argument, size_t task, uint32_t thread) {
     }
 }
 
-weir_err_t weir_score_pass(const weir_real_t *encoded, size_t users, size_t dim,
+/* A short tile is filled up with zeros, so that there is one code path. */
+static void mix_users(void *argument, size_t task, uint32_t thread) {
+    const pass_t *pass = argument;
+    const weir_similarity_t *similarity = &pass->similarity;
+    size_t begin = task * TASK_USERS, width = similarity->item_width;
+    size_t end = pass->users - begin < TASK_USERS ? pass->users : begin + TASK_USERS;
+    weir_real_t *room = pass->tiles + thread * pass->room, *tile = room + pass->room - TILE * width;
+    for (size_t first = 0; first < pass->count; first += TILE) {
+        size_t count = pass->count - first < TILE ? pass->count - first : TILE;
+        const weir_real_t *items = pass->rows + first * width;
+        if (count < TILE) {
+            memcpy(tile, items, count * width * sizeof *tile);
+            memset(tile + count * width, 0, (TILE - count) * width * sizeof *tile);
+            items = tile;
+        }
+        for (size_t user = begin; user < end; user++) {
+            weir_real_t scores[TILE];
+            weir_mixture_score(similarity, pass->encoded + user * similarity->query_width, items,
+                               TILE, room, scores);
+            pass->visit(pass->argument, user, scores, pass->first_item + (int64_t)first, count);
+        }
+    }
+}
+
+/* Numbers of a thread's own room: a tile, and what a mixture computes with. */
+static size_t room_of(weir_similarity_t similarity) {
+    size_t tile = similarity.item_width * TILE;
+    return similarity.mixture == NULL ? tile
+                                      : tile + weir_mixture_scratch(similarity.mixture, TILE);
+}
+
+weir_err_t weir_score_pass(const weir_real_t *encoded, size_t users, weir_similarity_t similarity,
                            const weir_real_t *rows, int64_t first_item, size_t count,
                            weir_score_visit_t visit, void *argument, weir_error_t *error) {
-    size_t tile_bytes;
     pass_t pass = {.encoded = encoded,
                    .users = users,
-                   .dim = dim,
+                   .similarity = similarity,
                    .rows = rows,
                    .first_item = first_item,
                    .count = count,
@@ -92,16 +125,19 @@ weir_err_t weir_score_pass(const weir_real_t *encoded, size_t users, size_t dim,
         return err;
     }
     if (first_item < 0 || count > (size_t)(INT64_MAX - first_item) ||
-        __builtin_mul_overflow(dim, TILE * sizeof(weir_real_t), &tile_bytes)) {
+        similarity.item_width > SIZE_MAX / (TILE * sizeof(weir_real_t)) / 1024) {
         return weir_errorf(error, WEIR_ERR_INVALID,
                            "cannot score %zu items from %lld on, of width %zu", count,
-                           (long long)first_item, dim);
+                           (long long)first_item, similarity.item_width);
     }
-    pass.tiles = aligned_alloc(ALIGNMENT, weir_parallel_threads() * tile_bytes + ALIGNMENT);
+    pass.room = (room_of(similarity) + 15) / 16 * 16;
+    pass.tiles = aligned_alloc(
+        ALIGNMENT, weir_parallel_threads() * pass.room * sizeof(weir_real_t) + ALIGNMENT);
     if (pass.tiles == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for scoring %zu users", users);
     }
-    weir_parallel_run((users + TASK_USERS - 1) / TASK_USERS, score_users, &pass);
+    weir_parallel_run((users + TASK_USERS - 1) / TASK_USERS,
+                      similarity.mixture != NULL ? mix_users : score_users, &pass);
     free(pass.tiles);
     return WEIR_OK;
 }
@@ -132,14 +168,39 @@ static void score_group(const weir_kernels_t *kernels, const weir_real_t *encode
     }
 }
 
-void weir_score_own(const weir_real_t *encoded, const weir_real_t *rows, size_t users, size_t dim,
-                    weir_real_t *scores) {
+static weir_err_t mix_own(const weir_real_t *encoded, const weir_real_t *rows, size_t users,
+                          weir_similarity_t similarity, weir_real_t *scores, weir_error_t *error) {
+    size_t width = similarity.item_width;
+    weir_real_t *room =
+        aligned_alloc(ALIGNMENT, (room_of(similarity) + 16) / 16 * 16 * sizeof *room + ALIGNMENT);
+    if (room == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for scoring %zu users", users);
+    }
+    weir_real_t *tile = room, *scratch = room + TILE * width;
+    memset(tile, 0, TILE * width * sizeof *tile);
+    for (size_t u = 0; u < users; u++) {
+        weir_real_t all[TILE];
+        memcpy(tile, rows + u * width, width * sizeof *tile);
+        weir_mixture_score(&similarity, encoded + u * similarity.query_width, tile, TILE, scratch,
+                           all);
+        scores[u] = all[0];
+    }
+    free(room);
+    return WEIR_OK;
+}
+
+weir_err_t weir_score_own(const weir_real_t *encoded, const weir_real_t *rows, size_t users,
+                          weir_similarity_t similarity, weir_real_t *scores, weir_error_t *error) {
+    if (similarity.mixture != NULL) {
+        return mix_own(encoded, rows, users, similarity, scores, error);
+    }
     const weir_kernels_t *kernels = choose_kernels();
     for (size_t first = 0; first < users; first += GROUP) {
         weir_real_t all[GROUP * TILE];
-        score_group(kernels, encoded, rows, first, users, dim, all);
+        score_group(kernels, encoded, rows, first, users, similarity.item_width, all);
         for (size_t g = 0; g < GROUP && first + g < users; g++) {
             scores[first + g] = all[g * TILE + g];
         }
     }
+    return WEIR_OK;
 }

@@ -1,13 +1,15 @@
 /* Scores of users against candidates, a tile of candidates at a time: what ranking a target
  * (worker/rank.h) and finding the best items (worker/top_items.h) share.
  *
- * A score is one chain of multiply-adds (fused where the processor has them) over the columns in
- * order, the same bits for the same user and row whatever the piece, tile or thread. */
+ * A score is the same bits for the same user and row whatever the piece, tile or thread: of a dot
+ * product one chain of multiply-adds (fused where the processor has them) over the columns in
+ * order. */
 #ifndef WEIR_WORKER_SCORE_PASS_H
 #define WEIR_WORKER_SCORE_PASS_H
 
 #include "common/error.h"
 #include "common/real.h"
+#include "worker/similarity.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -18,16 +20,17 @@
 typedef void (*weir_score_visit_t)(void *argument, size_t user, const weir_real_t *scores,
                                    int64_t first_item, size_t count);
 
-/* Visit all users with all candidates. encoded: users x dim; rows: count x dim, items first_item ..
- * first_item + count - 1. Errors: out of memory, unknown WEIR_KERNELS, numbers out of range.
- * Threads: compute. */
-WEIR_MUST_USE weir_err_t weir_score_pass(const weir_real_t *encoded, size_t users, size_t dim,
-                                         const weir_real_t *rows, int64_t first_item, size_t count,
-                                         weir_score_visit_t visit, void *argument,
-                                         weir_error_t *error);
+/* Visit all users with all candidates. encoded: users x query_width; rows: count x item_width,
+ * items first_item .. first_item + count - 1. Errors: out of memory, unknown WEIR_KERNELS, numbers
+ * out of range. Threads: compute. */
+WEIR_MUST_USE weir_err_t weir_score_pass(const weir_real_t *encoded, size_t users,
+                                         weir_similarity_t similarity, const weir_real_t *rows,
+                                         int64_t first_item, size_t count, weir_score_visit_t visit,
+                                         void *argument, weir_error_t *error);
 
-/* scores[u] = score of user u against row u. users x dim each. Allocates nothing. */
-void weir_score_own(const weir_real_t *encoded, const weir_real_t *rows, size_t users, size_t dim,
-                    weir_real_t *scores);
+/* scores[u] = score of user u against row u. Errors: out of memory. Threads: compute. */
+WEIR_MUST_USE weir_err_t weir_score_own(const weir_real_t *encoded, const weir_real_t *rows,
+                                        size_t users, weir_similarity_t similarity,
+                                        weir_real_t *scores, weir_error_t *error);
 
 #endif

@@ -116,13 +116,13 @@ static void offer_tile(void *argument, size_t user, const weir_real_t *scores, i
     }
 }
 
-weir_err_t weir_top_items_offer(weir_top_items_t *top, const weir_real_t *encoded, size_t dim,
-                                const weir_real_t *rows, int64_t first_item, size_t count,
-                                const size_t *excluded_offsets, const int64_t *excluded,
-                                weir_error_t *error) {
+weir_err_t weir_top_items_offer(weir_top_items_t *top, const weir_real_t *encoded,
+                                weir_similarity_t similarity, const weir_real_t *rows,
+                                int64_t first_item, size_t count, const size_t *excluded_offsets,
+                                const int64_t *excluded, weir_error_t *error) {
     offer_t offer = {.top = top, .excluded_offsets = excluded_offsets, .excluded = excluded};
-    return weir_score_pass(encoded, top->users, dim, rows, first_item, count, offer_tile, &offer,
-                           error);
+    return weir_score_pass(encoded, top->users, similarity, rows, first_item, count, offer_tile,
+                           &offer, error);
 }
 
 static int compare_better(const void *a, const void *b) {

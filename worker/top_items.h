@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "common/real.h"
+#include "worker/similarity.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -24,11 +25,12 @@ WEIR_MUST_USE weir_err_t weir_top_items_create(size_t users, size_t k, weir_top_
                                                weir_error_t *error);
 void weir_top_items_destroy(weir_top_items_t *top); /* accepts NULL */
 
-/* Offer the items first_item .. first_item + count - 1, whose rows are count x dim, to all users.
+/* Offer the items first_item .. first_item + count - 1, whose rows are count x item_width, to all
+ * users.
  * `excluded`: per user the items that are not for it, ascending, [excluded_offsets[u], [u + 1]).
  * Errors: those of weir_score_pass. Threads: compute. */
 WEIR_MUST_USE weir_err_t weir_top_items_offer(weir_top_items_t *top, const weir_real_t *encoded,
-                                              size_t dim, const weir_real_t *rows,
+                                              weir_similarity_t similarity, const weir_real_t *rows,
                                               int64_t first_item, size_t count,
                                               const size_t *excluded_offsets,
                                               const int64_t *excluded, weir_error_t *error);

@@ -64,6 +64,34 @@ static weir_err_t load_checkpoint(weir_trainer_t *trainer, weir_error_t *error) 
     return err;
 }
 
+static weir_mixture_config_t mixture_of_config(const weir_config_t *config) {
+    return (weir_mixture_config_t){
+        .dim = (size_t)config->model.embedding_dim,
+        .query_parts = (size_t)config->mixture.query_parts,
+        .item_parts = (size_t)config->mixture.item_parts,
+        .width = (size_t)config->mixture.width,
+        .hidden = (size_t)config->mixture.hidden,
+        .gate_hidden = (size_t)config->mixture.gate_hidden,
+        .dropout = config->mixture.dropout,
+        .temperature = config->loss.temperature,
+    };
+}
+
+/* The encoder's, then the mixture's. NULL: no memory. */
+static weir_parameters_t *list_parameters(const weir_trainer_t *trainer) {
+    size_t own = weir_encoder_parameter_count(&trainer->model);
+    size_t mixed = trainer->mixture != NULL ? weir_mixture_parameter_count(trainer->mixture) : 0;
+    weir_parameters_t *made =
+        weir_parameters_new(weir_encoder_kind_name(trainer->model.kind), own + mixed);
+    for (size_t i = 0; made != NULL && i < own + mixed; i++) {
+        made->list[i] = i < own ? weir_encoder_parameter(&trainer->model, i)
+                                : weir_mixture_parameter(trainer->mixture, i - own);
+        made->list[i].offset = made->elements; /* in order, without gaps */
+        made->elements += made->list[i].rows * made->list[i].cols;
+    }
+    return made;
+}
+
 /* Of a model that finds items: encoder, loss, batches. */
 static weir_err_t create_encoder(weir_trainer_t *trainer, weir_error_t *error) {
     const weir_config_t *config = trainer->options.config;
@@ -75,8 +103,15 @@ static weir_err_t create_encoder(weir_trainer_t *trainer, weir_error_t *error) {
     if (err == WEIR_OK) {
         weir_encoder_limit_activations(trainer->encoder,
                                        (size_t)config->train.activation_mib << 20);
-        trainer->parameters = weir_encoder_parameters(&trainer->model);
         err = weir_loss_create(&trainer->loss, error);
+    }
+    if (err == WEIR_OK && config->model.similarity == WEIR_SIMILARITY_MIXTURE) {
+        weir_mixture_config_t mixture = mixture_of_config(config);
+        err = weir_mixture_create(&mixture, &trainer->mixture, error);
+    }
+    if (err == WEIR_OK) {
+        trainer->parameters = list_parameters(trainer);
+        trainer->mixture_offset = weir_encoder_parameter_elements(&trainer->model);
     }
     return err == WEIR_OK ? weir_batch_reader_create(config, &options, &trainer->reader, error)
                           : err;
@@ -205,6 +240,7 @@ weir_err_t weir_trainer_create(const weir_trainer_options_t *options, weir_train
 void weir_trainer_destroy(weir_trainer_t *trainer) {
     if (trainer != NULL) {
         weir_encoder_destroy(trainer->encoder);
+        weir_mixture_destroy(trainer->mixture);
         weir_loss_destroy(trainer->loss);
         weir_dense_destroy(trainer->dense);
         weir_read_ahead_destroy(trainer->read_ahead);

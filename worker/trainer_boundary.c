@@ -152,6 +152,8 @@ weir_evaluate_parts_t weir_trainer_evaluate_parts(const weir_trainer_t *trainer)
                                    .encoder = trainer->encoder,
                                    .client = trainer->options.client,
                                    .exchange = trainer->options.exchange,
+                                   .mixture = trainer->mixture,
+                                   .mixture_offset = trainer->mixture_offset,
                                    .stream = stream_of(trainer)};
     if (parts.stream != NULL) { /* the window that comes */
         uint64_t step = trainer->state.step;

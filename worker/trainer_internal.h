@@ -7,6 +7,7 @@
 #include "worker/dense.h"
 #include "worker/evaluate.h"
 #include "worker/loss.h"
+#include "worker/mixture.h"
 #include "worker/ranking_batch.h"
 #include "worker/read_ahead.h"
 #include "worker/run_log.h"
@@ -64,6 +65,8 @@ struct weir_trainer {
     weir_parameters_t *parameters; /* dense ones */
     weir_encoder_config_t model;
     weir_encoder_t *encoder; /* NULL of a ranking model */
+    weir_mixture_t *mixture; /* with model.similarity: mixture */
+    size_t mixture_offset;   /* of its parameters, which come last */
     weir_ranking_t *ranking; /* NULL of the others */
     weir_ranking_reader_t *ranking_reader;
     float *logits;
@@ -92,7 +95,7 @@ struct weir_trainer {
     float *rows, *d_rows;                         /* U x D, or D + 1: an item's row */
     float *user_rows, *d_user_rows;               /* B x D, with model.user_embedding */
     float *items, *encoded, *d_encoded, *d_items; /* T x D */
-    uint32_t *scored_rows;   /* targets and negatives of the tokens with a prediction */
+    uint32_t *scored_rows;   /* targets, numbers, negatives of the tokens with a prediction */
     size_t scored_capacity;  /* of them */
     agreement_t *agreements; /* W */
     interval_t interval;

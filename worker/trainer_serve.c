@@ -17,7 +17,9 @@ static weir_err_t recommend(weir_trainer_t *trainer, const weir_requests_t *requ
                                           .dataset = trainer->options.dataset,
                                           .encoder = trainer->encoder,
                                           .client = trainer->options.client,
-                                          .parameters = weir_dense_parameters(trainer->dense)};
+                                          .parameters = weir_dense_parameters(trainer->dense),
+                                          .mixture = trainer->mixture,
+                                          .mixture_offset = trainer->mixture_offset};
     if (trainer->ranking != NULL) {
         return weir_errorf(error, WEIR_ERR_INVALID,
                            "a ranking model does not score the catalogue: it ranks candidates");

@@ -20,14 +20,19 @@ static int compare_items(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void score_user(golden_model_t *model, const weir_real_t *encoded, const double *expected,
-                       evaluation_t *evaluation) {
+static weir_err_t score_user(golden_model_t *model, const weir_real_t *encoded,
+                             const double *expected, evaluation_t *evaluation,
+                             weir_error_t *error) {
     size_t items = model->golden->items, dim = model->dim;
     for (size_t i = 0; i < items; i++) {
         memcpy(evaluation->repeated + i * dim, encoded, dim * sizeof(weir_real_t));
     }
-    weir_score_own(evaluation->repeated, evaluation->catalogue, items, dim, evaluation->scores);
-    golden_compare(model->report, "eval_scores", evaluation->scores, expected, 1, items, NULL);
+    weir_err_t err = weir_score_own(evaluation->repeated, evaluation->catalogue, items,
+                                    weir_similarity_dot(dim), evaluation->scores, error);
+    if (err == WEIR_OK) {
+        golden_compare(model->report, "eval_scores", evaluation->scores, expected, 1, items, NULL);
+    }
+    return err;
 }
 
 /* Items that may stand before or behind the target by rounding alone. */
@@ -52,11 +57,14 @@ static weir_err_t rank_user(golden_model_t *model, size_t user, const double *ex
         evaluation->history[t - begin] = golden->item_rows[t];
     }
     qsort(evaluation->history, end - begin, sizeof(int64_t), compare_items);
-    weir_score_own(encoded, evaluation->catalogue + (size_t)(target - 1) * model->dim, 1,
-                   model->dim, &target_score);
+    weir_similarity_t similarity = weir_similarity_dot(model->dim);
     weir_err_t err =
-        weir_rank_count(encoded, 1, model->dim, evaluation->catalogue, 1, golden->items, &target,
-                        &target_score, offsets, evaluation->history, &better, error);
+        weir_score_own(encoded, evaluation->catalogue + (size_t)(target - 1) * model->dim, 1,
+                       similarity, &target_score, error);
+    if (err == WEIR_OK) {
+        err = weir_rank_count(encoded, 1, similarity, evaluation->catalogue, 1, golden->items,
+                              &target, &target_score, offsets, evaluation->history, &better, error);
+    }
     if (err != WEIR_OK) {
         return err;
     }
@@ -102,8 +110,10 @@ weir_err_t golden_evaluate(golden_model_t *model, weir_error_t *error) {
     for (size_t u = 0; err == WEIR_OK && u < golden->users; u++) {
         const double *expected = (const double *)scores + u * items;
         const weir_real_t *encoded = model->encoded + (golden->offsets[u + 1] - 1) * dim;
-        score_user(model, encoded, expected, &evaluation);
-        err = rank_user(model, u, expected, ((const int64_t *)ranks)[u], &evaluation, error);
+        err = score_user(model, encoded, expected, &evaluation, error);
+        if (err == WEIR_OK) {
+            err = rank_user(model, u, expected, ((const int64_t *)ranks)[u], &evaluation, error);
+        }
     }
 out:
     free(evaluation.catalogue);

@@ -128,7 +128,8 @@ static float score_item(const sample_t *sample, weir_table_t *table, const float
                         int64_t item) {
     float row[DIM], score = 0.0f, bias = read_item(sample, table, item, row);
     weir_rank_normalise(row, 1, DIM);
-    weir_score_own(encoded, row, 1, DIM, &score);
+    ck_assert_int_eq(weir_score_own(encoded, row, 1, weir_similarity_dot(DIM), &score, NULL),
+                     WEIR_OK);
     return score + (float)sample->config.loss.temperature * bias;
 }
 

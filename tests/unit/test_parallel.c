@@ -194,13 +194,15 @@ START_TEST(ranks_are_the_same_numbers) {
         offsets[u + 1] = u + 1;
         memcpy(targets + u * WIDTH, rows + (size_t)(items[u] - 1) * WIDTH, WIDTH * sizeof *rows);
     }
-    weir_score_own(encoded, targets, RANKED, WIDTH, scores);
+    ck_assert_int_eq(
+        weir_score_own(encoded, targets, RANKED, weir_similarity_dot(WIDTH), scores, NULL),
+        WEIR_OK);
     for (uint32_t threads = 1; threads <= 3; threads++) {
         uint64_t *into = counts[threads > 1];
         memset(into, 0, RANKED * sizeof *into);
         weir_parallel_set_threads(threads);
-        ck_assert_int_eq(weir_rank_count(encoded, RANKED, WIDTH, rows, 1, ITEMS, items, scores,
-                                         offsets, excluded, into, NULL),
+        ck_assert_int_eq(weir_rank_count(encoded, RANKED, weir_similarity_dot(WIDTH), rows, 1,
+                                         ITEMS, items, scores, offsets, excluded, into, NULL),
                          WEIR_OK);
         ck_assert_int_eq(memcmp(counts[0], into, RANKED * sizeof *into), 0);
     }

@@ -41,7 +41,9 @@ static case_t *make_case(uint64_t seed) {
         }
         qsort(c->excluded + c->offsets[u], excluded, sizeof(int64_t), compare_items);
     }
-    weir_score_own(c->encoded, c->target_rows, USERS, DIM, c->target_scores);
+    ck_assert_int_eq(weir_score_own(c->encoded, c->target_rows, USERS, weir_similarity_dot(DIM),
+                                    c->target_scores, NULL),
+                     WEIR_OK);
     return c;
 }
 
@@ -50,9 +52,10 @@ static void count_in_pieces(case_t *c, size_t piece) {
     for (size_t first = 0; first < ITEMS; first += piece) {
         size_t count = ITEMS - first < piece ? ITEMS - first : piece;
         weir_error_t error = {0};
-        ck_assert_msg(weir_rank_count(c->encoded, USERS, DIM, c->rows + first * DIM,
-                                      1 + (int64_t)first, count, c->targets, c->target_scores,
-                                      c->offsets, c->excluded, c->counts, &error) == WEIR_OK,
+        ck_assert_msg(weir_rank_count(c->encoded, USERS, weir_similarity_dot(DIM),
+                                      c->rows + first * DIM, 1 + (int64_t)first, count, c->targets,
+                                      c->target_scores, c->offsets, c->excluded, c->counts,
+                                      &error) == WEIR_OK,
                       "%s", error.message);
     }
 }
@@ -152,7 +155,9 @@ START_TEST(ties_count_against_us_wherever_they_stand) {
     for (size_t u = 0; u < USERS; u++) {
         memcpy(c->target_rows + u * DIM, c->rows, DIM * sizeof(weir_real_t));
     }
-    weir_score_own(c->encoded, c->target_rows, USERS, DIM, c->target_scores);
+    ck_assert_int_eq(weir_score_own(c->encoded, c->target_rows, USERS, weir_similarity_dot(DIM),
+                                    c->target_scores, NULL),
+                     WEIR_OK);
     count_in_pieces(c, 100);
     for (size_t u = 0; u < USERS; u++) {
         ck_assert_uint_eq(c->counts[u], ITEMS - 1);
@@ -165,7 +170,9 @@ START_TEST(a_model_that_broke_does_not_rank_well) {
     case_t *c = make_case(5);
     c->encoded[0] = (weir_real_t)NAN;
     c->offsets[1] = 0;
-    weir_score_own(c->encoded, c->target_rows, USERS, DIM, c->target_scores);
+    ck_assert_int_eq(weir_score_own(c->encoded, c->target_rows, USERS, weir_similarity_dot(DIM),
+                                    c->target_scores, NULL),
+                     WEIR_OK);
     count_in_pieces(c, ITEMS);
     ck_assert_uint_eq(c->counts[0], ITEMS - 1);
     free(c);
@@ -185,9 +192,9 @@ END_TEST
 START_TEST(items_out_of_range_are_refused) {
     case_t *c = make_case(6);
     weir_error_t error = {0};
-    ck_assert_int_eq(weir_rank_count(c->encoded, USERS, DIM, c->rows, INT64_MAX - 3, ITEMS,
-                                     c->targets, c->target_scores, c->offsets, c->excluded,
-                                     c->counts, &error),
+    ck_assert_int_eq(weir_rank_count(c->encoded, USERS, weir_similarity_dot(DIM), c->rows,
+                                     INT64_MAX - 3, ITEMS, c->targets, c->target_scores, c->offsets,
+                                     c->excluded, c->counts, &error),
                      WEIR_ERR_INVALID);
     free(c);
 }

@@ -53,9 +53,9 @@ static weir_top_items_t *find(const case_t *c, size_t k, size_t piece) {
     ck_assert_int_eq(weir_top_items_create(USERS, k, &top, &error), WEIR_OK);
     for (size_t first = 0; first < ITEMS; first += piece) {
         size_t count = ITEMS - first < piece ? ITEMS - first : piece;
-        ck_assert_msg(weir_top_items_offer(top, c->encoded, DIM, c->rows + first * DIM,
-                                           1 + (int64_t)first, count, c->offsets, c->excluded,
-                                           &error) == WEIR_OK,
+        ck_assert_msg(weir_top_items_offer(top, c->encoded, weir_similarity_dot(DIM),
+                                           c->rows + first * DIM, 1 + (int64_t)first, count,
+                                           c->offsets, c->excluded, &error) == WEIR_OK,
                       "%s", error.message);
     }
     return top;
