@@ -133,17 +133,21 @@ static weir_err_t check_mixture(const weir_config_t *config, weir_error_t *error
 }
 
 static weir_err_t check_stream(const weir_config_t *config, weir_error_t *error) {
-    if (config->model.kind == WEIR_MODEL_RANKING || config->model.kind == WEIR_MODEL_BERT4REC) {
+    if (config->model.kind == WEIR_MODEL_BERT4REC) {
         weir_err_t code = weir_errorf(error, WEIR_ERR_INVALID,
                                       "train.order is stream, which this model.kind has not");
-        weir_error_hint(error, "hstu, sasrec and gru4rec are trained on streams; ranking splits by "
-                               "time with ranking.test_from");
+        weir_error_hint(error, "hstu, sasrec, gru4rec and ranking are trained on streams");
         return code;
     }
     if (config->eval.validation) {
         return weir_errorf(error, WEIR_ERR_INVALID,
                            "eval.validation is true but train.order is stream: every window is "
                            "held out until it has been measured");
+    }
+    if (config->model.kind == WEIR_MODEL_RANKING && config->ranking.test_from != 0) {
+        return weir_errorf(error, WEIR_ERR_INVALID,
+                           "ranking.test_from is set but train.order is stream: the last window is "
+                           "the test");
     }
     if (config->eval.full || config->eval.test_from != 0) {
         return weir_errorf(error, WEIR_ERR_INVALID,

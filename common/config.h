@@ -184,6 +184,7 @@ typedef struct {
         int64_t window;      /* 0: none */
         int64_t max_targets; /* events of a session */
         int64_t session_gap; /* seconds */
+        int64_t history_gap; /* seconds */
         int64_t test_from;   /* seconds since 1970; 0: the last session of each user */
         bool features;
         char tasks[1024];          /* "click, like=0.5"; empty: all actions */

@@ -209,7 +209,7 @@ weir_err_t weir_batch_reader_create(const weir_config_t *config,
         list_catalogue(created);
     }
     if (err == WEIR_OK && config->train.order == WEIR_ORDER_STREAM) {
-        err = weir_windows_create(options->dataset, config->train.stream_window,
+        err = weir_windows_create(options->dataset, config->train.stream_window, NULL,
                                   created->batch_users, &created->stream, error);
     } else if (err == WEIR_OK) {
         err = find_eligible(created, error);

@@ -38,16 +38,34 @@ weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config,
 
 /* ---- what an example is ---- */
 
-/* Session `index` of a user. */
-static void find_session(const weir_ranking_reader_t *reader, uint64_t user, size_t index,
-                         weir_ranking_example_t *example) {
+/* A user who is asked at `query`, knowing what is before the session. */
+static weir_ranking_example_t make_example(const weir_ranking_reader_t *reader, uint64_t user,
+                                           weir_session_t session, int64_t query) {
     weir_user_events_t events = weir_dataset_user(reader->dataset, user);
-    example->user = user;
-    example->session = weir_sessions_at(&reader->rule, events.times, events.count, index);
-    size_t before = example->session.first;
-    example->first = before < reader->max_events ? 0 : before - reader->max_events;
-    example->kept = before - example->first;
-    example->query = events.times[before];
+    size_t end = session.first;
+    while (end > 0 && reader->history_gap > 0 &&
+           events.times[end - 1] > query - reader->history_gap) {
+        end--;
+    }
+    size_t first = end < reader->max_events ? 0 : end - reader->max_events;
+    return (weir_ranking_example_t){.user = user,
+                                    .first = first,
+                                    .end = end,
+                                    .session = session,
+                                    .kept = end - first,
+                                    .query = query};
+}
+
+static weir_ranking_example_t example_of_session(const weir_ranking_reader_t *reader, uint64_t user,
+                                                 weir_session_t session) {
+    int64_t query = weir_dataset_user(reader->dataset, user).times[session.first];
+    return make_example(reader, user, session, query);
+}
+
+static weir_session_t find_session(const weir_ranking_reader_t *reader, uint64_t user,
+                                   size_t index) {
+    weir_user_events_t events = weir_dataset_user(reader->dataset, user);
+    return weir_sessions_at(&reader->rule, events.times, events.count, index);
 }
 
 static size_t count_sessions(const weir_ranking_reader_t *reader, uint64_t user) {
@@ -142,6 +160,7 @@ weir_err_t weir_ranking_reader_create(const weir_config_t *config,
     made->seed = (uint64_t)config->train.seed;
     made->max_events = (size_t)config->model.max_sequence_length;
     made->batch_users = (size_t)config->train.batch_users;
+    made->history_gap = config->ranking.history_gap;
     made->holdout = (config->eval.validation ? 1U : 0U) + (made->by_time ? 0U : 1U);
     made->order_epoch = UINT64_MAX;
     /* Of a token's products over those of a pair of attention. */
@@ -149,9 +168,12 @@ weir_err_t weir_ranking_reader_create(const weir_config_t *config,
     size_t users = made->batch_users > (size_t)config->eval.batch_users
                        ? made->batch_users
                        : (size_t)config->eval.batch_users;
-    err = make_room(made, users)
-              ? find_eligible(made, error)
-              : weir_errorf(error, WEIR_ERR_MEMORY, "no memory for batches of %zu users", users);
+    err = !make_room(made, users)
+              ? weir_errorf(error, WEIR_ERR_MEMORY, "no memory for batches of %zu users", users)
+          : config->train.order == WEIR_ORDER_STREAM
+              ? weir_windows_create(options->dataset, config->train.stream_window, &made->rule,
+                                    made->batch_users, &made->stream, error)
+              : find_eligible(made, error);
     if (err == WEIR_OK) {
         err = weir_key_set_create(weir_ranking_key_limit(), &made->keys, error);
     }
@@ -171,6 +193,7 @@ void weir_ranking_reader_destroy(weir_ranking_reader_t *reader) {
         weir_ranking_release_buffer(&reader->buffers[i]);
     }
     weir_key_set_destroy(reader->keys);
+    weir_windows_destroy(reader->stream);
     free(reader->buffers);
     free(reader->eligible);
     free(reader->order);
@@ -188,37 +211,46 @@ const weir_ranking_tasks_t *weir_ranking_reader_tasks(const weir_ranking_reader_
 }
 
 uint64_t weir_ranking_steps_per_epoch(const weir_ranking_reader_t *reader) {
-    return (reader->eligible_count + reader->batch_users - 1) / reader->batch_users;
+    return reader->stream != NULL
+               ? weir_windows_steps(reader->stream)
+               : (reader->eligible_count + reader->batch_users - 1) / reader->batch_users;
 }
 
 uint64_t weir_ranking_users_per_epoch(const weir_ranking_reader_t *reader) {
-    return reader->eligible_count;
+    return reader->stream != NULL ? weir_windows_trained_entries(reader->stream)
+                                  : reader->eligible_count;
+}
+
+const weir_windows_t *weir_ranking_windows(const weir_ranking_reader_t *reader) {
+    return reader->stream;
 }
 
 /* ---- training ---- */
 
+/* Draw the part of the history that is kept; `when`: the epoch, or the step of a stream. */
+static void choose_length(const weir_ranking_reader_t *reader, uint64_t when,
+                          weir_ranking_example_t *example) {
+    weir_user_events_t events = weir_dataset_user(reader->dataset, example->user);
+    example->kept = weir_length_choose(
+        &reader->length, events.times + example->first, example->end - example->first,
+        weir_rng_key(reader->seed, WEIR_STREAM_LENGTH), (uint32_t)when, (uint32_t)(when >> 32),
+        (uint32_t)example->user, reader->draws,
+        reader->keep + (size_t)(example - reader->examples) * reader->max_events);
+}
+
 /* Which session of the user, in this epoch: any of those that are not held out. */
-static void draw_session(const weir_ranking_reader_t *reader, uint64_t user, uint64_t epoch,
-                         weir_ranking_example_t *example) {
+static weir_session_t draw_session(const weir_ranking_reader_t *reader, uint64_t user,
+                                   uint64_t epoch) {
     weir_rng_key_t key = weir_rng_key(reader->seed, WEIR_STREAM_SESSION);
     weir_philox_t words = weir_philox(key, (uint32_t)epoch, (uint32_t)(epoch >> 32), (uint32_t)user,
                                       (uint32_t)(user >> 32));
     size_t index = weir_uniform_below(words.word[0], (uint32_t)count_trained(reader, user));
-    find_session(reader, user, index, example);
-    if (reader->length.alpha > 0.0) {
-        weir_user_events_t events = weir_dataset_user(reader->dataset, user);
-        example->kept = weir_length_choose(
-            &reader->length, events.times + example->first, example->session.first - example->first,
-            weir_rng_key(reader->seed, WEIR_STREAM_LENGTH), (uint32_t)epoch,
-            (uint32_t)(epoch >> 32), (uint32_t)user, reader->draws,
-            reader->keep + (size_t)(example - reader->examples) * reader->max_events);
-    }
+    return find_session(reader, user, index);
 }
 
-weir_err_t weir_ranking_read(weir_ranking_reader_t *reader, uint64_t step,
-                             const weir_ranking_train_batch_t **batch, weir_error_t *error) {
-    uint64_t per_epoch = weir_ranking_steps_per_epoch(reader), tokens = 0, predictions = 0;
-    uint64_t epoch = (step - 1) / per_epoch;
+/* Examples of a step, in shuffled order; how many. */
+static size_t choose_shuffled(weir_ranking_reader_t *reader, uint64_t step, uint64_t epoch) {
+    uint64_t per_epoch = weir_ranking_steps_per_epoch(reader);
     size_t begin = (size_t)((step - 1) % per_epoch) * reader->batch_users, count = 0;
     if (reader->order_epoch != epoch) {
         weir_rng_permutation(reader->seed, WEIR_STREAM_SHUFFLE, epoch, reader->order,
@@ -226,15 +258,39 @@ weir_err_t weir_ranking_read(weir_ranking_reader_t *reader, uint64_t step,
         reader->order_epoch = epoch;
     }
     for (size_t i = begin; i < reader->eligible_count && count < reader->batch_users; i++) {
-        weir_ranking_example_t *example = &reader->examples[count];
-        draw_session(reader, reader->eligible[reader->order[i]], epoch, example);
-        double length = (double)weir_ranking_tokens_of(reader, example);
+        uint32_t user = reader->eligible[reader->order[i]];
+        reader->examples[count++] =
+            example_of_session(reader, user, draw_session(reader, user, epoch));
+    }
+    return count;
+}
+
+static size_t choose_streamed(weir_ranking_reader_t *reader, uint64_t step) {
+    size_t count = 0;
+    const weir_windows_entry_t *entries = weir_windows_step_entries(reader->stream, step, &count);
+    for (size_t i = 0; i < count; i++) {
+        reader->examples[i] = example_of_session(
+            reader, entries[i].user, (weir_session_t){entries[i].first, entries[i].end});
+    }
+    return count;
+}
+
+weir_err_t weir_ranking_read(weir_ranking_reader_t *reader, uint64_t step,
+                             const weir_ranking_train_batch_t **batch, weir_error_t *error) {
+    uint64_t epoch = (step - 1) / weir_ranking_steps_per_epoch(reader), tokens = 0, predictions = 0;
+    size_t count = reader->stream != NULL ? choose_streamed(reader, step)
+                                          : choose_shuffled(reader, step, epoch);
+    for (size_t i = 0; i < count; i++) {
+        weir_ranking_example_t *example = &reader->examples[i];
+        if (reader->length.alpha > 0.0) {
+            choose_length(reader, reader->stream != NULL ? step : epoch, example);
+        }
+        size_t length = weir_ranking_tokens_of(reader, example);
         example->first_token = (uint32_t)tokens;
-        reader->priced[count] =
-            (weir_priced_t){length * (reader->token_cost + length), (uint32_t)count};
-        tokens += weir_ranking_tokens_of(reader, example);
+        reader->priced[i] =
+            (weir_priced_t){(double)length * (reader->token_cost + (double)length), (uint32_t)i};
+        tokens += length;
         predictions += example->session.end - example->session.first;
-        count++;
     }
     if (tokens >= UINT32_MAX) {
         return weir_errorf(error, WEIR_ERR_UNSUPPORTED,
@@ -256,8 +312,10 @@ weir_err_t weir_ranking_read(weir_ranking_reader_t *reader, uint64_t step,
 
 /* ---- evaluation ---- */
 
-size_t weir_ranking_tests(const weir_ranking_reader_t *reader, uint64_t user, bool validation,
-                          size_t *first) {
+/* The sessions of a user that are held out for a split: first .. first + count - 1; validation: the
+ * one before the tests. 0 when there is nothing before them. */
+static size_t held_out(const weir_ranking_reader_t *reader, uint64_t user, bool validation,
+                       size_t *first) {
     size_t sessions = count_sessions(reader, user);
     weir_user_events_t events = weir_dataset_user(reader->dataset, user);
     size_t tests = reader->by_time
@@ -271,14 +329,35 @@ size_t weir_ranking_tests(const weir_ranking_reader_t *reader, uint64_t user, bo
     return tests > 0 || reader->by_time ? sessions - tests : 0;
 }
 
+weir_err_t weir_ranking_tests(const weir_ranking_reader_t *reader, bool validation, size_t window,
+                              weir_ranking_visit_t visit, void *argument, weir_error_t *error) {
+    weir_err_t err = WEIR_OK;
+    if (reader->stream != NULL) {
+        size_t count = 0;
+        const weir_windows_entry_t *entries = weir_windows_entries(reader->stream, window, &count);
+        for (size_t i = reader->worker; i < count && err == WEIR_OK; i += reader->workers) {
+            const weir_ranking_test_t test = {entries[i].user, {entries[i].first, entries[i].end}};
+            err = visit(argument, &test, error);
+        }
+        return err;
+    }
+    for (uint64_t user = reader->worker;
+         user < weir_dataset_users(reader->dataset) && err == WEIR_OK; user += reader->workers) {
+        size_t first = 0, sessions = held_out(reader, user, validation, &first);
+        for (size_t i = 0; i < sessions && err == WEIR_OK; i++) {
+            const weir_ranking_test_t test = {user, find_session(reader, user, first + i)};
+            err = visit(argument, &test, error);
+        }
+    }
+    return err;
+}
+
 weir_err_t weir_ranking_read_tests(weir_ranking_reader_t *reader, const weir_ranking_test_t *tests,
                                    size_t count, const weir_ranking_train_batch_t **batch,
                                    weir_error_t *error) {
     weir_ranking_buffer_t *buffer = &reader->buffers[reader->alive];
     for (size_t i = 0; i < count && i < reader->example_room; i++) {
-        weir_ranking_example_t *example = &reader->examples[i];
-        find_session(reader, tests[i].user, tests[i].session, example);
-        example->first_token = 0;
+        reader->examples[i] = example_of_session(reader, tests[i].user, tests[i].session);
     }
     weir_err_t err = weir_ranking_build(reader, buffer, count, NULL, error);
     if (err == WEIR_OK) {
@@ -293,12 +372,7 @@ weir_err_t weir_ranking_read_history(weir_ranking_reader_t *reader, uint64_t use
                                      int64_t time, const weir_ranking_train_batch_t **batch,
                                      weir_error_t *error) {
     weir_ranking_buffer_t *buffer = &reader->buffers[reader->alive];
-    size_t first = events < reader->max_events ? 0 : events - reader->max_events;
-    reader->examples[0] = (weir_ranking_example_t){.user = user,
-                                                   .first = first,
-                                                   .session = {events, events},
-                                                   .kept = events - first,
-                                                   .query = time};
+    reader->examples[0] = make_example(reader, user, (weir_session_t){events, events}, time);
     weir_err_t err = weir_ranking_build(reader, buffer, 1, NULL, error);
     if (err == WEIR_OK) {
         *batch = &buffer->batch;

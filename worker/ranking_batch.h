@@ -4,8 +4,11 @@
  * The global batch of step t is a pure function of (seed, t): users in the epoch's shuffled order,
  * of each one session, drawn from those that are not held out. Its last session is the test, or,
  * with ranking.test_from, all that begin then or later; with eval.validation the one before them is
- * the validation. A user's tokens: itself (ranking.user_token), the history before the session, the
- * session's events as targets. Features of the data are rows beside those of users and items. */
+ * the validation. With train.order: stream steps are those of worker/windows.h, whose entries are
+ * sessions, and a window is the test before it is trained on. The history of a session ends
+ * ranking.history_gap seconds before it begins. A user's tokens: itself (ranking.user_token), the
+ * history before the session, the session's events as targets. Features of the data are rows beside
+ * those of users and items. */
 #ifndef WEIR_WORKER_RANKING_BATCH_H
 #define WEIR_WORKER_RANKING_BATCH_H
 
@@ -14,6 +17,8 @@
 #include "worker/batch.h"
 #include "worker/ranking.h"
 #include "worker/ranking_tasks.h"
+#include "worker/sessions.h"
+#include "worker/windows.h"
 
 typedef struct {
     weir_train_batch_t train; /* of it: sequence.users and tokens, users, keys, key_count, step,
@@ -49,16 +54,22 @@ WEIR_MUST_USE weir_err_t weir_ranking_read(weir_ranking_reader_t *reader, uint64
                                            const weir_ranking_train_batch_t **batch,
                                            weir_error_t *error);
 
+/* The stream, with train.order: stream; NULL else. Valid until destroy. */
+const weir_windows_t *weir_ranking_windows(const weir_ranking_reader_t *reader);
+
 /* A session that is held out. */
 typedef struct {
     uint64_t user;
-    size_t session;
+    weir_session_t session;
 } weir_ranking_test_t;
 
-/* The sessions of a user that are held out for a split: first .. first + count - 1; validation: the
- * one before the tests. 0 when there is nothing before them. */
-size_t weir_ranking_tests(const weir_ranking_reader_t *reader, uint64_t user, bool validation,
-                          size_t *first);
+/* Call `visit` with the sessions that are held out for a split and are this worker's, in a fixed
+ * order; of a stream, those of `window`. Ends at its first error. */
+typedef weir_err_t (*weir_ranking_visit_t)(void *argument, const weir_ranking_test_t *test,
+                                           weir_error_t *error);
+WEIR_MUST_USE weir_err_t weir_ranking_tests(const weir_ranking_reader_t *reader, bool validation,
+                                            size_t window, weir_ranking_visit_t visit,
+                                            void *argument, weir_error_t *error);
 
 /* A batch of any sessions, at most eval.batch_users or train.batch_users of them, whichever is
  * more. Valid until the next. */

@@ -12,9 +12,9 @@
 /* A user of a batch: a session, and how much of what is before it the model sees. */
 typedef struct {
     uint64_t user;
-    size_t first; /* event of the history */
+    size_t first, end; /* events of the history */
     weir_session_t session;
-    size_t kept;          /* events of the history */
+    size_t kept;          /* of them, those that the model sees */
     int64_t query;        /* when is asked */
     uint32_t first_token; /* number in the global batch */
 } weir_ranking_example_t;
@@ -51,8 +51,10 @@ struct weir_ranking_reader {
     uint32_t worker, workers, alive;
     uint64_t seed;
     size_t max_events, batch_users, holdout;
+    int64_t history_gap; /* seconds */
     double token_cost;
 
+    weir_windows_t *stream;     /* train.order: stream; NULL: users in shuffled order */
     uint32_t *eligible, *order; /* users, and their order in order_epoch */
     size_t eligible_count;
     uint64_t order_epoch; /* UINT64_MAX: none yet */

@@ -174,8 +174,8 @@ static void add_example(const weir_ranking_reader_t *reader, weir_ranking_buffer
         add_user(reader, b, place, example->user);
     }
     const uint8_t *keep = reader->keep + (size_t)(example - reader->examples) * reader->max_events;
-    bool cut = example->kept < example->session.first - example->first;
-    for (size_t e = example->first; e < example->session.first; e++) {
+    bool cut = example->kept < example->end - example->first;
+    for (size_t e = example->first; e < example->end; e++) {
         if (cut && keep[e - example->first] == 0) {
             continue;
         }

@@ -19,6 +19,10 @@ typedef struct {
     size_t first, end; /* events */
 } weir_session_t;
 
+/* Where the session that begins with event `first`, below count, ends. */
+size_t weir_sessions_end(const weir_session_rule_t *rule, const int64_t *times, size_t count,
+                         size_t first);
+
 /* How many sessions there are. times: count of them, rising. Call: local. */
 size_t weir_sessions_count(const weir_session_rule_t *rule, const int64_t *times, size_t count);
 

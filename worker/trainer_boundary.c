@@ -17,7 +17,9 @@ bool weir_trainer_is_multiple(uint64_t step, uint64_t of) {
 
 /* NULL: the users come in shuffled order. */
 static const weir_windows_t *stream_of(const weir_trainer_t *trainer) {
-    return trainer->reader != NULL ? weir_batch_windows(trainer->reader) : NULL;
+    return trainer->reader != NULL           ? weir_batch_windows(trainer->reader)
+           : trainer->ranking_reader != NULL ? weir_ranking_windows(trainer->ranking_reader)
+                                             : NULL;
 }
 
 /* The end of the window of a stream that `step`, 1 or more, is in. */
@@ -146,20 +148,22 @@ void weir_trainer_end_interval(weir_trainer_t *trainer) {
 
 /* ---- boundaries ---- */
 
+size_t weir_trainer_next_window(const weir_trainer_t *trainer) {
+    const weir_windows_t *stream = stream_of(trainer);
+    uint64_t step = trainer->state.step;
+    return stream != NULL && step > 0 ? weir_windows_of_step(stream, step) + 1 : 0;
+}
+
 weir_evaluate_parts_t weir_trainer_evaluate_parts(const weir_trainer_t *trainer) {
-    weir_evaluate_parts_t parts = {.config = trainer->options.config,
+    return (weir_evaluate_parts_t){.config = trainer->options.config,
                                    .dataset = trainer->options.dataset,
                                    .encoder = trainer->encoder,
                                    .client = trainer->options.client,
                                    .exchange = trainer->options.exchange,
                                    .mixture = trainer->mixture,
                                    .mixture_offset = trainer->mixture_offset,
-                                   .stream = stream_of(trainer)};
-    if (parts.stream != NULL) { /* the window that comes */
-        uint64_t step = trainer->state.step;
-        parts.window = step > 0 ? weir_windows_of_step(parts.stream, step) + 1 : 0;
-    }
-    return parts;
+                                   .stream = stream_of(trainer),
+                                   .window = weir_trainer_next_window(trainer)};
 }
 
 static weir_err_t evaluate_split(weir_trainer_t *trainer, weir_split_t split,
@@ -204,7 +208,7 @@ static weir_run_evaluation_t evaluation_of(const weir_trainer_t *trainer, weir_s
                                 .split = weir_split_name(split),
                                 .best = best};
     if (stream != NULL) {
-        of.window = weir_trainer_evaluate_parts(trainer).window + 1;
+        of.window = weir_trainer_next_window(trainer) + 1;
         of.windows = weir_windows_count(stream);
     }
     return of;

@@ -143,6 +143,9 @@ void weir_trainer_publish(weir_trainer_t *trainer, weir_phase_t phase, double lo
 /* Epochs up to the step reached, with their part. */
 double weir_trainer_epochs_done(const weir_trainer_t *trainer);
 
+/* The window of a stream after the one that the last step was in; 0 where there is no stream. */
+size_t weir_trainer_next_window(const weir_trainer_t *trainer);
+
 /* What evaluates: of a stream, the window after the one that the last step was in. */
 weir_evaluate_parts_t weir_trainer_evaluate_parts(const weir_trainer_t *trainer);
 

@@ -84,6 +84,8 @@ typedef struct {
     weir_task_metrics_t *metrics;
     float *rows;
     size_t row_capacity;
+    weir_ranking_test_t *tests; /* at_once of them are measured together */
+    size_t at_once, count;
 } measuring_t;
 
 static weir_err_t measure_batch(measuring_t *measuring, const weir_ranking_test_t *tests,
@@ -127,30 +129,32 @@ static weir_err_t measure_batch(measuring_t *measuring, const weir_ranking_test_
     return err;
 }
 
-static weir_err_t measure_users(measuring_t *measuring, bool validation, weir_error_t *error) {
+static weir_err_t add_test(void *argument, const weir_ranking_test_t *test, weir_error_t *error) {
+    measuring_t *measuring = argument;
+    measuring->tests[measuring->count++] = *test;
+    if (measuring->count < measuring->at_once) {
+        return WEIR_OK;
+    }
+    measuring->count = 0;
+    return measure_batch(measuring, measuring->tests, measuring->at_once, error);
+}
+
+static weir_err_t measure_tests(measuring_t *measuring, bool validation, weir_error_t *error) {
     weir_trainer_t *trainer = measuring->trainer;
-    uint64_t all = weir_dataset_users(trainer->options.dataset);
     weir_read_ahead_rest(trainer->read_ahead); /* its reader is needed here */
-    size_t at_once = (size_t)trainer->options.config->eval.batch_users, count = 0;
-    weir_ranking_test_t *tests = calloc(at_once, sizeof *tests);
-    weir_err_t err = tests != NULL ? WEIR_OK
-                                   : weir_errorf(error, WEIR_ERR_MEMORY,
-                                                 "no memory to evaluate %zu sessions", at_once);
-    for (uint64_t user = trainer->worker; user < all && err == WEIR_OK; user += trainer->workers) {
-        size_t first = 0;
-        size_t sessions = weir_ranking_tests(trainer->ranking_reader, user, validation, &first);
-        for (size_t i = 0; i < sessions && err == WEIR_OK; i++) {
-            tests[count++] = (weir_ranking_test_t){user, first + i};
-            if (count == at_once) {
-                err = measure_batch(measuring, tests, count, error);
-                count = 0;
-            }
-        }
+    measuring->at_once = (size_t)trainer->options.config->eval.batch_users;
+    measuring->tests = calloc(measuring->at_once, sizeof *measuring->tests);
+    if (measuring->tests == NULL) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to evaluate %zu sessions",
+                           measuring->at_once);
     }
-    if (err == WEIR_OK && count > 0) {
-        err = measure_batch(measuring, tests, count, error);
+    weir_err_t err =
+        weir_ranking_tests(trainer->ranking_reader, validation, weir_trainer_next_window(trainer),
+                           add_test, measuring, error);
+    if (err == WEIR_OK && measuring->count > 0) {
+        err = measure_batch(measuring, measuring->tests, measuring->count, error);
     }
-    free(tests);
+    free(measuring->tests);
     return err;
 }
 
@@ -241,7 +245,7 @@ weir_err_t weir_trainer_measure_ranking(weir_trainer_t *trainer, weir_split_t sp
     weir_err_t err =
         weir_task_metrics_create(kinds, tasks->count, EXACT_SAMPLES, &measuring.metrics, error);
     if (err == WEIR_OK) {
-        err = measure_users(&measuring, split == WEIR_SPLIT_VALIDATION, error);
+        err = measure_tests(&measuring, split == WEIR_SPLIT_VALIDATION, error);
     }
     if (err == WEIR_OK) {
         err = weir_task_gather_merge(trainer->options.exchange, trainer->state.step,

@@ -1,6 +1,7 @@
 #include "worker/windows.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,7 @@ void weir_windows_destroy(weir_windows_t *stream) {
 
 typedef struct {
     const weir_dataset_t *dataset;
+    const weir_session_rule_t *sessions; /* NULL: none */
     int64_t begin, seconds;
     size_t windows;      /* all of the span */
     size_t *counts;      /* windows + 1: entries of each, then where they go */
@@ -47,7 +49,11 @@ static size_t window_of(const cut_t *cut, int64_t time) {
     return (size_t)((uint64_t)(time - cut->begin) / (uint64_t)cut->seconds);
 }
 
-/* Tell `take` of all entries, and of all events of a window that are none (end 0 or 1). */
+static bool is_entry(const cut_t *cut, const timed_t *part) {
+    return cut->sessions != NULL || part->entry.end >= 2;
+}
+
+/* Tell `take` of all entries, and of all events of a window that are none. */
 static void each_part(const cut_t *cut,
                       void (*take)(const cut_t *cut, size_t window, const timed_t *part,
                                    void *argument),
@@ -61,6 +67,9 @@ static void each_part(const cut_t *cut,
                     break;
                 }
             }
+            if (cut->sessions != NULL) {
+                end = weir_sessions_end(cut->sessions, events.times, end, first);
+            }
             const timed_t part = {{user, (uint32_t)first, (uint32_t)end}, events.times[first]};
             take(cut, window, &part, argument);
         }
@@ -70,7 +79,7 @@ static void each_part(const cut_t *cut,
 static void count_part(const cut_t *cut, size_t window, const timed_t *part, void *argument) {
     weir_user_events_t events = weir_dataset_user(cut->dataset, part->entry.user);
     (void)argument;
-    cut->counts[window + 1] += part->entry.end >= 2 ? 1 : 0;
+    cut->counts[window + 1] += is_entry(cut, part) ? 1 : 0;
     for (size_t i = part->entry.first; i < part->entry.end; i++) {
         uint64_t item = (uint64_t)events.items[i];
         cut->catalogue[window] = item > cut->catalogue[window] ? item : cut->catalogue[window];
@@ -79,7 +88,7 @@ static void count_part(const cut_t *cut, size_t window, const timed_t *part, voi
 
 static void place_part(const cut_t *cut, size_t window, const timed_t *part, void *argument) {
     timed_t *sorted = argument;
-    if (part->entry.end >= 2) {
+    if (is_entry(cut, part)) {
         sorted[cut->counts[window]++] = *part; /* counts stand at the next free place */
     }
 }
@@ -89,7 +98,10 @@ static int compare_timed(const void *a, const void *b) {
     if (x->time != y->time) {
         return x->time < y->time ? -1 : 1;
     }
-    return (x->entry.user > y->entry.user) - (x->entry.user < y->entry.user);
+    if (x->entry.user != y->entry.user) {
+        return x->entry.user < y->entry.user ? -1 : 1;
+    }
+    return (x->entry.first > y->entry.first) - (x->entry.first < y->entry.first);
 }
 
 static weir_err_t find_span(cut_t *cut, weir_error_t *error) {
@@ -173,9 +185,16 @@ static weir_err_t cut_up(weir_windows_t *stream, cut_t *cut, weir_error_t *error
     return err;
 }
 
-weir_err_t weir_windows_create(const weir_dataset_t *dataset, int64_t window, size_t batch_users,
+weir_err_t weir_windows_create(const weir_dataset_t *dataset, int64_t window,
+                               const weir_session_rule_t *sessions, size_t batch_users,
                                weir_windows_t **stream, weir_error_t *error) {
+    weir_session_rule_t rule = {.gap = 0};
     cut_t cut = {.dataset = dataset, .seconds = window};
+    if (sessions != NULL) {
+        rule = *sessions;
+        rule.cut = INT64_MIN;
+        cut.sessions = &rule;
+    }
     weir_windows_t *made = calloc(1, sizeof *made);
     if (made == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a stream");

@@ -3,6 +3,7 @@
 #include "tests/suite.h"
 #include "tests/unit/data_cases.h"
 #include "worker/batch.h"
+#include "worker/ranking_batch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -63,7 +64,8 @@ START_TEST(windows_are_those_of_a_recount) {
         weir_windows_t *windows = NULL;
         size_t found = 0;
         uint64_t catalogue = 0, steps = 0;
-        ck_assert_msg(weir_windows_create(dataset, lengths[i], BATCH, &windows, &error) == WEIR_OK,
+        ck_assert_msg(weir_windows_create(dataset, lengths[i], NULL, BATCH, &windows, &error) ==
+                          WEIR_OK,
                       "%s", error.message);
         for (int64_t w = 0; w <= window_of_event(USERS - 1, 20, lengths[i]); w++) {
             weir_windows_entry_t expected[USERS];
@@ -111,7 +113,7 @@ END_TEST
 START_TEST(one_window_is_no_stream) {
     weir_error_t error = {0};
     weir_windows_t *windows = NULL;
-    ck_assert_int_eq(weir_windows_create(dataset, 1000000, BATCH, &windows, &error),
+    ck_assert_int_eq(weir_windows_create(dataset, 1000000, NULL, BATCH, &windows, &error),
                      WEIR_ERR_INVALID);
     ck_assert_ptr_null(windows);
 }
@@ -202,6 +204,97 @@ START_TEST(long_histories_keep_their_last_events) {
 }
 END_TEST
 
+/* Sessions of a window: every event is in one, none is longer than allowed, and each ends where it
+ * must and nowhere else. */
+START_TEST(entries_are_sessions_where_a_rule_is_given) {
+    static const weir_session_rule_t rules[] = {{10, 100, 500}, {10, 3, 0}, {5, 100, 0}};
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        enum { WINDOW = 130 };
+        uint8_t seen[USERS][DATA_MAX_EVENTS] = {{0}};
+        weir_error_t error = {0};
+        weir_windows_t *windows = NULL;
+        size_t events = 0, all = 0;
+        ck_assert_int_eq(weir_windows_create(dataset, WINDOW, &rules[i], BATCH, &windows, &error),
+                         WEIR_OK);
+        for (size_t w = 0; w < weir_windows_count(windows); w++) {
+            size_t count = 0;
+            const weir_windows_entry_t *entries = weir_windows_entries(windows, w, &count);
+            for (size_t e = 0; e < count; e++) {
+                uint64_t user = entries[e].user;
+                size_t first = entries[e].first, end = entries[e].end;
+                int64_t window = window_of_event(user, first, WINDOW);
+                ck_assert_uint_le(end - first, rules[i].most);
+                for (size_t k = first; k < end; k++) {
+                    seen[user][k]++;
+                    events++;
+                    ck_assert_int_eq(window_of_event(user, k, WINDOW), window);
+                    ck_assert(k == first || rules[i].gap >= 10);
+                }
+                ck_assert(end == data_events_of_user(user) || end - first == rules[i].most ||
+                          rules[i].gap < 10 || window_of_event(user, end, WINDOW) != window);
+            }
+        }
+        for (size_t user = 0; user < USERS; user++) {
+            for (size_t k = 0; k < data_events_of_user(user); k++, all++) {
+                ck_assert_uint_eq(seen[user][k], 1);
+            }
+        }
+        ck_assert_uint_eq(events, all);
+        weir_windows_destroy(windows);
+    }
+}
+END_TEST
+
+/* A ranking model on a stream: each session of all windows but the last once, and its history ends
+ * so many seconds before it. */
+START_TEST(histories_end_a_gap_before_their_session) {
+    enum { LONGEST = 4 };
+    weir_config_t config = config_of(LONGEST, 250);
+    config.model.kind = WEIR_MODEL_RANKING;
+    config.ranking.session_gap = 10;
+    config.ranking.max_targets = 3;
+    config.ranking.history_gap = 25; /* events are 10 s apart: two are not known */
+    config.ranking.tokens = WEIR_TOKENS_SUMMED;
+    uint64_t predictions = 0, all = 0;
+    for (uint32_t worker = 0; worker < 2; worker++) {
+        weir_error_t error = {0};
+        const weir_batch_reader_options_t options = {
+            .dataset = dataset, .worker = worker, .workers = 2, .alive = 1};
+        weir_ranking_reader_t *reader = NULL;
+        ck_assert_msg(weir_ranking_reader_create(&config, &options, &reader, &error) == WEIR_OK,
+                      "%s", error.message);
+        const weir_windows_t *windows = weir_ranking_windows(reader);
+        ck_assert_uint_eq(weir_ranking_steps_per_epoch(reader), weir_windows_steps(windows));
+        for (uint64_t step = 1; step <= weir_windows_steps(windows); step++) {
+            const weir_ranking_train_batch_t *batch = NULL;
+            size_t count = 0, matched = 0;
+            const weir_windows_entry_t *entries = weir_windows_step_entries(windows, step, &count);
+            ck_assert_int_eq(weir_ranking_read(reader, step, &batch, &error), WEIR_OK);
+            for (size_t u = 0; u < batch->ranking.sequence.users; u++) {
+                size_t length =
+                    batch->ranking.sequence.offsets[u + 1] - batch->ranking.sequence.offsets[u];
+                size_t targets = batch->ranking.sequence.targets[u];
+                for (size_t e = 0; e < count; e++) { /* a user has one session of a length here */
+                    size_t known = entries[e].first > 2 ? entries[e].first - 2 : 0;
+                    known = known < LONGEST ? known : LONGEST;
+                    matched += entries[e].user == batch->train.users[u] &&
+                                       entries[e].end - entries[e].first == targets &&
+                                       known + targets == length
+                                   ? 1
+                                   : 0;
+                }
+                predictions += targets;
+            }
+            ck_assert_uint_ge(matched, batch->ranking.sequence.users);
+            all += worker == 0 ? batch->global_predictions : 0;
+        }
+        weir_ranking_reader_destroy(reader);
+    }
+    ck_assert_uint_gt(predictions, USERS);
+    ck_assert_uint_eq(predictions, all);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("windows");
     TCase *t = tcase_create("windows");
@@ -210,6 +303,8 @@ static Suite *suite(void) {
     tcase_add_test(t, one_window_is_no_stream);
     tcase_add_test(t, events_are_predicted_once_in_order);
     tcase_add_test(t, long_histories_keep_their_last_events);
+    tcase_add_test(t, entries_are_sessions_where_a_rule_is_given);
+    tcase_add_test(t, histories_end_a_gap_before_their_session);
     suite_add_tcase(s, t);
     return s;
 }
