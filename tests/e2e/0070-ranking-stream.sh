@@ -68,6 +68,19 @@ assert abs(now["auc"] - one[-1]["auc"]) < 1e-9 and now["samples"] == events[-1],
 middle = [line["auc"] for line in one[len(one) // 2:]]
 assert sum(middle) / len(middle) > 0.7, [line["auc"] for line in one]  # planted: taste and quality
 PY
+# The listens of weir synth --music by the configuration that the repository holds, made smaller.
+expect 0 music 'listens' weir synth --music --users 80 --items 600 --events-mean 400 --days 12 --out music
+sed -e 's#data/music#music#' "$WEIR_SOURCE/configs/music-dlrmv4.yaml" >config-music.yaml
+timeout -k 5 300 weir train --config config-music.yaml --run listens --ps 1 --workers 2 --set model.embedding_dim=16 \
+  --set model.blocks=1 --set model.max_sequence_length=32 --set train.batch_users=16 >listens.log 2>&1 || fail "the listens do not train"
+python3 - <<'PY' || fail "nothing is learned of the listens"
+import json
+last = [line for line in map(json.loads, open("listens/metrics.jsonl")) if line["kind"] == "eval"]
+assert len(last) == 1 and last[0]["window"] == last[0]["windows"] >= 12, last
+assert last[0]["auc"] > 0.6, last
+PY
+expect 2 unmusical 'no use for --clusters' weir synth --music --clusters 5 --out none
+
 expect 2 refused 'the last window is' weir train --config config.yaml --run none --stream=86400 --set ranking.test_from=1100000
 expect 2 validation 'every window is' weir train --config config.yaml --run none --stream=86400 --set eval.validation=true
 echo "ok"
