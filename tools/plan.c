@@ -20,6 +20,7 @@ enum {
     OPTION_SERVERS,
     OPTION_WORKERS,
     OPTION_LENGTH,
+    OPTION_FEATURES,
     OPTION_SKEW,
     OPTION_NETWORK,
     OPTION_DISK,
@@ -49,6 +50,8 @@ static const struct argp_option options[] = {
     {"workers", OPTION_WORKERS, "N", 0, "default: cluster.workers", 0},
     {"mean-length", OPTION_LENGTH, "X", 0,
      "events of a user in a batch; default: model.max_sequence_length", 0},
+    {"features", OPTION_FEATURES, "N", 0,
+     "of a ranking model: features whose rows stand beside the item's, an event; default 0", 0},
     {"skew", OPTION_SKEW, "X", 0, "exponent of the items' popularity; default 0.99", 0},
     {"network", OPTION_NETWORK, "SIZE", 0, "bytes a second of one node, one way; default 10GB", 0},
     {"disk", OPTION_DISK, "SIZE", 0, "bytes a second that a server writes; default: measured", 0},
@@ -117,6 +120,9 @@ static error_t parse_option(int option, char *value, struct argp_state *state) {
         return 0;
     case OPTION_LENGTH:
         input->mean_length = parse_positive("mean-length", value, state);
+        return 0;
+    case OPTION_FEATURES:
+        input->features = floor(parse_positive("features", value, state));
         return 0;
     case OPTION_SKEW:
         input->skew = parse_positive("skew", value, state);

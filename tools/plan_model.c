@@ -34,6 +34,13 @@ double weir_plan_distinct(double n, double skew, double draws) {
     return distinct;
 }
 
+static double keys_of_ranking(const weir_config_t *config, const weir_plan_input_t *input) {
+    double users = (double)config->train.batch_users / input->workers;
+    double events = users * (input->mean_length + (double)config->ranking.max_targets);
+    double keys = weir_plan_distinct(input->rows, input->skew, events * (1.0 + input->features));
+    return keys + (config->ranking.user_token ? users : 0.0);
+}
+
 static double keys_of_worker(const weir_config_t *config, const weir_plan_input_t *input) {
     double tokens = (double)config->train.batch_users * input->mean_length / input->workers;
     double negatives = (double)config->loss.negatives;
@@ -63,7 +70,8 @@ weir_plan_t weir_plan_make(const weir_config_t *config, const weir_row_schema_t 
     plan.server_memory = plan.memory / plan.servers;
     plan.server_rows = input->rows / plan.servers;
     plan.fits = plan.server_memory <= room && plan.servers <= WEIR_SLOT_COUNT;
-    plan.keys = keys_of_worker(config, input);
+    plan.keys = config->model.kind == WEIR_MODEL_RANKING ? keys_of_ranking(config, input)
+                                                         : keys_of_worker(config, input);
     plan.server_keys = plan.keys * input->workers / plan.servers;
     double row_traffic = KEY_BYTES + layout.value_bytes + layout.dim * 4.0;
     plan.worker_bytes = plan.keys * row_traffic;

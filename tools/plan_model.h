@@ -4,7 +4,8 @@
  * N rows of table `item`; W workers with B / W users of a global batch each, of L events on
  * average, and R negatives a token. A worker's keys of a step: the distinct ones of B L / W draws
  * by popularity (rank^-skew) and of B L R / W draws, uniform over the rows; of a full softmax all
- * N. */
+ * N. A ranking model has no negatives: B (L + max_targets) (1 + F) / W draws by popularity, with
+ * the rows of F features of each event, and B / W users. */
 #ifndef WEIR_TOOLS_PLAN_MODEL_H
 #define WEIR_TOOLS_PLAN_MODEL_H
 
@@ -26,6 +27,7 @@ typedef struct {
     double usable;           /* fraction of it that rows may take */
     double servers, workers; /* servers 0: as few as fit */
     double mean_length, skew;
+    double features; /* F: rows beside the item's, of each event of a ranking model */
     weir_plan_constants_t constants;
 } weir_plan_input_t;
 

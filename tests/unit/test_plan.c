@@ -66,6 +66,14 @@ START_TEST(a_plan_adds_up) {
     ck_assert_double_eq_tol(plan.checkpoint_seconds, 1e9 * 284.0 / plan.servers / 1e9, 1e-6);
     config.loss.sharing = WEIR_NEGATIVES_CATALOGUE;
     ck_assert(weir_plan_make(&config, &schema, &input).keys == input.rows);
+    config.model.kind =
+        WEIR_MODEL_RANKING; /* nothing is drawn: histories, targets and users alone */
+    config.ranking.max_targets = 20;
+    config.ranking.user_token = true;
+    input.features = 2.0;
+    double users = (double)config.train.batch_users / 4.0;
+    ck_assert_double_eq_tol(weir_plan_make(&config, &schema, &input).keys,
+                            weir_plan_distinct(1e9, 1.0, users * 120.0 * 3.0) + users, 1e-6);
     input.servers = 2;
     ck_assert(!weir_plan_make(&config, &schema, &input).fits);
 }
