@@ -2,16 +2,14 @@
 
 #include "common/file.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A metrics file larger than this is not ours. */
-#define METRICS_LIMIT ((size_t)1 << 30)
-
-enum { COMPLAINT_LIMIT = 10, LINE_LIMIT = 1 << 20 };
+enum { COMPLAINT_LIMIT = 10, LINE_LIMIT = 1 << 20, LINES_LIMIT = 1 << 20 /* of a kind, kept */ };
 
 const char *weir_run_metric_title(weir_run_metric_t metric) {
     static const char *const titles[WEIR_RUN_METRIC_COUNT] = {
@@ -71,13 +69,29 @@ static const char *take_start(weir_run_metrics_t *metrics, const json_t *line) {
     return NULL;
 }
 
-static const char *take_train(weir_run_metrics_t *metrics, const json_t *line) {
+/* Every other line is forgotten, and of those to come as many as leaves them evenly spaced. */
+static void thin_train(weir_run_metrics_t *metrics) {
+    size_t kept = 0;
+    for (size_t i = 0; i < metrics->train_count; i += 2) {
+        metrics->train[kept++] = metrics->train[i];
+    }
+    metrics->train_count = kept;
+    metrics->train_stride *= 2;
+}
+
+/* Keep it. */
+static const char *add_train(weir_run_metrics_t *metrics, const weir_run_train_t *train) {
     weir_run_train_t *grown = grow(metrics->train, metrics->train_count, sizeof *grown);
     if (grown == NULL) {
         return out_of_memory;
     }
     metrics->train = grown;
-    grown[metrics->train_count++] =
+    grown[metrics->train_count++] = *train;
+    return NULL;
+}
+
+static const char *take_train(weir_run_metrics_t *metrics, const json_t *line) {
+    metrics->last_train =
         (weir_run_train_t){.step = number(line, "step"),
                            .epoch = number(line, "epoch"),
                            .t = number(line, "t"),
@@ -90,7 +104,13 @@ static const char *take_train(weir_run_metrics_t *metrics, const json_t *line) {
                            .keys_per_step = number(line, "keys_per_step"),
                            .bytes_pulled_per_step = number(line, "bytes_pulled_per_step"),
                            .bytes_pushed_per_step = number(line, "bytes_pushed_per_step")};
-    return NULL;
+    if (metrics->train_lines++ % metrics->train_stride != 0) {
+        return NULL;
+    }
+    if (metrics->train_count == WEIR_RUN_MOST_TRAIN) {
+        thin_train(metrics); /* this line is one of those that stay: its number is even */
+    }
+    return add_train(metrics, &metrics->last_train);
 }
 
 static const char *take_eval(weir_run_metrics_t *metrics, const json_t *line) {
@@ -98,6 +118,9 @@ static const char *take_eval(weir_run_metrics_t *metrics, const json_t *line) {
     bool test = split != NULL && strcmp(split, "test") == 0;
     if (!test && (split == NULL || strcmp(split, "validation") != 0)) {
         return "the split is neither test nor validation";
+    }
+    if (metrics->eval_count == LINES_LIMIT) {
+        return "one evaluation too many";
     }
     weir_run_eval_t *grown = grow(metrics->evals, metrics->eval_count, sizeof *grown);
     if (grown == NULL) {
@@ -120,6 +143,9 @@ static const char *take_eval(weir_run_metrics_t *metrics, const json_t *line) {
 }
 
 static const char *take_checkpoint(weir_run_metrics_t *metrics, const json_t *line) {
+    if (metrics->checkpoint_count == LINES_LIMIT) {
+        return "one checkpoint too many";
+    }
     weir_run_checkpoint_t *grown =
         grow(metrics->checkpoints, metrics->checkpoint_count, sizeof *grown);
     if (grown == NULL) {
@@ -179,38 +205,72 @@ static const char *take_line(weir_run_metrics_t *metrics, const char *text, size
 
 /* ---- the file ---- */
 
-weir_err_t weir_run_metrics_parse(const char *text, size_t size, const char *name, FILE *complaints,
-                                  weir_run_metrics_t *metrics, weir_error_t *error) {
+/* The next line of `stream` to `line`, of LINE_LIMIT + 1 bytes, without its end; of a longer one
+ * the first LINE_LIMIT + 1. false: there is none. */
+static bool next_line(FILE *stream, char *line, size_t *size) {
+    int byte = getc_unlocked(stream);
+    *size = 0;
+    if (byte == EOF) {
+        return false;
+    }
+    for (; byte != EOF && byte != '\n'; byte = getc_unlocked(stream)) {
+        if (*size <= LINE_LIMIT) {
+            line[(*size)++] = (char)byte;
+        }
+    }
+    return true;
+}
+
+static weir_err_t take_lines(FILE *stream, char *line, const char *name, FILE *complaints,
+                             weir_run_metrics_t *read, weir_error_t *error) {
+    const char *reason = NULL;
+    size_t size = 0;
+    while (reason != out_of_memory && next_line(stream, line, &size)) {
+        read->lines++;
+        reason = take_line(read, line, size);
+        if (reason != NULL && read->bad_lines++ < COMPLAINT_LIMIT && complaints != NULL) {
+            (void)fprintf(complaints, "%s: line %" PRIu64 " skipped: %s\n", name, read->lines,
+                          reason);
+        }
+    }
+    if (read->bad_lines > COMPLAINT_LIMIT && complaints != NULL) {
+        (void)fprintf(complaints, "%s: %" PRIu64 " lines skipped in all\n", name, read->bad_lines);
+    }
+    bool left_out = read->train_lines > 0 && (read->train_lines - 1) % read->train_stride != 0;
+    if (reason != out_of_memory && left_out) { /* the last one always is there */
+        reason = add_train(read, &read->last_train);
+    }
+    if (ferror(stream) != 0) {
+        return weir_error_from_errno(error, errno, "read '%s'", name);
+    }
+    if (reason == out_of_memory) {
+        return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for the lines of %s", name);
+    }
+    if (read->lines == 0) {
+        return weir_errorf(error, WEIR_ERR_CORRUPT, "%s is empty", name);
+    }
+    if (read->lines == read->bad_lines) {
+        return weir_errorf(error, WEIR_ERR_CORRUPT, "%s: not one of its %" PRIu64 " lines is good",
+                           name, read->lines);
+    }
+    return WEIR_OK;
+}
+
+/* Closes the stream. */
+static weir_err_t read_stream(FILE *stream, const char *name, FILE *complaints,
+                              weir_run_metrics_t *metrics, weir_error_t *error) {
     weir_run_metrics_t read = {.ps = (double)NAN,
                                .workers = (double)NAN,
                                .parameters = (double)NAN,
                                .total_steps = (double)NAN,
-                               .steps_per_epoch = (double)NAN};
-    const char *reason = NULL;
-    for (size_t begin = 0; begin < size && reason != out_of_memory;) {
-        const char *newline = memchr(text + begin, '\n', size - begin);
-        size_t end = newline != NULL ? (size_t)(newline - text) : size;
-        read.lines++;
-        reason = take_line(&read, text + begin, end - begin);
-        if (reason != NULL && read.bad_lines++ < COMPLAINT_LIMIT && complaints != NULL) {
-            (void)fprintf(complaints, "%s: line %" PRIu64 " skipped: %s\n", name, read.lines,
-                          reason);
-        }
-        begin = end + 1;
-    }
-    if (read.bad_lines > COMPLAINT_LIMIT && complaints != NULL) {
-        (void)fprintf(complaints, "%s: %" PRIu64 " lines skipped in all\n", name, read.bad_lines);
-    }
-    weir_err_t err = WEIR_OK;
-    if (reason == out_of_memory) {
-        err = weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for the %zu bytes of %s", size,
-                          name);
-    } else if (read.lines == 0) {
-        err = weir_errorf(error, WEIR_ERR_CORRUPT, "%s is empty", name);
-    } else if (read.lines == read.bad_lines) {
-        err = weir_errorf(error, WEIR_ERR_CORRUPT, "%s: not one of its %" PRIu64 " lines is good",
-                          name, read.lines);
-    }
+                               .steps_per_epoch = (double)NAN,
+                               .train_stride = 1};
+    char *line = malloc(LINE_LIMIT + 1);
+    weir_err_t err = line != NULL
+                         ? take_lines(stream, line, name, complaints, &read, error)
+                         : weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for %s", name);
+    free(line);
+    (void)fclose(stream); /* only read */
     if (err != WEIR_OK) {
         weir_run_metrics_fini(&read);
         return err;
@@ -219,17 +279,23 @@ weir_err_t weir_run_metrics_parse(const char *text, size_t size, const char *nam
     return WEIR_OK;
 }
 
+weir_err_t weir_run_metrics_parse(const char *text, size_t size, const char *name, FILE *complaints,
+                                  weir_run_metrics_t *metrics, weir_error_t *error) {
+    if (size == 0) {
+        return weir_errorf(error, WEIR_ERR_CORRUPT, "%s is empty", name);
+    }
+    FILE *stream = fmemopen((void *)(uintptr_t)text, size, "rb");
+    return stream != NULL ? read_stream(stream, name, complaints, metrics, error)
+                          : weir_error_from_errno(error, errno, "read '%s'", name);
+}
+
 weir_err_t weir_run_metrics_read(const char *path, FILE *complaints, weir_run_metrics_t *metrics,
                                  weir_error_t *error) {
-    char *text = NULL, name[WEIR_PATH_MAX];
-    size_t size = 0;
+    char name[WEIR_PATH_MAX];
     weir_file_printable(path, name, sizeof name);
-    weir_err_t err = weir_file_read(path, METRICS_LIMIT, &text, &size, error);
-    if (err == WEIR_OK) {
-        err = weir_run_metrics_parse(text, size, name, complaints, metrics, error);
-    }
-    free(text);
-    return err;
+    FILE *stream = fopen(path, "rbe");
+    return stream != NULL ? read_stream(stream, name, complaints, metrics, error)
+                          : weir_error_from_errno(error, errno, "read '%s'", name);
 }
 
 void weir_run_metrics_fini(weir_run_metrics_t *metrics) {

@@ -18,6 +18,8 @@ typedef struct {
     double keys_per_step, bytes_pulled_per_step, bytes_pushed_per_step;
 } weir_run_train_t;
 
+enum { WEIR_RUN_MOST_TRAIN = 1 << 16 /* kept; even */ };
+
 typedef enum {
     WEIR_RUN_HR_1,
     WEIR_RUN_HR_10,
@@ -52,6 +54,9 @@ typedef struct {
 typedef struct {
     weir_run_train_t *train; /* all owned, in the order of the file */
     size_t train_count;
+    uint64_t train_lines,
+        train_stride; /* of so many lines, every so manyth is kept, and the last */
+    weir_run_train_t last_train;
     weir_run_eval_t *evals;
     size_t eval_count;
     weir_run_checkpoint_t *checkpoints;
@@ -68,7 +73,8 @@ typedef struct {
     uint64_t lines, bad_lines;
 } weir_run_metrics_t;
 
-/* Read PATH. A line that is none of ours is reported to `complaints` (NULL: nowhere) with its
+/* Read PATH, line by line, in bounded memory: of a long run the lines of training are thinned out
+ * evenly. A line that is none of ours is reported to `complaints` (NULL: nowhere) with its
  * number and reason, counted and skipped; lines of an unknown kind are skipped in silence, for
  * those that later versions add. Errors: NOT_FOUND, IO, MEMORY; CORRUPT where not one line is good.
  * Ownership: caller calls fini. Call: blocks. */

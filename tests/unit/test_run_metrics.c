@@ -122,6 +122,50 @@ START_TEST(many_lines_are_all_kept) {
 }
 END_TEST
 
+/* Beyond what is kept, evenly spaced ones are, and the last. */
+START_TEST(a_long_run_is_thinned_out_evenly) {
+    enum { LINES = 2 * WEIR_RUN_MOST_TRAIN + 2 };
+    weir_run_metrics_t m = {0};
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+    for (int i = 0; i < LINES; i++) {
+        (void)fprintf(stream, "{\"kind\":\"train\",\"step\":%d,\"loss\":%d}\n", i, i);
+    }
+    (void)fclose(stream);
+    ck_assert_int_eq(weir_run_metrics_parse(text, size, "m", NULL, &m, &error), WEIR_OK);
+    ck_assert_uint_eq(m.lines, LINES);
+    ck_assert_uint_eq(m.train_lines, LINES);
+    ck_assert_uint_eq(m.train_stride, 4);
+    ck_assert_uint_eq(m.train_count, LINES / 4 + 1 + 1);
+    for (size_t i = 0; i + 1 < m.train_count; i++) {
+        ck_assert_double_eq(m.train[i].step, 4.0 * (double)i);
+    }
+    ck_assert_double_eq(m.train[m.train_count - 1].step, LINES - 1);
+    free(text);
+    weir_run_metrics_fini(&m);
+}
+END_TEST
+
+/* A line without an end takes no more memory than one that is too long, and the next is read. */
+START_TEST(a_line_too_long_is_skipped) {
+    enum { LONG = 3 << 20 };
+    static const char good[] = "\n{\"kind\":\"train\",\"step\":7,\"loss\":1}\n";
+    weir_run_metrics_t m = {0};
+    char *text = calloc(1, LONG + sizeof good);
+    ck_assert_ptr_nonnull(text);
+    memset(text, '{', LONG);
+    memcpy(text + LONG, good, sizeof good - 1);
+    ck_assert_int_eq(weir_run_metrics_parse(text, LONG + sizeof good - 1, "m", NULL, &m, &error),
+                     WEIR_OK);
+    ck_assert_uint_eq(m.bad_lines, 1);
+    ck_assert_uint_eq(m.train_count, 1);
+    ck_assert_double_eq(m.train[0].step, 7);
+    free(text);
+    weir_run_metrics_fini(&m);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("run_metrics");
     TCase *t = tcase_create("run_metrics");
@@ -130,6 +174,8 @@ static Suite *suite(void) {
     tcase_add_test(t, a_file_without_a_good_line_is_refused);
     tcase_add_test(t, a_run_that_went_on_has_not_ended);
     tcase_add_test(t, many_lines_are_all_kept);
+    tcase_add_test(t, a_long_run_is_thinned_out_evenly);
+    tcase_add_test(t, a_line_too_long_is_skipped);
     suite_add_tcase(s, t);
     return s;
 }
