@@ -269,6 +269,19 @@ bool weir_file_exists(const char *path) {
     return stat(path, &about) == 0;
 }
 
+weir_err_t weir_file_check_place(const char *path, weir_error_t *error) {
+    char parent[WEIR_PATH_MAX];
+    struct stat about;
+    weir_err_t err = parent_of(path, parent, error);
+    if (err == WEIR_OK && stat(path, &about) == 0 && S_ISDIR(about.st_mode)) {
+        err = weir_errorf(error, WEIR_ERR_EXISTS, "'%s' is a folder, not a file to write", path);
+    }
+    if (err == WEIR_OK && access(parent, W_OK | X_OK) != 0) {
+        err = weir_error_from_errno(error, errno, "create '%s'", path);
+    }
+    return err;
+}
+
 weir_err_t weir_file_checksum(const char *path, uint64_t *checksum, uint64_t *size,
                               weir_error_t *error) {
     weir_err_t status = WEIR_OK;

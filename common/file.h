@@ -46,6 +46,11 @@ WEIR_MUST_USE weir_err_t weir_file_remove_directory(const char *path, weir_error
 
 bool weir_file_exists(const char *path);
 
+/* Whether a file could be made or replaced at `path`: its folder is there and may be written to,
+ * and `path` is no folder. To be asked before long work whose result goes there. Errors: NOT_FOUND,
+ * EXISTS, IO. Call: local. Threads: any. */
+WEIR_MUST_USE weir_err_t weir_file_check_place(const char *path, weir_error_t *error);
+
 /* XXH3-64 and size of a file, streamed. */
 WEIR_MUST_USE weir_err_t weir_file_checksum(const char *path, uint64_t *checksum, uint64_t *size,
                                             weir_error_t *error);

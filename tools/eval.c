@@ -189,7 +189,14 @@ static weir_err_t check(const arguments_t *arguments, weir_error_t *error) {
                            "a ranking model does not score the catalogue: --full, --per-user and "
                            "--bootstrap are for models that do");
     }
-    return weir_list_cutoffs_parse(config->eval.cutoffs, WEIR_LIST_LONGEST, &ignored, error);
+    if (arguments->cutoffs[0] != '\0' && !config->eval.full) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "--at is of the lists that --full measures");
+    }
+    weir_err_t err =
+        weir_list_cutoffs_parse(config->eval.cutoffs, WEIR_LIST_LONGEST, &ignored, error);
+    return err == WEIR_OK && arguments->per_user != NULL
+               ? weir_file_check_place(arguments->per_user, error)
+               : err;
 }
 
 /* The file that the job left in the run's folder, to where it was asked for. */

@@ -102,6 +102,9 @@ static weir_err_t recommend(arguments_t *arguments, weir_request_job_t *job, int
     weir_requests_t requests = {
         .kind = WEIR_REQUEST_RECOMMEND, .k = arguments->k, .keep_known = arguments->keep_known};
     weir_err_t err = weir_saved_job_choose(&arguments->job, error);
+    if (err == WEIR_OK && arguments->out != NULL) {
+        err = weir_file_check_place(arguments->out, error);
+    }
     if (err == WEIR_OK && arguments->job.config.model.kind == WEIR_MODEL_RANKING) {
         err = weir_errorf(error, WEIR_ERR_INVALID,
                           "the model of %s ranks candidates and does not score the catalogue",

@@ -49,6 +49,7 @@ static weir_err_t make_folder(weir_request_job_t *job, const char *run, weir_err
     weir_err_t err = weir_path_join(job->folder, sizeof job->folder, run, "requests-XXXXXX", error);
     if (err == WEIR_OK && mkdtemp(job->folder) == NULL) {
         err = weir_error_from_errno(error, errno, "create a folder for requests in '%s'", run);
+        weir_error_hint(error, "a job on a run writes into its folder; a copy (cp -r) will do");
         job->folder[0] = '\0';
     }
     return err;

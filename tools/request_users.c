@@ -145,7 +145,8 @@ static weir_err_t collect_ids(const weir_request_users_t *users, weir_id_lookup_
         (void)fclose(file);
     }
     if (err == WEIR_OK && handles->count == 0) {
-        err = weir_errorf(error, WEIR_ERR_INVALID, "'%s' has no users", users->file);
+        err = weir_errorf(error, WEIR_ERR_INVALID, "%s has no users",
+                          strcmp(users->file, "-") == 0 ? "standard input" : users->file);
     }
     return err;
 }

@@ -127,10 +127,27 @@ weir_err_t weir_saved_job_choose(weir_saved_job_t *job, weir_error_t *error) {
     return err;
 }
 
+/* What the job writes goes into the run's folder. */
+static weir_err_t check_run(const char *run, weir_error_t *error) {
+    char result[WEIR_PATH_MAX];
+    weir_err_t err = weir_path_join(result, sizeof result, run, "eval.json", error);
+    if (err == WEIR_OK) {
+        err = weir_file_check_place(result, error);
+    }
+    if (err != WEIR_OK) {
+        weir_error_hint(error, "a job on a run writes into its folder; a copy (cp -r) will do");
+    }
+    return err;
+}
+
 weir_err_t weir_saved_job_run(const weir_saved_job_t *job, const char *requests, int *status,
                               weir_error_t *error) {
     weir_launch_end_t end = {.status = 0};
     size_t count = 0;
+    weir_err_t err = check_run(job->run, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
     const char **words = calloc(2 * job->set_count + 16, sizeof *words);
     if (words == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory");
@@ -161,9 +178,11 @@ weir_err_t weir_saved_job_run(const weir_saved_job_t *job, const char *requests,
                             .arguments = words,
                             .argument_count = count,
                             .quiet = true};
-    weir_err_t err = weir_launch(&launch, &end, error);
+    err = weir_launch(&launch, &end, error);
     *status = end.status;
-    if (err == WEIR_OK && end.status > 128 && !end.asked) {
+    if (err == WEIR_OK && end.asked && (end.status != 0 || !end.begun)) {
+        err = weir_errorf(error, WEIR_ERR_STOPPED, "stopped on request; nothing was written");
+    } else if (err == WEIR_OK && end.status > 128) {
         (void)fprintf(stderr,
                       "weir: a process of the job was killed by signal %d; nothing was "
                       "written\n",

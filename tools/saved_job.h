@@ -36,7 +36,8 @@ void weir_saved_job_fini(weir_saved_job_t *job);
  * data. Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_saved_job_choose(weir_saved_job_t *job, weir_error_t *error);
 
-/* Run it: the evaluation, or the requests of a folder. `*status`: of the launcher. Call: blocks. */
+/* Run it: the evaluation, or the requests of a folder. `*status`: of the launcher. Errors: IO
+ * for a run that cannot be written to, STOPPED when a signal asked to. Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_saved_job_run(const weir_saved_job_t *job, const char *requests,
                                             int *status, weir_error_t *error);
 

@@ -88,4 +88,14 @@ got=0
 wait "$pid" || got=$?
 pid=
 [ "$got" -eq 12 ] || fail "ended with $got, not 12, while it waited"
+
+# A job that saves nothing ends at the first one, and says so.
+weir eval --run run --set eval.batch_users=1 >eval.log 2>&1 </dev/null &
+pid=$!
+for _ in $(seq 200); do [ -z "$(left_behind | grep weir-worker)" ] || break; sleep 0.02; done
+kill -TERM "$pid"
+got=0
+wait "$pid" || got=$?
+pid=
+[ "$got" -eq 12 ] && grep -q 'stopped on request; nothing was written' eval.log || fail "eval ended with $got, not 12"
 echo "ok"

@@ -166,6 +166,14 @@ START_TEST(names_from_outside_are_made_printable) {
 }
 END_TEST
 
+START_TEST(a_place_for_a_file_is_judged_before_anything_is_written) {
+    ck_assert_int_eq(weir_file_check_place(in("result"), NULL), WEIR_OK);
+    ck_assert(!weir_file_exists(in("result")));
+    ck_assert_int_eq(weir_file_check_place(in("absent/result"), NULL), WEIR_ERR_NOT_FOUND);
+    ck_assert_int_eq(weir_file_check_place(in("."), NULL), WEIR_ERR_EXISTS);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("file");
     TCase *t = tcase_create("file");
@@ -180,6 +188,7 @@ static Suite *suite(void) {
     tcase_add_test(t, the_checksum_of_a_file_is_that_of_its_bytes);
     tcase_add_test(t, paths_are_joined_or_refused);
     tcase_add_test(t, names_from_outside_are_made_printable);
+    tcase_add_test(t, a_place_for_a_file_is_judged_before_anything_is_written);
     suite_add_tcase(s, t);
     return s;
 }
