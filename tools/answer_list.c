@@ -168,6 +168,13 @@ static weir_err_t add_text(const weir_answer_list_t *list, const text_t *user, c
     (void)fputs("user ", list->out);
     print_text(list->out, user->bytes, user->size);
     (void)fputs(length == 0 ? ": nothing to give\n" : "\n", list->out);
+    if (length > 0 && list->column_count > 1) { /* which is which */
+        (void)fputs("    ", list->out);
+        for (size_t c = 0; c < list->column_count; c++) {
+            (void)fprintf(list->out, "  %9s", list->columns[c]);
+        }
+        (void)fputs("  item\n", list->out);
+    }
     for (size_t i = 0; i < length; i++) {
         text_t item, name;
         weir_err_t err = describe(list, items[i], &item, &name, error);
@@ -176,7 +183,9 @@ static weir_err_t add_text(const weir_answer_list_t *list, const text_t *user, c
         }
         (void)fprintf(list->out, "%4zu", i + 1);
         for (size_t c = 0; c < list->column_count; c++) {
-            (void)fprintf(list->out, "  %9.6f", (double)scores[i * list->column_count + c]);
+            int width = (int)strnlen(list->columns[c], 64);
+            (void)fprintf(list->out, "  %*.6f", width > 9 ? width : 9,
+                          (double)scores[i * list->column_count + c]);
         }
         (void)fputs("  ", list->out);
         print_text(list->out, item.bytes, item.size);

@@ -18,9 +18,10 @@ bool weir_answers_format_parse(const char *text, weir_answers_format_t *format);
 typedef struct weir_answer_list weir_answer_list_t;
 
 /* To `path`, where it appears when it is whole, or standard output (NULL). Each item has as many
- * scores as there are columns; the names of the columns must outlive the list, as `dataset`. JSON:
- * an object a line, {"user": .., "items": [{"item": .., "name": .., COLUMN: ..}]}. CSV: a header,
- * then user, place from 1, item, scores, name. */
+ * scores as there are columns; the names of the columns must outlive the list, as `dataset`. Text:
+ * a line of their names above the scores where there are several. JSON: an object a line, {"user":
+ * .., "items": [{"item": .., "name": .., COLUMN: ..}]}. CSV: a header, then user, place from 1,
+ * item, scores, name. */
 WEIR_MUST_USE weir_err_t weir_answer_list_create(const char *path, weir_answers_format_t format,
                                                  weir_dataset_t *dataset,
                                                  const char *const *columns, size_t column_count,

@@ -42,7 +42,8 @@ static const struct argp_option options[] = {
      "JSON lines {\"user\": .., \"items\": [..]} with candidates of their own, and if wanted "
      "\"known\": events that are known, \"at\": when is asked",
      1},
-    {"top", 'k', "K", 0, "the K best of each request (default: all)", 1},
+    {"top", 'k', "K", 0,
+     "the K best of each request (default: all that are named, 10 of the whole catalogue)", 1},
     {"by", OPTION_BY, "TASK", 0, "the action whose chance orders them (default: the first)", 1},
     {"in-order", OPTION_IN_ORDER, NULL, 0, "leave candidates in the order they were given in", 1},
     {"microbatch", OPTION_MICROBATCH, "N", 0, "candidates scored at a time (default 1024)", 1},
@@ -118,6 +119,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
         }
         if (arguments->in_order && (arguments->by != NULL || arguments->top > 0)) {
             argp_error(state, "--in-order excludes --by and --top");
+        }
+        if (arguments->requests == NULL && arguments->candidates == NULL && arguments->top == 0 &&
+            !arguments->in_order) {
+            arguments->top = 10;
         }
         return 0;
     default:
@@ -258,6 +263,9 @@ static weir_err_t rank(arguments_t *arguments, weir_rank_requests_t *wanted,
     weir_dataset_t *dataset = NULL;
     tasks_t tasks;
     weir_err_t err = weir_saved_job_choose(&arguments->job, error);
+    if (err == WEIR_OK && arguments->out != NULL) {
+        err = weir_file_check_place(arguments->out, error);
+    }
     if (err == WEIR_OK && arguments->job.config.model.kind != WEIR_MODEL_RANKING) {
         err = weir_errorf(error, WEIR_ERR_INVALID,
                           "the model of %s scores the catalogue, it does not rank candidates",

@@ -80,6 +80,7 @@ PY
 # The whole catalogue, and a list of candidates.
 expect 0 top '^user 3' weir rank --run run --user 3 --top 5
 [ "$(grep -c '0\.' top.log)" -eq 5 ] || fail "not five items"
+[ "$(weir rank --run run --user 3 --format csv | wc -l)" -eq 11 ] || fail "of the whole catalogue not the ten best"
 printf '4\n9\n2\n' >items.txt
 expect 0 three '^3,1,' weir rank --run run --user 3 --user 7 --candidates items.txt --format csv --by positive
 python3 - <<'PY' || fail "lists are not ordered"

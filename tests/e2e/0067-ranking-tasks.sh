@@ -16,7 +16,8 @@ YAML
 train both 1 2
 expect 0 eval '"nmse"' weir eval --run both --json
 expect 0 text 'mean squared error' weir eval --run both
-expect 0 rank '"watched"' weir rank --run both --user u3 --json --by watched
+expect 0 names '^ .* watched +item$' weir rank --run both --user u3 --top 3
+expect 0 rank '"watched"' weir rank --run both --user u3 --json --by watched --top 1000
 train alone 2 1 --set ranking.tasks=watched
 python3 - <<'PY' || fail "numbers are not predicted"
 import json
