@@ -3,18 +3,15 @@
 #include "common/log.h"
 #include "common/run_dir.h"
 #include "tools/compare_page.h"
+#include "tools/launch_run.h"
 #include "tools/verbs.h"
 
 #include <argp.h>
 #include <errno.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
 
 enum { CONFIG_LIMIT = 1 << 20, RUNS_MOST = 64 };
 
@@ -85,12 +82,23 @@ static void find_name(const char *path, bool folder, char *name, size_t capacity
     }
 }
 
-/* `weir train` as a process of its own, so that a job that fails takes nobody along. */
+static char *word_of(const char *text) {
+    return (char *)(uintptr_t)text; /* the process started changes none of them */
+}
+
+/* `weir train` as a process of its own, so that a job that fails takes nobody along. A signal is
+ * passed on once: it saves and stops. */
 static weir_err_t train(const arguments_t *arguments, const char *config, const char *run,
                         weir_error_t *error) {
-    char path[WEIR_PATH_MAX];
+    char path[WEIR_PATH_MAX], self[WEIR_PATH_MAX];
     size_t count = 0;
-    weir_err_t err = weir_path_join(path, sizeof path, run, "checkpoints/latest", error);
+    weir_launch_end_t end = {.status = 0};
+    weir_launch_t launch = {.saves = false}; /* nothing to repeat: each signal counts there */
+    weir_err_t err = weir_path_join(path, sizeof path, run, "config.yaml", error);
+    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (err == WEIR_OK && size < 0) {
+        err = weir_error_from_errno(error, errno, "cannot find this program");
+    }
     char **words = calloc(16 + 2 * arguments->set_count, sizeof *words);
     if (err == WEIR_OK && words == NULL) {
         err = weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for a command line");
@@ -99,35 +107,33 @@ static weir_err_t train(const arguments_t *arguments, const char *config, const 
         free(words);
         return err;
     }
-    const char *const fixed[] = {"weir", "train", "--config", config, "--run", run};
+    self[size] = '\0';
+    const char *const fixed[] = {self, "train", "--config", config, "--run", run};
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
-        words[count++] = (char *)(uintptr_t)fixed[i]; /* posix_spawn changes none of them */
+        words[count++] = word_of(fixed[i]);
     }
     const char *const given[][2] = {{"--ps", arguments->ps}, {"--workers", arguments->workers}};
     for (size_t i = 0; i < 2; i++) {
         if (given[i][1] != NULL) {
-            words[count++] = (char *)(uintptr_t)given[i][0];
-            words[count++] = (char *)(uintptr_t)given[i][1];
+            words[count++] = word_of(given[i][0]);
+            words[count++] = word_of(given[i][1]);
         }
     }
     for (size_t i = 0; i < arguments->set_count; i++) {
-        words[count++] = (char *)(uintptr_t) "--set";
-        words[count++] = (char *)(uintptr_t)arguments->sets[i];
+        words[count++] = word_of("--set");
+        words[count++] = word_of(arguments->sets[i]);
     }
-    if (weir_file_exists(path)) {
-        words[count++] = (char *)(uintptr_t) "--resume";
+    if (weir_file_exists(path)) { /* a run, be it one that has saved nothing yet */
+        words[count++] = word_of("--resume");
     }
-    pid_t process = 0;
-    int status = 0, failed = posix_spawn(&process, "/proc/self/exe", NULL, NULL, words, environ);
+    err = weir_launch_run(words, &launch, &end, error);
     free(words);
-    if (failed != 0) {
-        return weir_errorf(error, WEIR_ERR_IO, "cannot start weir train: %s", strerror(failed));
-    }
-    while (waitpid(process, &status, 0) < 0 && errno == EINTR) {
-    }
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+    if (err == WEIR_OK && (end.asked || end.status == weir_exit_status(WEIR_ERR_STOPPED))) {
+        err = weir_errorf(error, WEIR_ERR_STOPPED, "stopped on request");
+        weir_error_hint(error, "the same command again goes on where it stopped");
+    } else if (err == WEIR_OK && end.status != 0) {
         err = weir_errorf(error, WEIR_ERR_PEER, "training of %s ended with status %d", config,
-                          WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+                          end.status);
         weir_error_hint(error, "the same command again goes on where it stopped");
     }
     return err;

@@ -41,5 +41,19 @@ expect 0 again 'compare.html' weir compare hstu.yaml all/gru --out all
 $WEIR_PYTHON check.py hstu gru || fail "a run's folder is not taken as it is"
 expect 2 twice 'two of them are called gru' weir compare gru.yaml all/gru --out all
 expect 2 nothing 'CONFIG is missing' weir compare --out all
+
+# A signal to it alone saves the run that is being trained; the same command goes on, also from a run that has saved nothing.
+long="--set train.epochs=100000 --set train.log_every=1 --set eval.every_epochs=0"
+weir compare hstu.yaml --out cut --ps 1 --workers 1 $long >cut.log 2>&1 </dev/null &
+pid=$!
+for _ in $(seq 600); do ! grep -q 'tokens/s' cut.log || break; sleep 0.05; done
+kill -TERM "$pid"
+status=0
+wait "$pid" || status=$?
+pid=
+[ "$status" -eq 12 ] && grep -q 'stopped on request' cut.log || fail "stopped: status $status"
+[ -f cut/hstu/checkpoints/latest/manifest.json ] || fail "what was stopped did not save"
+rm -r cut/hstu/checkpoints
+expect 0 resumed 'compare.html' weir compare hstu.yaml --out cut --ps 1 --workers 1
 ! weir compare absent.yaml --out all >absent.log 2>&1 || fail "a file that is not there"
 echo "ok"
