@@ -259,6 +259,32 @@ static bool was_stopped_early(const supervisor_t *supervisor, const weir_launch_
                            (supervisor->failure.named && supervisor->failure.signal == SIGUSR1)));
 }
 
+/* Last words of a job that nobody starts again: what the launcher does not say. */
+static void say_end(const supervisor_t *supervisor, int status) {
+    const weir_launch_t *launch = supervisor->launch;
+    uint64_t step = 0;
+    bool resumed = false;
+    for (size_t i = 0; i < launch->argument_count; i++) {
+        resumed = resumed || strcmp(launch->arguments[i], "--resume") == 0;
+    }
+    if (status > 128 && find_checkpoint(supervisor, &step)) {
+        (void)fprintf(stderr,
+                      "weir: a process of the job was killed by signal %d; the newest checkpoint "
+                      "is of step %llu\n"
+                      "HINT: --resume goes on from it, --max-restarts unasked\n",
+                      status - 128, (unsigned long long)step);
+    } else if (status > 128) {
+        (void)fprintf(
+            stderr, "weir: a process of the job was killed by signal %d; nothing had been saved\n",
+            status - 128);
+    } else if (resumed && status == weir_exit_status(WEIR_ERR_CORRUPT)) {
+        (void)fprintf(stderr,
+                      "HINT: `weir verify %s` says what is damaged; --max-restarts 1 goes on from "
+                      "the newest checkpoint that is whole\n",
+                      launch->run);
+    }
+}
+
 /* Run one job. `*done`: nothing is left to do, `*status` is what it comes to. */
 static weir_err_t run_and_judge(supervisor_t *supervisor, int *status, bool *done,
                                 weir_error_t *error) {
@@ -296,7 +322,11 @@ static weir_err_t run_and_judge(supervisor_t *supervisor, int *status, bool *don
         return weir_errorf(error, WEIR_ERR_TIMEOUT,
                            "the job had not saved and stopped when its time was over");
     }
-    *done = end.asked || supervisor->over || supervisor->options->max_restarts == 0 ||
+    bool asked = end.asked || supervisor->over;
+    if (!asked && supervisor->options->max_restarts == 0) {
+        say_end(supervisor, *status);
+    }
+    *done = asked || supervisor->options->max_restarts == 0 ||
             !judge(supervisor, err != WEIR_OK ? weir_exit_status(err) : *status, &before);
     return err;
 }

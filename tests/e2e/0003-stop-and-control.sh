@@ -25,6 +25,7 @@ finish() { # finish STATUS: the background job ends with it
   kill -0 "$pid" 2>/dev/null && fail "still running after two minutes"
   wait "$pid" || got=$?
   case " $1 " in *" $got "*) ;; *) fail "ended with $got, expected one of: $1" ;; esac
+  ended=$got
 }
 
 start run
@@ -52,6 +53,7 @@ for role in ps worker coordinator; do
   victim=$(pgrep -s "$pid" -f "bin/weir-$role --config" -n) || fail "no weir-$role of this job"
   kill -9 "$victim"
   finish "1 2 3 4 5 6 9 10 12 137 143"
+  [ "$ended" -ne 137 ] || grep -Eq 'signal 9; the newest checkpoint is of step [0-9]+' run.log || fail "no last word of what is left"
   [ "$(readlink run/checkpoints/latest)" = "$before" ] || [ -f run/checkpoints/latest/manifest.json ] || fail "latest is gone"
   expect 8 dead-$role 'no job is running' weir ctl --run run status
   expect 0 after-$role 'ok' weir inspect run --verify
