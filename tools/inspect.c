@@ -118,9 +118,12 @@ int weir_verb_inspect(int argc, char **argv) {
         {"spectrum", "singular values of a table: whether it uses its dimensions", show_spectrum},
         {NULL, NULL, NULL},
     };
-    bool help = argc > 1 && strcmp(argv[1], "--help") == 0;
+    bool verbs = argc > 1 && strcmp(argv[1], "--help") == 0;
+    /* A first word of several that names no file is a verb, be it one that there is not. */
+    verbs = verbs || (argc > 2 && argv[1][0] != '-' && argv[2][0] != '-' &&
+                      strchr(argv[1], '/') == NULL && !weir_file_exists(argv[1]));
     for (const weir_verb_t *verb = table; argc > 1 && verb->name != NULL; verb++) {
-        if (help || strcmp(argv[1], verb->name) == 0) {
+        if (verbs || strcmp(argv[1], verb->name) == 0) {
             return weir_verbs_run(table, "weir inspect",
                                   "Look into checkpoints. `weir inspect WHERE` is `weir inspect "
                                   "show WHERE`.",

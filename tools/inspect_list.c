@@ -106,6 +106,8 @@ int weir_inspect_ls(int argc, char **argv) {
     }
     if (count > 0) {
         (void)printf("%12s  %-12s %10s  %8s\n", "step", "kind", "size", "written");
+    } else {
+        (void)printf("no checkpoint in %s\n", run);
     }
     for (size_t i = 0; i < count; i++) {
         print_entry(json_array_get(all, i));
@@ -144,12 +146,12 @@ static json_t *tables_json(const weir_reader_t *reader) {
 static void print_tables(const weir_reader_t *reader) {
     for (size_t i = 0; i < weir_reader_table_count(reader); i++) {
         const weir_reader_table_t *table = weir_reader_table(reader, i);
-        char rows[32], name[64], schema[128];
+        char rows[32], name[64], optimizer[32];
         weir_file_printable(table->name, name, sizeof name);
-        weir_file_printable(table->schema, schema, sizeof schema);
-        (void)printf("table %s: %s%s rows in %u files, schema %s\n", name,
+        weir_file_printable(table->optimizer, optimizer, sizeof optimizer);
+        (void)printf("table %s: %s%s rows of %" PRIu32 " numbers in %u files, optimizer %s\n", name,
                      table->chained ? "at most " : "", weir_human_count((double)table->rows, rows),
-                     table->shards, schema);
+                     table->dim, table->shards, optimizer);
         for (uint32_t c = 0; c < table->column_count; c++) {
             const weir_reader_column_t *column = &table->columns[c];
             weir_file_printable(column->name, name, sizeof name);

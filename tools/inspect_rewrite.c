@@ -69,6 +69,11 @@ int weir_inspect_prune(int argc, char **argv) {
                          steps[i]);
         }
     }
+    if (count == 0 && !arguments.json) {
+        (void)printf("nothing to remove: %" PRIu64
+                     " are kept, and what is latest, best or built on\n",
+                     keep);
+    }
     if (arguments.json) {
         weir_inspect_print_json(json_pack("{s:O, s:b, s:I}", "steps", all, "removed",
                                           !arguments.dry_run, "keep", (json_int_t)keep));

@@ -22,7 +22,7 @@ fi
 # For a person.
 expect 0 ls 'latest.*ndcg@10|latest' weir inspect ls run
 expect 0 info 'builds on step' weir inspect info run
-expect 0 tables 'table item: .* rows in 2 files' weir inspect tables run
+expect 0 tables 'table item: .* rows of 16 numbers in 2 files' weir inspect tables run
 expect 0 get 'key 1, id .* updates, last used' weir inspect get run 1
 expect 0 grep '[1-9][0-9]* items match' weir inspect grep run '^c1'
 expect 0 stats 'age: steps since' weir inspect stats run
@@ -32,6 +32,8 @@ expect 8 absent 'has no row of key 99999' weir inspect get run 99999
 expect 8 table 'has no table user' weir inspect stats run --table user
 expect 2 key 'is no key' weir inspect get run x1
 expect 8 nowhere 'nowhere' weir inspect ls nowhere
+expect 2 verb 'did you mean diff' weir inspect dif run run
+expect 0 keep 'nothing to remove' weir inspect prune run --keep 1000 --dry-run
 
 # What is damaged is said, by those who read it.
 shard=$(ls run/checkpoints/latest/item.ps-0000-of-*.safetensors)
