@@ -140,9 +140,11 @@ static weir_err_t check_stream(const weir_config_t *config, weir_error_t *error)
         return code;
     }
     if (config->eval.validation) {
-        return weir_errorf(error, WEIR_ERR_INVALID,
-                           "eval.validation is true but train.order is stream: every window is "
-                           "held out until it has been measured");
+        weir_err_t code = weir_errorf(error, WEIR_ERR_INVALID,
+                                      "eval.validation is true but train.order is stream: every "
+                                      "window is held out until it has been measured");
+        weir_error_hint(error, "--set eval.validation=false");
+        return code;
     }
     if (config->model.kind == WEIR_MODEL_RANKING && config->ranking.test_from != 0) {
         return weir_errorf(error, WEIR_ERR_INVALID,

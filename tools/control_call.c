@@ -24,6 +24,9 @@ weir_err_t weir_control_address_read(const char *run, weir_control_address_t *ad
     if (err != WEIR_OK) {
         return err;
     }
+    if (!weir_file_exists(run)) {
+        return weir_errorf(error, WEIR_ERR_NOT_FOUND, "there is no folder %s", run);
+    }
     if (!weir_file_exists(path)) {
         return weir_errorf(error, WEIR_ERR_NOT_FOUND, "no job is running in %s", run);
     }

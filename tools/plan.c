@@ -45,7 +45,7 @@ static const struct argp_option options[] = {
     {"params", OPTION_PARAMS, "N", 0, "parameters in the item table: 1.5e12", 0},
     {"rows", OPTION_ROWS, "N", 0, "rows of the item table, instead of --params", 0},
     {"node-memory", OPTION_NODE_MEMORY, "SIZE", 0, "of one server's node: 512GiB", 0},
-    {"usable", OPTION_USABLE, "X", 0, "part of it that rows may take; default 0.9", 0},
+    {"usable", OPTION_USABLE, "X", 0, "part of a node's memory that rows may take; default 0.9", 0},
     {"servers", OPTION_SERVERS, "N", 0, "default: as few as fit", 0},
     {"workers", OPTION_WORKERS, "N", 0, "default: cluster.workers", 0},
     {"mean-length", OPTION_LENGTH, "X", 0,
@@ -55,7 +55,8 @@ static const struct argp_option options[] = {
     {"skew", OPTION_SKEW, "X", 0, "exponent of the items' popularity; default 0.99", 0},
     {"network", OPTION_NETWORK, "SIZE", 0, "bytes a second of one node, one way; default 10GB", 0},
     {"disk", OPTION_DISK, "SIZE", 0, "bytes a second that a server writes; default: measured", 0},
-    {"scratch", OPTION_SCRATCH, "FOLDER", 0, "where to measure it; default: the current folder", 0},
+    {"scratch", OPTION_SCRATCH, "FOLDER", 0,
+     "where to measure the disk; default: the current folder", 0},
     {"simulate", OPTION_SIMULATE, "N", 0,
      "drive the real table with 1/N of the rows and compare its memory with the plan: fails when "
      "they differ by more than 3%",
