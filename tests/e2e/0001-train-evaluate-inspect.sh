@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A user's first hour: data, training with 1 + 2 + 2 processes, evaluation, inspection, report.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # bsp: the same bits on every run and for any number of servers; to rounding for any number of workers;
 # a resumed run continues bit for bit.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 

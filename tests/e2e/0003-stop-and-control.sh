@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Ctrl-C saves and ends cleanly; weir ctl talks to a running job; a killed rank ends the job and loses
 # nothing that was saved.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 long="--set train.epochs=100000 --set eval.every_epochs=0 --set train.log_every=20"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything a user or a disk can get wrong: a clear sentence, a non-zero exit, within seconds.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 t() { expect "$@"; }

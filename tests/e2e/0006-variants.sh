@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every optimiser of the rows and all kinds of negatives learn, and none depends on the number of
 # servers by a bit.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 120 90
 make_config
 short="--set train.epochs=3 --set train.log_every=1 --set eval.every_epochs=0"

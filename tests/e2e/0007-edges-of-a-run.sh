@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Where a run ends and how it goes on: limits, early stop, divergence, a save that fails, tiny data.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 120 90
 make_config
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tables that do not keep every row: what a job trains does not depend on the number of servers, on a resume, nor,
 # with a cold folder, on how much memory the rows may take.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 300 130000
 make_config
 # Narrow rows and few shared negatives: a step touches a small part of the table.

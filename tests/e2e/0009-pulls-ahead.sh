@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pulls ahead hide transfers and change nothing in bsp, not by a bit: with rows answered early, with a second
 # table, resumed, interrupted. ssp and asp learn, within the staleness that was asked for.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 240 6000
 make_config
 base="--set loss.negatives=8"

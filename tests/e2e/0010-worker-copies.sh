@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Copies of rows that workers keep save bytes and change nothing, not by a bit: with any number of processes,
 # with pulls ahead, a second table, rows that leave, resumed. Outside bsp they are refused.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 240 6000
 make_config
 base="--set loss.negatives=8"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # train.activation_mib bounds what a worker keeps of a batch and changes no bit while layers are recomputed; with
 # users in groups the loss is the same to rounding. A history of 8,192 events trains, is saved and evaluated.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 200 300
 make_config
 same() { # same RUN RUN: bit for bit the same state

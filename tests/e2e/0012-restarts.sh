@@ -3,7 +3,7 @@
 # damaged: it ends with the bits of the run that never failed, says which steps it did again, and gives up
 # where starting again does not help.
 set -eu # also where there is no such file
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 long="--set train.epochs=240 --set eval.every_epochs=120 --set train.checkpoint_every=100 --set train.log_every=50"

@@ -2,7 +2,7 @@
 # A gradient is applied once, whatever the network does to the frames: with frames repeated, delayed and
 # overtaken the result is the same bit for bit; with frames lost the job ends, and a resumed one ends as if
 # nothing had happened.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # weir train --trace: every rank's spans nest and ascend, frames that leave come, and the bits of the run are those
 # without it.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 240 400
 make_config
 

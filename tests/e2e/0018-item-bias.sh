@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Rows of two segments: an item's embedding and its bias, each with its own optimiser and precision.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 120 90
 make_config
 biased="--set model.item_bias=true --set item_bias.optimizer=adagrad --set item_bias.learning_rate=0.1

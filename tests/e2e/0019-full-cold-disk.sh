@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The disk of a cold folder fills up while a job trains: it ends with a sentence that names the folder, and the last
 # checkpoint is whole.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 if ! { [ "$(id -u)" -eq 0 ] && mkdir -p small && mount -t tmpfs -o size=24m tmpfs small 2>/dev/null; }; then
   echo "skipped: needs root and tmpfs"
   exit 77

@@ -2,7 +2,7 @@
 # A process that is stopped, not killed: the coordinator names it and not those that wait for it, the job
 # is ended and starts again; a coordinator that is stopped is seen by weir train. The bits stay the same.
 set -eu # also where there is no such file
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 long="--set train.epochs=320 --set eval.every_epochs=160 --set train.checkpoint_every=100 --set train.log_every=50"

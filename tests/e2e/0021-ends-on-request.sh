@@ -2,7 +2,7 @@
 # A time limit, RUN/halt and signals end a job with status 12 and a checkpoint of its last step: while it
 # starts, while it saves, and while it waits to start again. Two signals end it without saving.
 set -eu # also where there is no such file
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 long="--set train.epochs=1000000 --set eval.every_epochs=0 --set train.log_every=50"

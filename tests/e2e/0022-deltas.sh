@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checkpoints that build on others: a run that goes on from one, with another number of servers, ends with the bits
 # of the run that never stopped; weir verify reads the chain and names what is damaged.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 200 150
 make_config
 

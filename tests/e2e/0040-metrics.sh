@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The page of metrics: well formed, true, and of no harm when those who ask for it mean harm.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 long="--set train.epochs=100000 --set eval.every_epochs=0 --set train.log_every=20 --set cluster.heartbeat=0.2"

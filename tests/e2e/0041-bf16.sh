@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A job in bfloat16: one result for any number of servers and threads, none that float32 has; the log says
 # what computes.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 120 90
 make_config
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # TensorBoard's event files say what metrics.jsonl says, also when steps are done again after a resume.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 100 60
 make_config
 train run 1 2 --set train.checkpoint_every=5

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The verbs of weir inspect on a run of bases and deltas: another reader computes the same numbers.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 200 6000
 make_config
 train run 2 2 --set train.checkpoint_every=6 --set train.checkpoint_full_every=4 --set train.max_steps=30 \

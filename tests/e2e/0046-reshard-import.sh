@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checkpoints written anew: for other numbers of servers, with the same bytes and the same training after; with rows
 # from elsewhere; and removed by number.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 200 1500
 make_config
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A disk that fills up anywhere in a job: whoever meets it, a server, a worker or the coordinator, the job ends with 11
 # and a sentence, what was published stays whole, and with room it goes on to the bits of the run that never failed.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 if ! { [ "$(id -u)" -eq 0 ] && mkdir -p small && mount -t tmpfs -o size=4m tmpfs small 2>/dev/null; }; then
   echo "skipped: needs root and tmpfs"
   exit 77

@@ -2,7 +2,7 @@
 # The connections between ranks and coordinator break for seconds: training goes on, heartbeats come again, and a stop
 # that was asked for meanwhile arrives. They break for ever: the job ends at the next checkpoint, by its limit, and what
 # was published stays.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 shim="$WEIR_BIN/../tests/through_relay.so"
 [ -f "$shim" ] || { echo "skipped: not under sanitizers"; exit 77; }
 make_data

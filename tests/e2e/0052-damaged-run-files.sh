@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One bit changes in a file of a run beside its checkpoints: a resume either ends with the bits of the run whose files are
 # whole, or names the file, or, of config.yaml, the setting that is another one.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 sed -i 's/epochs: 6/epochs: 4/; s/every_epochs: 3/every_epochs: 2/' config.yaml

@@ -2,7 +2,7 @@
 # Strangers flood the control port while a job trains: hundreds of connections, silent ones, garbage, ZeroMQ greetings with
 # wrong keys, claims of enormous frames, and some that are cut and made anew at once. The job ends as it would have, the
 # coordinator's memory stays bounded, ranks are heard, and `weir ctl` is answered meanwhile.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 most=16 # MiB
 if [ ! -f "$WEIR_BIN/../tests/through_relay.so" ]; then # under a sanitizer, which keeps what is freed for a while
   export ASAN_OPTIONS="${ASAN_OPTIONS:-}${ASAN_OPTIONS:+:}quarantine_size_mb=1"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Linear baselines: numpy's numbers on any grid of processes; what does not fit or cannot be is refused.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The spectrum of a table: numpy's on any number of processes, also through deltas; what it exports and refuses.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 

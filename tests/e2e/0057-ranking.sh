@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A ranking model from a log to its metrics: it learns what was planted, its results do not depend on the number of servers
 # or on a restart, and evaluation repeats what training measured.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 python3 - <<'PY'
 import random
 random.seed(5)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Data for ranking: planted actions are learned, but not beyond what was planted; what cannot be is refused.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 
 weir synth --out ranking --users 800 --items 400 --clusters 16 --events-mean 40 --actions --json >synth.json
 weir baseline logistic --data ranking --json >logistic.json

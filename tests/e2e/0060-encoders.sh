@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Jobs of every kind of encoder: they learn; any number of servers and threads gives the same bits; a run
 # that was resumed ends as one that was not; a checkpoint of another kind is refused.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 evaluation='import json,sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # weir compare: trains what is not trained yet, goes on with what was stopped, takes runs as they are; the
 # table's numbers are those that the runs wrote.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 120 90
 make_config
 sed 's/^model: {/model: {kind: gru4rec, /; s/epochs: 6/epochs: 3/' config.yaml >gru.yaml

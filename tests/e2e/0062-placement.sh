@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The line that places a job on hosts, without running it; what is no placement is refused.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data
 make_config
 show() { weir train --config config.yaml --run run --launcher mpirun --dry-run "$@"; }

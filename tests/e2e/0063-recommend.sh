@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # weir recommend: its lists say what evaluation says, whatever the number of servers and workers, leave out what a user
 # knows, come in three forms with the ids of the source, and leave nothing behind.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 python3 - <<'PY'
 import csv, random
 random.seed(11)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # weir rank: the chances that it gives candidates are those that evaluation measured, whatever the microbatch, the cache, the
 # number of servers and workers; lists are ordered; bad requests are refused with their line.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 python3 - <<'PY'
 import json, random
 random.seed(5)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # weir eval --full and --per-user: the same bytes for any number of servers and workers, and what another program counts
 # from the lists of weir recommend and from the data; a split by time keeps its tests out of training.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 python3 - <<'PY'
 import csv, random
 random.seed(5)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # train.order: stream: each window is measured before it is trained on, the result does not depend on servers or on a
 # stop in the middle of a window, and what can be learned of the paper's stream is learned.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 expect 0 synth 'records' weir synth --paper --users 3000 --items 500 --clusters 20 --length 32 --out data
 cat >config.yaml <<'YAML'
 data: {path: data}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ranking.tasks: numbers are predicted beside actions, in their own measure and better than by their mean; weights; names
 # that the data does not have are refused with those that it has.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 expect 0 synth 'click' weir synth --actions --out data --users 400 --items 200 --events-mean 40 --seed 4
 cat >config.yaml <<'YAML'
 data: {path: data}

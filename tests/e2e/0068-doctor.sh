@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # weir doctor: all is well here; what is made wrong is found, with what to do; nothing stays behind.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 mkdir runs
 expect 0 well '0 in the way' weir doctor --run runs
 for name in programs launcher hosts versions folder space clocks kernels memory processors blas; do

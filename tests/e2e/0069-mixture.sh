@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # model.similarity: mixture learns, is the same bits for any number of servers and after a resume, evaluates and
 # recommends by one score, and refuses what it has not.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 120 90
 make_config
 mixed="--set model.similarity=mixture --set mixture.query_parts=2 --set mixture.item_parts=2 --set mixture.width=8

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A ranking model on a stream: each window is measured before it is trained on, all its sessions at once; the result does
 # not depend on servers or on a stop in the middle of a window, and what is not yet known is not seen.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 python3 - <<'PY'
 import random
 random.seed(7)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Servers and workers on three hosts: the bits of the run on one; a slow network changes nothing in
 # them; when a host's link is cut the job ends by itself, and resumes to the same bits.
-. "$WEIR_SOURCE/tests/hosts/lib.sh"
+. "${WEIR_SOURCE:?}/tests/hosts/lib.sh"
 make_data
 make_config
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A worker's host behind a long and lossy line, frames late, out of order and missing: the job is slower and ends with the
 # bits of one host; weir doctor finds what is wrong between hosts.
-. "$WEIR_SOURCE/tests/hosts/lib.sh"
+. "${WEIR_SOURCE:?}/tests/hosts/lib.sh"
 make_data
 make_config
 train one 2 2

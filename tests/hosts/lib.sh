@@ -1,6 +1,6 @@
 # Sourced by tests of several hosts, in the place of tests/e2e/lib.sh, which it sources: the hosts a, b
 # and c are network namespaces on a bridge of their own, with names, /dev/shm and host name of their own.
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 
 net=w$((BASHPID % 100000))
 skip() {

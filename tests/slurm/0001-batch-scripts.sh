@@ -2,7 +2,7 @@
 # The batch scripts under a real Slurm: on one node, and on three with srun in place of mpirun, whose final
 # state is that of the same run under mpirun, bit for bit.
 set -eu
-. "$WEIR_SOURCE/tests/slurm/cluster.sh"
+. "${WEIR_SOURCE:?}/tests/slurm/cluster.sh"
 make_data
 make_config
 start_slurm

@@ -2,7 +2,7 @@
 # Jobs of a higher tier take the nodes of others: those are warned, save, go back into the queue, go on when
 # the nodes are free again, and end with the state of a run that nobody interrupted, bit for bit.
 set -eu
-. "$WEIR_SOURCE/tests/slurm/cluster.sh"
+. "${WEIR_SOURCE:?}/tests/slurm/cluster.sh"
 make_data
 make_config
 start_slurm

@@ -2,7 +2,7 @@
 # A rank that is killed under srun --multi-prog takes the job with it soon; with
 # --max-restarts the next one starts within the allocation.
 set -eu
-. "$WEIR_SOURCE/tests/slurm/cluster.sh"
+. "${WEIR_SOURCE:?}/tests/slurm/cluster.sh"
 make_data
 make_config
 start_slurm

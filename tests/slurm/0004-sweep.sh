@@ -2,7 +2,7 @@
 # An array trains one run for each line of settings; one table holds what came of them, the best first. A
 # login node meanwhile sees a job: weir ctl, weir top and the page of metrics.
 set -eu
-. "$WEIR_SOURCE/tests/slurm/cluster.sh"
+. "${WEIR_SOURCE:?}/tests/slurm/cluster.sh"
 make_data
 make_config
 start_slurm

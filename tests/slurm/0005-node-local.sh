@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Data on the nodes' own disks: copied there, read from there, gone afterwards, and the same bits.
 set -eu
-. "$WEIR_SOURCE/tests/slurm/cluster.sh"
+. "${WEIR_SOURCE:?}/tests/slurm/cluster.sh"
 make_data
 make_config
 start_slurm

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Servers on the nodes of one kind and workers on the others: every rank is where the script says.
 set -eu
-. "$WEIR_SOURCE/tests/slurm/cluster.sh"
+. "${WEIR_SOURCE:?}/tests/slurm/cluster.sh"
 make_data
 make_config
 start_slurm

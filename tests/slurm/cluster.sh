@@ -10,7 +10,7 @@ for program in munged slurmctld slurmd sbatch scontrol setpriv; do
   command -v "$program" >/dev/null || skip "there is no $program here"
 done
 getent passwd munge >/dev/null || skip "there is no user munge here"
-. "$WEIR_SOURCE/tests/e2e/lib.sh"
+. "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 
 daemons=()
 stop_slurm() {
