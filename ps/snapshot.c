@@ -43,6 +43,7 @@ struct weir_snapshot {
     weir_background_t *background; /* not owned; NULL: the caller's thread writes */
 
     size_t rows;
+    bool counted; /* there is a pass that counts them; else the pass that writes them does, too */
     uint64_t *slot_offsets; /* slots + 1 */
     weir_key_t *removed;    /* since base; owned */
     size_t removed_count;
@@ -114,7 +115,14 @@ weir_err_t weir_snapshot_open(weir_snapshot_t *snapshot, uint64_t base, const ch
         snapshot->base = snapshot->file.base = base;
         weir_table_cut_since(snapshot->cut, base);
     }
+    uint64_t rows = 0;
     snapshot->phase = COUNTING;
+    snapshot->counted = snapshot->base != 0 || !weir_table_cut_count(snapshot->cut, &rows);
+    snapshot->rows = (size_t)rows;
+    if (!snapshot->counted) {
+        return WEIR_OK;
+    }
+    snapshot->rows = 0;
     return weir_table_cut_pass(snapshot->cut, false, error);
 }
 
@@ -134,9 +142,24 @@ static weir_err_t count_rows(weir_snapshot_t *snapshot, const weir_table_row_t *
                                snapshot->first_slot + snapshot->slots - 1);
         }
         snapshot->slot_offsets[slot - snapshot->first_slot + 1]++;
-        snapshot->rows++;
     }
     return WEIR_OK;
+}
+
+/* Where each slot begins, from how many each has; they must be as many as were declared. */
+static weir_err_t write_offsets(weir_snapshot_t *snapshot, weir_error_t *error) {
+    for (size_t slot = 0; slot < snapshot->slots; slot++) {
+        snapshot->slot_offsets[slot + 1] += snapshot->slot_offsets[slot];
+    }
+    if (snapshot->slot_offsets[snapshot->slots] != snapshot->rows) {
+        return weir_errorf(error, WEIR_ERR_INVALID, "table %s has %llu rows, but gave %llu",
+                           weir_table_schema(snapshot->table)->name,
+                           (unsigned long long)snapshot->rows,
+                           (unsigned long long)snapshot->slot_offsets[snapshot->slots]);
+    }
+    return weir_tensor_writer_fill(snapshot->writer, snapshot->offsets_tensor,
+                                   snapshot->slot_offsets,
+                                   ((size_t)snapshot->slots + 1) * sizeof(uint64_t), error);
 }
 
 static weir_err_t put_number(weir_tensor_writer_t *writer, const char *key, uint64_t number,
@@ -285,8 +308,8 @@ static size_t blocks_at_once(const weir_snapshot_t *snapshot) {
 
 /* What comes before the rows: how many there are is known now. */
 static weir_err_t open_file(weir_snapshot_t *snapshot, weir_error_t *error) {
-    for (size_t slot = 0; slot < snapshot->slots; slot++) {
-        snapshot->slot_offsets[slot + 1] += snapshot->slot_offsets[slot];
+    for (size_t slot = 0; snapshot->counted && slot < snapshot->slots; slot++) {
+        snapshot->rows += snapshot->slot_offsets[slot + 1];
     }
     weir_err_t err = weir_tensor_writer_create(snapshot->path, &snapshot->writer, error);
     if (err == WEIR_OK) {
@@ -305,11 +328,6 @@ static weir_err_t open_file(weir_snapshot_t *snapshot, weir_error_t *error) {
         size_t most = 2 * blocks_at_once(snapshot);
         weir_tensor_writer_write_behind(snapshot->writer, snapshot->background,
                                         most > BLOCKS_BEHIND ? most : BLOCKS_BEHIND);
-    }
-    if (err == WEIR_OK) {
-        err = weir_tensor_writer_fill(snapshot->writer, snapshot->offsets_tensor,
-                                      snapshot->slot_offsets,
-                                      ((size_t)snapshot->slots + 1) * sizeof(uint64_t), error);
     }
     if (err == WEIR_OK && snapshot->removed_count > 0) {
         err = weir_tensor_writer_fill(snapshot->writer, snapshot->removed_tensor, snapshot->removed,
@@ -434,8 +452,11 @@ static weir_err_t advance_pass(weir_snapshot_t *snapshot, size_t *count, weir_er
     if (err != WEIR_OK || *count == 0) {
         return err;
     }
-    return snapshot->phase == COUNTING ? count_rows(snapshot, rows, *count, error)
-                                       : add_rows(snapshot, rows, *count, error);
+    if (snapshot->phase == COUNTING || !snapshot->counted) {
+        err = count_rows(snapshot, rows, *count, error);
+    }
+    return err == WEIR_OK && snapshot->phase == ROWS ? add_rows(snapshot, rows, *count, error)
+                                                     : err;
 }
 
 static bool must_wait(const weir_snapshot_t *snapshot) {
@@ -456,7 +477,8 @@ weir_err_t weir_snapshot_advance(weir_snapshot_t *snapshot, weir_snapshot_state_
     case CUT:
         return WEIR_OK;
     case COUNTING:
-        err = advance_pass(snapshot, &count, error);
+        count = 0;
+        err = snapshot->counted ? advance_pass(snapshot, &count, error) : WEIR_OK;
         if (err == WEIR_OK && count == 0) {
             err = open_file(snapshot, error);
             snapshot->phase = admission_counters(snapshot) > 0 ? ADMISSION : ROWS;
@@ -467,6 +489,9 @@ weir_err_t weir_snapshot_advance(weir_snapshot_t *snapshot, weir_snapshot_state_
         break;
     case ROWS:
         err = advance_pass(snapshot, &count, error);
+        if (err == WEIR_OK && count == 0) {
+            err = write_offsets(snapshot, error);
+        }
         if (err == WEIR_OK && count == 0) {
             begin_commit(snapshot);
         }

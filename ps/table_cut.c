@@ -31,7 +31,7 @@ typedef struct {
 struct weir_table_cut {
     weir_table_t *table;
     uint64_t expiry, oldest_in_use; /* what had expired: as it was */
-    uint64_t base;
+    uint64_t base, in_memory; /* in_memory: rows, at the cut */
     weir_slot_t first_slot, end_slot;
     bool failed; /* there was no memory for a copy */
 
@@ -105,6 +105,7 @@ weir_err_t weir_table_cut_begin(weir_table_t *table, uint64_t step, weir_table_c
     *made = (weir_table_cut_t){.table = table,
                                .expiry = step + 1,
                                .oldest_in_use = table->oldest_in_use,
+                               .in_memory = weir_table_stats(table).rows,
                                .first_slot = table->options.first_slot,
                                .end_slot = table->options.end_slot,
                                .places = table->store.places,
@@ -152,6 +153,11 @@ uint64_t weir_table_cut_bytes(const weir_table_cut_t *cut) {
            (uint64_t)cut->chunk_count * cut->per_chunk * cut->stride +
            cut->capacity * (2 * sizeof *cut->found + sizeof *cut->rows) +
            cut->record_capacity * weir_table_cold_bytes(cut->table);
+}
+
+bool weir_table_cut_count(const weir_table_cut_t *cut, uint64_t *rows) {
+    *rows = cut->in_memory;
+    return cut->table->options.ttl == 0 && cut->table->cold == NULL;
 }
 
 void weir_table_cut_since(weir_table_cut_t *cut, uint64_t base) {

@@ -29,6 +29,10 @@ WEIR_MUST_USE weir_err_t weir_table_cut_pass(weir_table_cut_t *cut, bool last, w
 WEIR_MUST_USE weir_err_t weir_table_cut_next(weir_table_cut_t *cut, const weir_table_row_t **rows,
                                              size_t *count, weir_error_t *error);
 
+/* How many rows a pass gives, where that is known without one: neither can rows expire nor are any
+ * in a cold store. */
+bool weir_table_cut_count(const weir_table_cut_t *cut, uint64_t *rows);
+
 /* Rows that were not used after `base` need not be kept: they will not be asked for. */
 void weir_table_cut_since(weir_table_cut_t *cut, uint64_t base);
 

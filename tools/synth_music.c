@@ -367,6 +367,10 @@ weir_err_t weir_synth_music_user(weir_synth_music_t *music, uint64_t user,
             int64_t start = music->starts[session++];
             free_from = n == 0 || start > free_from + BETWEEN ? start : free_from + BETWEEN;
         }
+        if (n >= 2 && (double)free_from >= music->options.days * DAY) {
+            all = n; /* there is no more time */
+            break;
+        }
         listen(music, &traits, repeats, &draws, n, free_from);
         double seconds = 120.0 + 180.0 * uniform(&draws);
         free_from += 5 + (int64_t)(seconds * (double)music->listens[n].played / 100.0);

@@ -14,7 +14,8 @@
  * that was within two hours, the hour, and whether the listener chose it. A *like* comes of a
  * track played, a *dislike* of one that was not. What a user heard before tells all but chance.
  *
- * A user is a function of (options, user), and of nothing else. */
+ * What would come after the last day is left out. A user is a function of (options, user), and of
+ * nothing else. */
 #ifndef WEIR_TOOLS_SYNTH_MUSIC_H
 #define WEIR_TOOLS_SYNTH_MUSIC_H
 
