@@ -31,7 +31,7 @@ typedef struct {
 struct weir_table_cut {
     weir_table_t *table;
     uint64_t expiry, oldest_in_use; /* what had expired: as it was */
-    uint64_t base, in_memory; /* in_memory: rows, at the cut */
+    uint64_t base, in_memory;       /* in_memory: rows, at the cut */
     weir_slot_t first_slot, end_slot;
     bool failed; /* there was no memory for a copy */
 
