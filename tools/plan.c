@@ -148,7 +148,7 @@ static error_t parse_option(int option, char *value, struct argp_state *state) {
             argp_error(state, "one of --params N and --rows N is needed");
         }
         if (input->node_memory == 0.0) {
-            argp_error(state, "--node-memory SIZE is missing: 512GiB");
+            argp_error(state, "--node-memory is missing: of one server's node, as 512GiB");
         }
         if (input->usable > 1.0) {
             argp_error(state, "--usable %g: a part of the memory is at most 1", input->usable);
@@ -274,9 +274,14 @@ static weir_err_t run(arguments_t *arguments, weir_error_t *error) {
     }
     (void)fputs(arguments->json ? "}\n" : "", stdout);
     if (simulation.rows > 0 && error_of(&simulation) > 0.03) {
-        return weir_errorf(error, WEIR_ERR_INVALID,
-                           "the plan's memory is %.1f%% away from the table's",
-                           100.0 * error_of(&simulation));
+        err = weir_errorf(error, WEIR_ERR_INVALID,
+                          "the plan's memory is %.1f%% away from the table's",
+                          100.0 * error_of(&simulation));
+        if (simulation.rows < 1e6) {
+            weir_error_hint(error, "of so few rows the index is mostly room to grow: --simulate "
+                                   "a smaller number drives more");
+        }
+        return err;
     }
     if (!plan.fits) {
         err = weir_errorf(error, WEIR_ERR_INVALID, "%.0f servers do not hold the table",

@@ -151,9 +151,24 @@ static weir_err_t read_integer(const json_t *object, const char *key, const char
     return WEIR_OK;
 }
 
-static weir_err_t read_line(weir_rank_requests_t *requests, reading_t *reading,
-                            const json_t *object, const char *path, unsigned long line,
-                            weir_error_t *error) {
+/* A key that is misspelt would be a request of something else. */
+static weir_err_t check_keys(json_t *object, const char *path, unsigned long line,
+                             weir_error_t *error) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(object, key, value) {
+        if (strcmp(key, "user") != 0 && strcmp(key, "items") != 0 && strcmp(key, "known") != 0 &&
+            strcmp(key, "at") != 0) {
+            return weir_errorf(error, WEIR_ERR_INVALID,
+                               "%s, line %lu: \"%.64s\" is none of user, items, known, at", path,
+                               line, key);
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_err_t read_line(weir_rank_requests_t *requests, reading_t *reading, json_t *object,
+                            const char *path, unsigned long line, weir_error_t *error) {
     const json_t *items = json_object_get(object, "items");
     uint32_t user = 0, item = 0;
     int64_t known = 0, at = 0;
@@ -162,8 +177,10 @@ static weir_err_t read_line(weir_rank_requests_t *requests, reading_t *reading,
         return weir_errorf(error, WEIR_ERR_INVALID,
                            "%s, line %lu is not {\"user\": .., \"items\": [..]}", path, line);
     }
-    weir_err_t err =
-        want(reading->users, json_object_get(object, "user"), path, line, &user, error);
+    weir_err_t err = check_keys(object, path, line, error);
+    if (err == WEIR_OK) {
+        err = want(reading->users, json_object_get(object, "user"), path, line, &user, error);
+    }
     if (err == WEIR_OK) {
         err = read_integer(object, "known", path, line, &known, &has_known, error);
     }
