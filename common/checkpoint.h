@@ -85,22 +85,6 @@ void weir_checkpoint_chain_free(weir_manifest_t *below, size_t count);
 WEIR_MUST_USE weir_err_t weir_checkpoint_beside(const char *folder, uint64_t step, char *beside,
                                                 size_t capacity, weir_error_t *error);
 
-/* A checkpoint that is not as it was written. */
-typedef struct {
-    uint64_t step;
-    char why[256];
-} weir_checkpoint_damage_t;
-
-/* The newest checkpoint of a run that is right: manifest, chain, every checksum. `damaged`
- * (capacity `damaged_capacity`; may be NULL with 0) gets those newer than it that are not, the
- * newest first, *damaged_count of them (more than the capacity are counted, not kept). Errors:
- * NOT_FOUND when none is good; a machine's failure to read (IO, MEMORY) is passed on, and is no
- * damage. Call: blocks (reads all of it). */
-WEIR_MUST_USE weir_err_t weir_checkpoint_newest_good(const char *run, uint64_t *step,
-                                                     weir_checkpoint_damage_t *damaged,
-                                                     size_t damaged_capacity, size_t *damaged_count,
-                                                     weir_error_t *error);
-
 /* As text, with its own checksum at the end; caller frees. INVALID where a name, a count or a text
  * cannot be written. Call: local. */
 WEIR_MUST_USE weir_err_t weir_manifest_format(const weir_manifest_t *manifest, char **text,

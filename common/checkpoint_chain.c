@@ -1,5 +1,4 @@
-/* Chains: a checkpoint, the one that it builds on, and so on down to a full one; and which of a
- * run's checkpoints is the newest that is right. */
+/* Chains: a checkpoint, the one that it builds on, and so on down to a full one. */
 #include "common/checkpoint.h"
 
 #include "common/file.h"
@@ -92,58 +91,5 @@ weir_err_t weir_manifest_read(const char *folder, bool verify, weir_manifest_t *
         read = (weir_manifest_t){0};
     }
     weir_manifest_fini(&read);
-    return status;
-}
-
-/* Whether a failure to read a checkpoint is the checkpoint's, not the machine's. */
-static bool is_damage(weir_err_t status) {
-    return status == WEIR_ERR_CORRUPT || status == WEIR_ERR_NOT_FOUND ||
-           status == WEIR_ERR_VERSION || status == WEIR_ERR_UNSUPPORTED ||
-           status == WEIR_ERR_INVALID;
-}
-
-weir_err_t weir_checkpoint_newest_good(const char *run, uint64_t *step,
-                                       weir_checkpoint_damage_t *damaged, size_t damaged_capacity,
-                                       size_t *damaged_count, weir_error_t *error) {
-    char parent[WEIR_PATH_MAX], path[WEIR_PATH_MAX], name[32];
-    uint64_t *steps = NULL;
-    size_t count = 0, bad = 0;
-    weir_err_t status = weir_checkpoint_list(run, &steps, &count, error);
-    if (status == WEIR_OK) {
-        status = weir_path_join(parent, sizeof parent, run, "checkpoints", error);
-    }
-    bool found = false;
-    while (status == WEIR_OK && !found && count > 0) {
-        weir_manifest_t manifest = {0};
-        weir_error_t why = {0};
-        uint64_t candidate = steps[--count];
-        weir_checkpoint_step_name(candidate, name);
-        status = weir_path_join(path, sizeof path, parent, name, error);
-        weir_err_t read =
-            status == WEIR_OK ? weir_manifest_read(path, true, &manifest, &why) : status;
-        weir_manifest_fini(&manifest);
-        if (read == WEIR_OK) {
-            found = true;
-            *step = candidate;
-        } else if (status == WEIR_OK && !is_damage(read)) {
-            status = weir_errorf(error, read, "%s", why.message);
-        } else if (status == WEIR_OK) {
-            if (bad < damaged_capacity) {
-                damaged[bad].step = candidate;
-                (void)snprintf(damaged[bad].why, sizeof damaged[bad].why, "%.255s", why.message);
-            }
-            bad++;
-        }
-    }
-    if (status == WEIR_OK && !found) {
-        status = weir_errorf(error, WEIR_ERR_NOT_FOUND,
-                             bad == 0 ? "run '%s' has no checkpoint"
-                                      : "run '%s' has no checkpoint that is not damaged",
-                             run);
-    }
-    if (damaged_count != NULL) {
-        *damaged_count = bad;
-    }
-    free(steps);
     return status;
 }

@@ -427,10 +427,6 @@ weir_err_t weir_comm_thread_take(weir_comm_thread_t *thread, uint32_t types, dou
     return WEIR_OK;
 }
 
-void weir_comm_thread_wake(weir_comm_thread_t *thread) {
-    notify_main(thread, true);
-}
-
 void weir_comm_thread_depths(weir_comm_thread_t *thread, size_t *posted, size_t *received) {
     *posted = weir_ring_count(&thread->posts);
     *received = weir_ring_count(&thread->received);

@@ -41,14 +41,11 @@ WEIR_MUST_USE weir_err_t weir_comm_thread_post(weir_comm_thread_t *thread, weir_
 
 /* Take the oldest received frame whose type is in `types` (bits 1 << weir_frame_type_t); frames of
  * other types are kept, in order, for later calls. Caller owns the payload. `*received` false: none
- * came within `timeout_seconds` (0: look and return), or the thread was woken before. Call: blocks.
- * Threads: one (compute or apply). */
+ * came within `timeout_seconds` (0: look and return), or poll_control said that there is something
+ * else to do. Call: blocks. Threads: one (compute or apply). */
 WEIR_MUST_USE weir_err_t weir_comm_thread_take(weir_comm_thread_t *thread, uint32_t types,
                                                double timeout_seconds, weir_frame_t *frame,
                                                bool *received, weir_error_t *error);
-
-/* Wake a thread that blocks in take (it returns with *received false). Threads: any. */
-void weir_comm_thread_wake(weir_comm_thread_t *thread);
 
 /* Frames posted that the transport has not got yet, and frames received that nobody has taken,
  * those kept for later calls not counted. Threads: any; a moment's truth. */

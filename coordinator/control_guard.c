@@ -19,7 +19,6 @@ struct weir_control_guard {
     void *questions; /* ZMQ_REP at the address that RFC 27 fixes */
     admitted_t *admitted;
     size_t count, capacity;
-    uint64_t refused;
 };
 
 weir_err_t weir_control_guard_open(void *context, weir_control_guard_t **guard,
@@ -76,10 +75,6 @@ weir_err_t weir_control_guard_admit(weir_control_guard_t *guard, const char *pub
 
 void *weir_control_guard_socket(weir_control_guard_t *guard) {
     return guard->questions;
-}
-
-uint64_t weir_control_guard_refused(const weir_control_guard_t *guard) {
-    return guard->refused;
 }
 
 /* Parts of a question: version, number, domain, address, identity, mechanism, credentials. */
@@ -143,7 +138,6 @@ void weir_control_guard_serve(weir_control_guard_t *guard) {
     question_t question;
     while (take_question(guard, &question)) {
         const char *name = name_of(guard, &question);
-        guard->refused += name == NULL ? 1 : 0;
         answer(guard, &question, name);
     }
 }

@@ -27,7 +27,4 @@ void *weir_control_guard_socket(weir_control_guard_t *guard);
 /* Answer all questions that are there. Never blocks. */
 void weir_control_guard_serve(weir_control_guard_t *guard);
 
-/* Peers turned away so far. */
-uint64_t weir_control_guard_refused(const weir_control_guard_t *guard);
-
 #endif

@@ -1,5 +1,5 @@
 /* Matrix products of the model's number type, through CBLAS. Row-major; leading dimensions are the
- * distance between rows. Dimensions must fit an int: weir_blas_fits.
+ * distance between rows. Dimensions must fit an int.
  *
  * A product runs on the calling thread alone: parallelism is by rank, and a pool of BLAS threads in
  * each of several ranks on a host would cost 20 to 100 times what it brings. */
@@ -9,15 +9,9 @@
 #include "common/real.h"
 
 #include <cblas.h>
-#include <limits.h>
-#include <stdbool.h>
 #include <stddef.h>
 
 typedef enum { WEIR_BLAS_PLAIN, WEIR_BLAS_TRANSPOSED } weir_blas_form_t;
-
-static inline bool weir_blas_fits(size_t dimension) {
-    return dimension <= (size_t)INT_MAX;
-}
 
 /* Switch the BLAS of this process to one thread, whatever OPENBLAS_NUM_THREADS says. */
 static inline void weir_blas_use_one_thread(void) {

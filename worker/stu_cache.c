@@ -56,10 +56,6 @@ void weir_stu_cache_destroy(weir_stu_cache_t *cache) {
     }
 }
 
-size_t weir_stu_cache_bytes(const weir_stu_cache_t *cache) {
-    return cache->history != NULL ? cache->history->bytes : 0;
-}
-
 weir_stu_history_t *weir_stu_cache_take(weir_stu_cache_t *cache) {
     weir_stu_history_t *taken = cache->own;
     cache->own = NULL;

@@ -28,9 +28,6 @@ WEIR_MUST_USE weir_err_t weir_stu_cache_fill(weir_stu_cache_t *cache, const weir
 WEIR_MUST_USE weir_err_t weir_stu_cache_score(weir_stu_cache_t *cache, const weir_real_t *x,
                                               size_t count, weir_real_t *out, weir_error_t *error);
 
-/* Bytes of the kept keys and values. */
-size_t weir_stu_cache_bytes(const weir_stu_cache_t *cache);
-
 /* Keys and values of a history by themselves, to be kept between requests. */
 typedef struct weir_stu_history weir_stu_history_t;
 

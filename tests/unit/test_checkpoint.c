@@ -170,42 +170,35 @@ START_TEST(a_base_must_be_there_when_a_delta_is_published) {
 }
 END_TEST
 
-START_TEST(the_newest_good_checkpoint_has_a_good_chain) {
-    uint64_t step = 0;
-    size_t count = 9;
-    weir_checkpoint_damage_t damaged[4];
-    ck_assert_int_eq(weir_checkpoint_newest_good(run, &step, NULL, 0, NULL, NULL),
-                     WEIR_ERR_NOT_FOUND);
+static void assert_read(const char *folder, weir_err_t expected, const char *why) {
+    weir_manifest_t manifest = {0};
+    weir_error_t error = {0};
+    ck_assert_int_eq(weir_manifest_read(in(folder), true, &manifest, &error), expected);
+    ck_assert_msg(strstr(error.message, why) != NULL, "%s", error.message);
+    weir_manifest_fini(&manifest);
+}
+
+START_TEST(a_checkpoint_is_as_good_as_its_chain) {
     publish_delta(10, 0);
     publish_delta(20, 10);
     publish_delta(30, 0);
     publish_delta(40, 30);
     publish_delta(50, 40);
-    ck_assert_int_eq(weir_checkpoint_newest_good(run, &step, damaged, 4, &count, NULL), WEIR_OK);
-    ck_assert_uint_eq(step, 50);
-    ck_assert_uint_eq(count, 0);
+    assert_read("run/checkpoints/step-000000000050", WEIR_OK, "");
     damage("run/checkpoints/step-000000000050/dense.safetensors");
-    ck_assert_int_eq(weir_checkpoint_newest_good(run, &step, damaged, 4, &count, NULL), WEIR_OK);
-    ck_assert_uint_eq(step, 40);
-    ck_assert_uint_eq(count, 1);
-    ck_assert_uint_eq(damaged[0].step, 50);
-    ck_assert_ptr_nonnull(strstr(damaged[0].why, "checksum"));
+    assert_read("run/checkpoints/step-000000000050", WEIR_ERR_CORRUPT, "checksum");
+    assert_read("run/checkpoints/step-000000000040", WEIR_OK, "");
     damage("run/checkpoints/step-000000000030/dense.safetensors");
-    ck_assert_int_eq(weir_checkpoint_newest_good(run, &step, damaged, 2, &count, NULL), WEIR_OK);
-    ck_assert_uint_eq(step, 20);
-    ck_assert_uint_eq(count, 3);
-    ck_assert_ptr_nonnull(strstr(damaged[1].why, "builds on step 30"));
-    publish_delta(10, 0); /* the same step, written anew, is not the same base */
-    weir_checkpoint_file_t file;
+    assert_read("run/checkpoints/step-000000000040", WEIR_ERR_CORRUPT, "builds on step 30");
+    assert_read("run/checkpoints/step-000000000020", WEIR_OK, "");
+    weir_checkpoint_file_t file; /* the same step, written anew, is not the same base */
     begin_with_file(10, "abc");
     weir_manifest_t manifest = manifest_of(10, &file);
     manifest.epoch = 1;
     file.checksum = weir_checksum("abc", 3, 0);
     ck_assert_int_eq(weir_checkpoint_publish(run, &manifest, false, NULL), WEIR_OK);
-    ck_assert_int_eq(weir_checkpoint_newest_good(run, &step, damaged, 4, &count, NULL), WEIR_OK);
-    ck_assert_uint_eq(step, 10);
-    ck_assert_uint_eq(count, 4);
-    ck_assert_ptr_nonnull(strstr(damaged[3].why, "replaced"));
+    assert_read("run/checkpoints/step-000000000010", WEIR_OK, "");
+    assert_read("run/checkpoints/step-000000000020", WEIR_ERR_CORRUPT, "replaced");
 }
 END_TEST
 
@@ -375,7 +368,7 @@ static Suite *suite(void) {
     tcase_add_test(t, only_complete_checkpoints_are_listed);
     tcase_add_test(t, what_a_kept_checkpoint_builds_on_is_kept);
     tcase_add_test(t, a_base_must_be_there_when_a_delta_is_published);
-    tcase_add_test(t, the_newest_good_checkpoint_has_a_good_chain);
+    tcase_add_test(t, a_checkpoint_is_as_good_as_its_chain);
     tcase_add_test(t, a_best_is_never_older_than_a_latest_that_was_best);
     suite_add_tcase(s, t);
     return s;

@@ -298,27 +298,6 @@ START_TEST(take_returns_at_its_deadline_with_nothing) {
 }
 END_TEST
 
-static void *wake_later(void *argument) {
-    weir_clock_sleep(0.02);
-    weir_comm_thread_wake(argument);
-    return NULL;
-}
-
-START_TEST(wake_ends_a_take_that_would_wait_for_ever) {
-    pair_t pair;
-    pthread_t waker;
-    weir_frame_t frame;
-    bool received = true;
-    start_pair(&pair);
-    ck_assert_int_eq(pthread_create(&waker, NULL, wake_later, pair.threads[0]), 0);
-    ck_assert_int_eq(
-        weir_comm_thread_take(pair.threads[0], PULL, HUGE_VAL, &frame, &received, NULL), WEIR_OK);
-    ck_assert(!received);
-    (void)pthread_join(waker, NULL);
-    stop_pair(&pair);
-}
-END_TEST
-
 START_TEST(a_failed_comm_thread_says_so_at_every_call) {
     pair_t pair;
     weir_frame_t frame;
@@ -414,7 +393,6 @@ static Suite *comm_thread_suite(void) {
     tcase_add_test(tcase, frames_of_other_types_are_kept_in_order);
     tcase_add_test(tcase, more_frames_than_the_ring_holds_wait_for_their_taker);
     tcase_add_test(tcase, take_returns_at_its_deadline_with_nothing);
-    tcase_add_test(tcase, wake_ends_a_take_that_would_wait_for_ever);
     tcase_add_test(tcase, a_failed_comm_thread_says_so_at_every_call);
     tcase_add_test(tcase, control_is_polled_and_wakes_the_comm_thread);
     tcase_add_test(tcase, idle_comm_threads_leave_the_processor_alone);
