@@ -21,7 +21,18 @@ struct weir_answer_list {
     char temporary[WEIR_PATH_MAX]; /* empty: nothing to remove */
 };
 
-bool weir_answers_format_parse(const char *text, weir_answers_format_t *format) {
+/* ---- options ---- */
+
+enum { OPTION_FORMAT = 768, OPTION_JSON, OPTION_OUT };
+
+static const struct argp_option options[] = {
+    {"format", OPTION_FORMAT, "FORMAT", 0, "text (default), json (an object a line) or csv", 1},
+    {"json", OPTION_JSON, NULL, 0, "the same as --format json", 1},
+    {"out", OPTION_OUT, "FILE", 0, "write to FILE", 1},
+    {0},
+};
+
+static bool parse_format(const char *text, weir_answers_format_t *format) {
     static const char *const names[] = {"text", "json", "csv"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(text, names[i]) == 0) {
@@ -31,6 +42,32 @@ bool weir_answers_format_parse(const char *text, weir_answers_format_t *format) 
     }
     return false;
 }
+
+static error_t parse_option(int key, char *value, struct argp_state *state) {
+    weir_answer_options_t *chosen = state->input;
+    switch (key) {
+    case OPTION_JSON:
+        chosen->format = WEIR_ANSWERS_JSON;
+        return 0;
+    case OPTION_FORMAT:
+        if (!parse_format(value, &chosen->format)) {
+            argp_error(state, "--format is text, json or csv, not \"%s\"", value);
+        }
+        return 0;
+    case OPTION_OUT:
+        chosen->out = value;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument \"%s\"", value);
+        return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp weir_answers_argp = {options, parse_option, NULL, NULL, NULL, NULL, NULL};
+
+/* ---- the file ---- */
 
 static void print_header(const weir_answer_list_t *list) {
     if (list->format == WEIR_ANSWERS_CSV) {
@@ -42,15 +79,15 @@ static void print_header(const weir_answer_list_t *list) {
     }
 }
 
-weir_err_t weir_answer_list_create(const char *path, weir_answers_format_t format,
-                                   weir_dataset_t *dataset, const char *const *columns,
-                                   size_t column_count, weir_answer_list_t **list,
-                                   weir_error_t *error) {
+weir_err_t weir_answer_list_create(const weir_answer_options_t *chosen, weir_dataset_t *dataset,
+                                   const char *const *columns, size_t column_count,
+                                   weir_answer_list_t **list, weir_error_t *error) {
     weir_answer_list_t *made = calloc(1, sizeof *made);
     if (made == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory");
     }
-    made->format = format;
+    const char *path = chosen->out;
+    made->format = chosen->format;
     made->dataset = dataset;
     made->columns = columns;
     made->column_count = column_count;

@@ -6,23 +6,29 @@
 #include "common/dataset.h"
 #include "common/error.h"
 
+#include <argp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef enum { WEIR_ANSWERS_TEXT, WEIR_ANSWERS_JSON, WEIR_ANSWERS_CSV } weir_answers_format_t;
 
-/* "text", "json" or "csv"; false: none of them. */
-bool weir_answers_format_parse(const char *text, weir_answers_format_t *format);
+typedef struct {
+    const char *out; /* a file; NULL: standard output */
+    weir_answers_format_t format;
+} weir_answer_options_t;
+
+/* --format, --json, --out, and no other argument; its input is a weir_answer_options_t. */
+extern const struct argp weir_answers_argp;
 
 typedef struct weir_answer_list weir_answer_list_t;
 
-/* To `path`, where it appears when it is whole, or standard output (NULL). Each item has as many
+/* To a file, where it appears when it is whole, or to standard output. Each item has as many
  * scores as there are columns; the names of the columns must outlive the list, as `dataset`. Text:
  * a line of their names above the scores where there are several. JSON: an object a line, {"user":
  * .., "items": [{"item": .., "name": .., COLUMN: ..}]}. CSV: a header, then user, place from 1,
  * item, scores, name. */
-WEIR_MUST_USE weir_err_t weir_answer_list_create(const char *path, weir_answers_format_t format,
+WEIR_MUST_USE weir_err_t weir_answer_list_create(const weir_answer_options_t *options,
                                                  weir_dataset_t *dataset,
                                                  const char *const *columns, size_t column_count,
                                                  weir_answer_list_t **list, weir_error_t *error);
@@ -35,7 +41,7 @@ WEIR_MUST_USE weir_err_t weir_answer_list_add(weir_answer_list_t *list, int64_t 
 /* All lists have been added; says so where they went to a file. The list must still be destroyed.
  */
 WEIR_MUST_USE weir_err_t weir_answer_list_commit(weir_answer_list_t *list, weir_error_t *error);
-/* Without a commit before it, removes what was written to `path`. Accepts NULL. */
+/* Without a commit before it, removes what was written to a file. Accepts NULL. */
 void weir_answer_list_destroy(weir_answer_list_t *list);
 
 #endif

@@ -18,19 +18,16 @@ enum {
     OPTION_BY,
     OPTION_IN_ORDER,
     OPTION_MICROBATCH,
-    OPTION_CACHE,
-    OPTION_FORMAT,
-    OPTION_JSON,
-    OPTION_OUT
+    OPTION_CACHE
 };
 
 typedef struct {
     weir_saved_job_t job;
     weir_request_users_t users;
-    const char *candidates, *requests, *by, *out;
+    const char *candidates, *requests, *by;
     bool in_order;
     size_t top, microbatch, cache_mib; /* top 0: all */
-    weir_answers_format_t format;
+    weir_answer_options_t answers;
 } arguments_t;
 
 static const struct argp_option options[] = {
@@ -49,9 +46,6 @@ static const struct argp_option options[] = {
     {"microbatch", OPTION_MICROBATCH, "N", 0, "candidates scored at a time (default 1024)", 1},
     {"cache-mib", OPTION_CACHE, "N", 0,
      "memory of each worker for histories between requests (default 256)", 1},
-    {"format", OPTION_FORMAT, "FORMAT", 0, "text (default), json (an object a line) or csv", 1},
-    {"json", OPTION_JSON, NULL, 0, "the same as --format json", 1},
-    {"out", OPTION_OUT, "FILE", 0, "write to FILE", 1},
     {0},
 };
 
@@ -74,6 +68,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &arguments->job;
         state->child_inputs[1] = &arguments->users;
+        state->child_inputs[2] = &arguments->answers;
         return 0;
     case OPTION_CANDIDATES:
         arguments->candidates = value;
@@ -97,20 +92,6 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case OPTION_CACHE:
         arguments->cache_mib = parse_number("--cache-mib", value, 0, 1 << 30, state);
         return 0;
-    case OPTION_JSON:
-        arguments->format = WEIR_ANSWERS_JSON;
-        return 0;
-    case OPTION_FORMAT:
-        if (!weir_answers_format_parse(value, &arguments->format)) {
-            argp_error(state, "--format is text, json or csv, not \"%s\"", value);
-        }
-        return 0;
-    case OPTION_OUT:
-        arguments->out = value;
-        return 0;
-    case ARGP_KEY_ARG:
-        argp_error(state, "unexpected argument \"%s\"", value);
-        return ARGP_ERR_UNKNOWN;
     case ARGP_KEY_END:
         if (arguments->requests != NULL &&
             (arguments->candidates != NULL || arguments->users.has_time ||
@@ -231,8 +212,8 @@ static weir_err_t print_answers(const arguments_t *arguments, const tasks_t *tas
                    .scores = calloc((longest + 1) * tasks->count, sizeof *room.scores)};
     weir_err_t err =
         room.sorted != NULL && room.items != NULL && room.scores != NULL
-            ? weir_answer_list_create(arguments->out, arguments->format, dataset, tasks->columns,
-                                      tasks->count, &list, error)
+            ? weir_answer_list_create(&arguments->answers, dataset, tasks->columns, tasks->count,
+                                      &list, error)
             : weir_errorf(error, WEIR_ERR_MEMORY, "no memory for %zu candidates", longest);
     if (err == WEIR_OK) {
         err = print_lists(arguments, tasks, list, requests, job, &room, error);
@@ -263,8 +244,8 @@ static weir_err_t rank(arguments_t *arguments, weir_rank_requests_t *wanted,
     weir_dataset_t *dataset = NULL;
     tasks_t tasks;
     weir_err_t err = weir_saved_job_choose(&arguments->job, error);
-    if (err == WEIR_OK && arguments->out != NULL) {
-        err = weir_file_check_place(arguments->out, error);
+    if (err == WEIR_OK && arguments->answers.out != NULL) {
+        err = weir_file_check_place(arguments->answers.out, error);
     }
     if (err == WEIR_OK && arguments->job.config.model.kind != WEIR_MODEL_RANKING) {
         err = weir_errorf(error, WEIR_ERR_INVALID,
@@ -297,8 +278,10 @@ static weir_err_t rank(arguments_t *arguments, weir_rank_requests_t *wanted,
 }
 
 int weir_verb_rank(int argc, char **argv) {
-    static const struct argp_child children[] = {
-        {&weir_saved_job_argp, 0, NULL, 0}, {&weir_request_users_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {{&weir_saved_job_argp, 0, NULL, 0},
+                                                 {&weir_request_users_argp, 0, NULL, 0},
+                                                 {&weir_answers_argp, 0, NULL, 0},
+                                                 {0}};
     static const struct argp argp = {
         options,
         parse_option,

@@ -10,23 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTION_KNOWN = 256, OPTION_FORMAT, OPTION_JSON, OPTION_OUT };
+enum { OPTION_KNOWN = 256 };
 
 typedef struct {
     weir_saved_job_t job;
     weir_request_users_t users;
-    const char *out;
     size_t k;
     bool keep_known;
-    weir_answers_format_t format;
+    weir_answer_options_t answers;
 } arguments_t;
 
 static const struct argp_option options[] = {
     {"top", 'k', "K", 0, "items for each user (default 10)", 1},
     {"with-known", OPTION_KNOWN, NULL, 0, "give items that the user knows, too", 1},
-    {"format", OPTION_FORMAT, "FORMAT", 0, "text (default), json (an object a line) or csv", 1},
-    {"json", OPTION_JSON, NULL, 0, "the same as --format json", 1},
-    {"out", OPTION_OUT, "FILE", 0, "write to FILE", 1},
     {0},
 };
 
@@ -37,6 +33,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &arguments->job;
         state->child_inputs[1] = &arguments->users;
+        state->child_inputs[2] = &arguments->answers;
         return 0;
     case 'k':
         errno = 0;
@@ -50,20 +47,6 @@ static error_t parse_option(int key, char *value, struct argp_state *state) {
     case OPTION_KNOWN:
         arguments->keep_known = true;
         return 0;
-    case OPTION_JSON:
-        arguments->format = WEIR_ANSWERS_JSON;
-        return 0;
-    case OPTION_FORMAT:
-        if (!weir_answers_format_parse(value, &arguments->format)) {
-            argp_error(state, "--format is text, json or csv, not \"%s\"", value);
-        }
-        return 0;
-    case OPTION_OUT:
-        arguments->out = value;
-        return 0;
-    case ARGP_KEY_ARG:
-        argp_error(state, "unexpected argument \"%s\"", value);
-        return ARGP_ERR_UNKNOWN;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -75,8 +58,8 @@ static weir_err_t print_answers(const arguments_t *arguments, weir_dataset_t *da
                                 weir_request_job_t *job, weir_error_t *error) {
     static const char *const columns[] = {"score"};
     weir_answer_list_t *list = NULL;
-    weir_err_t err = weir_answer_list_create(arguments->out, arguments->format, dataset, columns, 1,
-                                             &list, error);
+    weir_err_t err =
+        weir_answer_list_create(&arguments->answers, dataset, columns, 1, &list, error);
     for (size_t i = 0; i < job->count && err == WEIR_OK; i++) {
         const void *items = NULL, *scores = NULL;
         err = weir_request_job_take(job, i, "items", WEIR_DTYPE_I64, 1, arguments->k, false, &items,
@@ -102,8 +85,8 @@ static weir_err_t recommend(arguments_t *arguments, weir_request_job_t *job, int
     weir_requests_t requests = {
         .kind = WEIR_REQUEST_RECOMMEND, .k = arguments->k, .keep_known = arguments->keep_known};
     weir_err_t err = weir_saved_job_choose(&arguments->job, error);
-    if (err == WEIR_OK && arguments->out != NULL) {
-        err = weir_file_check_place(arguments->out, error);
+    if (err == WEIR_OK && arguments->answers.out != NULL) {
+        err = weir_file_check_place(arguments->answers.out, error);
     }
     if (err == WEIR_OK && arguments->job.config.model.kind == WEIR_MODEL_RANKING) {
         err = weir_errorf(error, WEIR_ERR_INVALID,
@@ -129,8 +112,10 @@ static weir_err_t recommend(arguments_t *arguments, weir_request_job_t *job, int
 }
 
 int weir_verb_recommend(int argc, char **argv) {
-    static const struct argp_child children[] = {
-        {&weir_saved_job_argp, 0, NULL, 0}, {&weir_request_users_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {{&weir_saved_job_argp, 0, NULL, 0},
+                                                 {&weir_request_users_argp, 0, NULL, 0},
+                                                 {&weir_answers_argp, 0, NULL, 0},
+                                                 {0}};
     static const struct argp argp = {
         options,
         parse_option,
