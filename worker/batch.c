@@ -4,6 +4,7 @@
 #include "worker/deal.h"
 #include "worker/key_set.h"
 #include "worker/protocol.h"
+#include "worker/shuffle.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,13 +47,9 @@ struct weir_batch_reader {
     weir_negative_sharing_t sharing;
     double token_cost; /* cost of a token in units of one pair of attention */
     uint64_t catalogue;
-    weir_windows_t *stream; /* train.order: stream; NULL: users in shuffled order */
-    uint64_t drawn_from;    /* negatives of this batch are items 1 .. this */
-
-    uint32_t *eligible; /* users with a history and a target */
-    uint32_t *order;    /* permutation of eligible in this epoch */
-    size_t eligible_count;
-    uint64_t order_epoch; /* of `order`; UINT64_MAX: none yet */
+    weir_windows_t *stream;  /* train.order: stream; NULL: users in shuffled order */
+    weir_shuffle_t *shuffle; /* of users with a history and a target; NULL: a stream */
+    uint64_t drawn_from;     /* negatives of this batch are items 1 .. this */
 
     example_t *examples;    /* the global batch, in its order */
     weir_priced_t *by_cost; /* of the global batch, dearest first */
@@ -106,34 +103,24 @@ static void example_of_entry(const weir_batch_reader_t *reader, const weir_windo
         example->predicted < example->length ? example->predicted : example->length;
 }
 
-static weir_err_t find_eligible(weir_batch_reader_t *reader, weir_error_t *error) {
-    uint64_t users = weir_dataset_users(reader->dataset);
-    if (users >= UINT32_MAX) {
-        return weir_errorf(error, WEIR_ERR_UNSUPPORTED, "%llu users; at most %u can be shuffled",
-                           (unsigned long long)users, UINT32_MAX - 1);
-    }
-    reader->eligible = malloc((size_t)users * sizeof(uint32_t) + 1);
-    reader->order = malloc((size_t)users * sizeof(uint32_t) + 1);
-    if (reader->eligible == NULL || reader->order == NULL) {
-        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the order of %llu users",
-                           (unsigned long long)users);
-    }
-    for (uint64_t user = 0; user < users; user++) {
-        example_t example;
-        if (example_of_user(reader, user, &example)) {
-            reader->eligible[reader->eligible_count++] = (uint32_t)user;
-        }
-    }
-    if (reader->eligible_count == 0) {
-        weir_err_t err = weir_errorf(error, WEIR_ERR_INVALID,
-                                     "no user of the data has the %zu events that training needs",
-                                     reader->held_out + (reader->test_from == 0 ? 3 : 2));
+static bool has_example(const void *argument, uint64_t user) {
+    example_t example;
+    return example_of_user(argument, user, &example);
+}
+
+static weir_err_t shuffle_users(weir_batch_reader_t *reader, weir_error_t *error) {
+    weir_err_t err =
+        weir_shuffle_create(reader->seed, weir_dataset_users(reader->dataset), reader->batch_users,
+                            has_example, reader, &reader->shuffle, error);
+    if (err == WEIR_OK && weir_shuffle_users(reader->shuffle) == 0) {
+        err = weir_errorf(error, WEIR_ERR_INVALID,
+                          "no user of the data has the %zu events that training needs",
+                          reader->held_out + (reader->test_from == 0 ? 3 : 2));
         weir_error_hint(error,
                         "history, training target%s and test target: one event each at least",
                         reader->held_out > 0 ? ", validation target" : "");
-        return err;
     }
-    return WEIR_OK;
+    return err;
 }
 
 static weir_err_t create_buffers(weir_batch_reader_t *reader, weir_error_t *error) {
@@ -200,7 +187,6 @@ weir_err_t weir_batch_reader_create(const weir_config_t *config,
     created->held_out = config->eval.validation ? 1 : 0;
     created->test_from = config->eval.test_from;
     created->catalogue = created->drawn_from = weir_dataset_items(options->dataset);
-    created->order_epoch = UINT64_MAX;
     weir_err_t err = set_sharing(created, config, error);
     if (err == WEIR_OK) {
         err = create_buffers(created, error);
@@ -212,7 +198,7 @@ weir_err_t weir_batch_reader_create(const weir_config_t *config,
         err = weir_windows_create(options->dataset, config->train.stream_window, NULL,
                                   created->batch_users, &created->stream, error);
     } else if (err == WEIR_OK) {
-        err = find_eligible(created, error);
+        err = shuffle_users(created, error);
     }
     if (err == WEIR_OK) {
         err = weir_key_set_create(created->catalogue, &created->keys, error);
@@ -247,9 +233,8 @@ void weir_batch_reader_destroy(weir_batch_reader_t *reader) {
     }
     weir_key_set_destroy(reader->keys);
     weir_windows_destroy(reader->stream);
+    weir_shuffle_destroy(reader->shuffle);
     free(reader->buffers);
-    free(reader->eligible);
-    free(reader->order);
     free(reader->examples);
     free(reader->by_cost);
     free(reader->load);
@@ -261,14 +246,13 @@ void weir_batch_reader_destroy(weir_batch_reader_t *reader) {
 }
 
 uint64_t weir_batch_steps_per_epoch(const weir_batch_reader_t *reader) {
-    return reader->stream != NULL
-               ? weir_windows_steps(reader->stream)
-               : (reader->eligible_count + reader->batch_users - 1) / reader->batch_users;
+    return reader->stream != NULL ? weir_windows_steps(reader->stream)
+                                  : weir_shuffle_steps(reader->shuffle);
 }
 
 uint64_t weir_batch_users_per_epoch(const weir_batch_reader_t *reader) {
     return reader->stream != NULL ? weir_windows_trained_entries(reader->stream)
-                                  : reader->eligible_count;
+                                  : weir_shuffle_users(reader->shuffle);
 }
 
 const weir_windows_t *weir_batch_windows(const weir_batch_reader_t *reader) {
@@ -288,19 +272,12 @@ static void number_tokens(weir_batch_reader_t *reader, size_t count, uint64_t *t
 
 /* The global batch of a position in an epoch: which users, in which order. Returns how many. */
 static size_t choose_shuffled(weir_batch_reader_t *reader, uint64_t epoch, uint64_t position) {
-    if (reader->order_epoch != epoch) {
-        weir_rng_permutation(reader->seed, WEIR_STREAM_SHUFFLE, epoch, reader->order,
-                             reader->eligible_count);
-        reader->order_epoch = epoch;
+    size_t count = 0;
+    const uint32_t *users = weir_shuffle_step(reader->shuffle, epoch, position, &count);
+    for (size_t i = 0; i < count; i++) {
+        (void)example_of_user(reader, users[i], &reader->examples[i]);
     }
-    size_t begin = (size_t)position * reader->batch_users;
-    size_t end = begin + reader->batch_users;
-    end = end < reader->eligible_count ? end : reader->eligible_count;
-    for (size_t i = begin; i < end; i++) {
-        (void)example_of_user(reader, reader->eligible[reader->order[i]],
-                              &reader->examples[i - begin]);
-    }
-    return end - begin;
+    return count;
 }
 
 /* The same of a stream; negatives are items that have been seen by the end of the window. */

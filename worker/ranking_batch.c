@@ -2,7 +2,6 @@
 #include "worker/ranking_batch_internal.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config,
                                              const weir_dataset_t *dataset,
@@ -84,31 +83,20 @@ static size_t count_trained(const weir_ranking_reader_t *reader, uint64_t user) 
 
 /* ---- its life ---- */
 
-static weir_err_t find_eligible(weir_ranking_reader_t *reader, weir_error_t *error) {
-    uint64_t users = weir_dataset_users(reader->dataset);
-    if (users >= UINT32_MAX) {
-        return weir_errorf(error, WEIR_ERR_UNSUPPORTED, "%llu users; at most %u can be shuffled",
-                           (unsigned long long)users, UINT32_MAX - 1);
+static bool has_session(const void *argument, uint64_t user) {
+    return count_trained(argument, user) > 0;
+}
+
+static weir_err_t shuffle_users(weir_ranking_reader_t *reader, weir_error_t *error) {
+    weir_err_t err =
+        weir_shuffle_create(reader->seed, weir_dataset_users(reader->dataset), reader->batch_users,
+                            has_session, reader, &reader->shuffle, error);
+    if (err == WEIR_OK && weir_shuffle_users(reader->shuffle) == 0) {
+        err = weir_errorf(error, WEIR_ERR_INVALID, "no user has more than %zu sessions to train on",
+                          reader->holdout);
+        weir_error_hint(error, "the last session of each user is held out; a smaller "
+                               "ranking.session_gap makes more of them");
     }
-    reader->eligible = malloc((size_t)users * sizeof(uint32_t) + 1);
-    reader->order = malloc((size_t)users * sizeof(uint32_t) + 1);
-    if (reader->eligible == NULL || reader->order == NULL) {
-        return weir_errorf(error, WEIR_ERR_MEMORY, "no memory for the order of %llu users",
-                           (unsigned long long)users);
-    }
-    for (uint64_t user = 0; user < users; user++) {
-        if (count_trained(reader, user) > 0) {
-            reader->eligible[reader->eligible_count++] = (uint32_t)user;
-        }
-    }
-    if (reader->eligible_count > 0) {
-        memcpy(reader->order, reader->eligible, reader->eligible_count * sizeof(uint32_t));
-        return WEIR_OK;
-    }
-    weir_err_t err = weir_errorf(error, WEIR_ERR_INVALID,
-                                 "no user has more than %zu sessions to train on", reader->holdout);
-    weir_error_hint(error, "the last session of each user is held out; a smaller "
-                           "ranking.session_gap makes more of them");
     return err;
 }
 
@@ -162,7 +150,6 @@ weir_err_t weir_ranking_reader_create(const weir_config_t *config,
     made->batch_users = (size_t)config->train.batch_users;
     made->history_gap = config->ranking.history_gap;
     made->holdout = (config->eval.validation ? 1U : 0U) + (made->by_time ? 0U : 1U);
-    made->order_epoch = UINT64_MAX;
     /* Of a token's products over those of a pair of attention. */
     made->token_cost = (double)made->model.layers.embedding_dim * 3.0;
     size_t users = made->batch_users > (size_t)config->eval.batch_users
@@ -173,7 +160,7 @@ weir_err_t weir_ranking_reader_create(const weir_config_t *config,
           : config->train.order == WEIR_ORDER_STREAM
               ? weir_windows_create(options->dataset, config->train.stream_window, &made->rule,
                                     made->batch_users, &made->stream, error)
-              : find_eligible(made, error);
+              : shuffle_users(made, error);
     if (err == WEIR_OK) {
         err = weir_key_set_create(weir_ranking_key_limit(), &made->keys, error);
     }
@@ -194,9 +181,8 @@ void weir_ranking_reader_destroy(weir_ranking_reader_t *reader) {
     }
     weir_key_set_destroy(reader->keys);
     weir_windows_destroy(reader->stream);
+    weir_shuffle_destroy(reader->shuffle);
     free(reader->buffers);
-    free(reader->eligible);
-    free(reader->order);
     free(reader->examples);
     free(reader->priced);
     free(reader->owners);
@@ -211,14 +197,13 @@ const weir_ranking_tasks_t *weir_ranking_reader_tasks(const weir_ranking_reader_
 }
 
 uint64_t weir_ranking_steps_per_epoch(const weir_ranking_reader_t *reader) {
-    return reader->stream != NULL
-               ? weir_windows_steps(reader->stream)
-               : (reader->eligible_count + reader->batch_users - 1) / reader->batch_users;
+    return reader->stream != NULL ? weir_windows_steps(reader->stream)
+                                  : weir_shuffle_steps(reader->shuffle);
 }
 
 uint64_t weir_ranking_users_per_epoch(const weir_ranking_reader_t *reader) {
     return reader->stream != NULL ? weir_windows_trained_entries(reader->stream)
-                                  : reader->eligible_count;
+                                  : weir_shuffle_users(reader->shuffle);
 }
 
 const weir_windows_t *weir_ranking_windows(const weir_ranking_reader_t *reader) {
@@ -250,17 +235,12 @@ static weir_session_t draw_session(const weir_ranking_reader_t *reader, uint64_t
 
 /* Examples of a step, in shuffled order; how many. */
 static size_t choose_shuffled(weir_ranking_reader_t *reader, uint64_t step, uint64_t epoch) {
-    uint64_t per_epoch = weir_ranking_steps_per_epoch(reader);
-    size_t begin = (size_t)((step - 1) % per_epoch) * reader->batch_users, count = 0;
-    if (reader->order_epoch != epoch) {
-        weir_rng_permutation(reader->seed, WEIR_STREAM_SHUFFLE, epoch, reader->order,
-                             reader->eligible_count);
-        reader->order_epoch = epoch;
-    }
-    for (size_t i = begin; i < reader->eligible_count && count < reader->batch_users; i++) {
-        uint32_t user = reader->eligible[reader->order[i]];
-        reader->examples[count++] =
-            example_of_session(reader, user, draw_session(reader, user, epoch));
+    uint64_t position = (step - 1) % weir_ranking_steps_per_epoch(reader);
+    size_t count = 0;
+    const uint32_t *users = weir_shuffle_step(reader->shuffle, epoch, position, &count);
+    for (size_t i = 0; i < count; i++) {
+        reader->examples[i] =
+            example_of_session(reader, users[i], draw_session(reader, users[i], epoch));
     }
     return count;
 }

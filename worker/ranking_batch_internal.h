@@ -7,6 +7,7 @@
 #include "worker/key_set.h"
 #include "worker/ranking_batch.h"
 #include "worker/sessions.h"
+#include "worker/shuffle.h"
 #include "worker/stochastic_length.h"
 
 /* A user of a batch: a session, and how much of what is before it the model sees. */
@@ -54,10 +55,8 @@ struct weir_ranking_reader {
     int64_t history_gap; /* seconds */
     double token_cost;
 
-    weir_windows_t *stream;     /* train.order: stream; NULL: users in shuffled order */
-    uint32_t *eligible, *order; /* users, and their order in order_epoch */
-    size_t eligible_count;
-    uint64_t order_epoch; /* UINT64_MAX: none yet */
+    weir_windows_t *stream;  /* train.order: stream; NULL: users in shuffled order */
+    weir_shuffle_t *shuffle; /* of users with a session to train on; NULL: a stream */
 
     weir_ranking_example_t *examples; /* of the batch under way */
     size_t example_room;
