@@ -179,6 +179,7 @@ typedef struct {
     struct {
         int64_t tokens; /* weir_tokens_t */
         int64_t hidden; /* width of the body of the heads */
+        bool direct;    /* a linear path from the input to the heads */
         int64_t positions, time_buckets;
         bool user_token;
         int64_t window;      /* 0: none */

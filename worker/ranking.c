@@ -8,7 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_ROWS = 1 << 24, TABLES = 3, HEADS = 4 }; /* parameters before and after the layers */
+enum { MOST_ROWS = 1 << 24, TABLES = 3, HEADS = 4, DIRECT = TABLES + HEADS };
+/* parameters before and after the layers */
+
+static size_t heads_of(const weir_ranking_config_t *config) {
+    return HEADS + (config->direct ? 1 : 0);
+}
 
 /* ---- parameters ---- */
 
@@ -16,7 +21,7 @@ static size_t layer_elements(const weir_ranking_config_t *config) {
     return weir_stu_parameter_elements(&config->layers);
 }
 
-/* Of the tables (0 .. 2) and the heads (3 .. 6), without its offset. */
+/* Of the tables (0 .. 2), the heads (3 .. 6) and the direct path (7), without its offset. */
 static weir_parameter_t own_parameter(const weir_ranking_config_t *config, size_t which) {
     size_t dim = config->layers.embedding_dim;
     const struct {
@@ -24,7 +29,7 @@ static weir_parameter_t own_parameter(const weir_ranking_config_t *config, size_
         size_t rows, cols;
         weir_init_t init;
         double scale;
-    } table[TABLES + HEADS] = {
+    } table[DIRECT + 1] = {
         {"position_embedding", config->positions, dim, WEIR_INIT_NORMAL, 0.02},
         {"time_embedding", config->time_buckets, dim, WEIR_INIT_NORMAL, 0.02},
         {"action_embedding", config->action_flags + 1, dim, WEIR_INIT_NORMAL, 0.02},
@@ -32,6 +37,7 @@ static weir_parameter_t own_parameter(const weir_ranking_config_t *config, size_
         {"body_bias", config->hidden, 1, WEIR_INIT_CONSTANT, 0.0},
         {"task_weight", config->hidden, config->tasks, WEIR_INIT_XAVIER_UNIFORM, 1.0},
         {"task_bias", config->tasks, 1, WEIR_INIT_CONSTANT, 0.0},
+        {"direct_weight", dim, config->tasks, WEIR_INIT_CONSTANT, 0.0},
     };
     weir_parameter_t parameter = {.rows = table[which].rows,
                                   .cols = table[which].cols,
@@ -60,11 +66,11 @@ static size_t own_offset(const weir_ranking_config_t *config, size_t which) {
 }
 
 size_t weir_ranking_parameter_count(const weir_ranking_config_t *config) {
-    return TABLES + weir_stu_parameter_count(&config->layers) + HEADS;
+    return TABLES + weir_stu_parameter_count(&config->layers) + heads_of(config);
 }
 
 size_t weir_ranking_parameter_elements(const weir_ranking_config_t *config) {
-    return own_elements(config, TABLES + HEADS) + layer_elements(config);
+    return own_elements(config, TABLES + heads_of(config)) + layer_elements(config);
 }
 
 weir_parameter_t weir_ranking_parameter(const weir_ranking_config_t *config, size_t index) {
@@ -163,6 +169,7 @@ static void lay_out(weir_ranking_t *ranking, const weir_ranking_batch_t *batch) 
     ranking->logits = weir_workspace_take(space, queries, config->tasks * real);
     ranking->d_body = weir_workspace_take(space, queries, hidden * real);
     ranking->d_normalised = weir_workspace_take(space, queries, dim * real);
+    ranking->direct = weir_workspace_take(space, config->direct ? queries : 0, dim * real);
     ranking->block = weir_workspace_take(space, widest, real);
     ranking->numbers = weir_workspace_take(space, tokens, sizeof *ranking->numbers);
 }
@@ -251,6 +258,10 @@ static void add_up(weir_ranking_t *ranking, const weir_real_t *rows) {
             add_actions(config, batch->actions[t], actions, x);
         }
     }
+    for (size_t q = 0; config->direct && q < batch->predictions; q++) {
+        memcpy(ranking->direct + q * dim, ranking->stream + batch->predicted[q] * dim,
+               dim * sizeof *ranking->direct);
+    }
     drop_input(ranking, ranking->stream);
 }
 
@@ -262,6 +273,12 @@ static void differentiate_input(weir_ranking_t *ranking, weir_real_t *d_rows,
     size_t dim = config->layers.embedding_dim;
     const weir_real_t scale = (weir_real_t)sqrt((double)dim);
     drop_input(ranking, ranking->stream);
+    for (size_t q = 0; config->direct && q < batch->predictions; q++) {
+        weir_real_t *d_x = ranking->stream + batch->predicted[q] * dim;
+        for (size_t d = 0; d < dim; d++) {
+            d_x[d] += ranking->direct[q * dim + d];
+        }
+    }
     memset(d_parameters, 0, own_elements(config, TABLES) * sizeof *d_parameters);
     memset(d_rows, 0, batch->row_count * dim * sizeof *d_rows);
     for (size_t t = 0; t < batch->sequence.tokens; t++) {
@@ -324,6 +341,19 @@ void weir_ranking_run_heads(weir_ranking_t *ranking) {
                                  .c = ranking->logits,
                                  .ldc = tasks};
     weir_product_run(ranking->kernels, false, &head);
+    if (config->direct) {
+        const weir_product_t direct = {.m = queries,
+                                       .n = tasks,
+                                       .k = dim,
+                                       .a = ranking->direct,
+                                       .lda = dim,
+                                       .b = parameters + own_offset(config, DIRECT),
+                                       .ldb = tasks,
+                                       .add = true,
+                                       .c = ranking->logits,
+                                       .ldc = tasks};
+        weir_product_run(ranking->kernels, false, &direct);
+    }
 }
 
 double weir_ranking_score(weir_task_kind_t kind, double logit) {
@@ -380,12 +410,40 @@ static void sum_head(weir_ranking_t *ranking, size_t which, const weir_real_t *l
                           ranking->block, d_bias);
 }
 
+/* Of the direct path: its weights', and that of its input in the place of the input. */
+static void differentiate_direct(weir_ranking_t *ranking, weir_real_t *d_parameters) {
+    const weir_ranking_config_t *config = &ranking->config;
+    size_t dim = config->layers.embedding_dim, tasks = config->tasks;
+    weir_rows_sum_t sum = {.kernels = ranking->kernels,
+                           .tokens = ranking->batch.predictions,
+                           .rows = dim,
+                           .columns = tasks,
+                           .left = ranking->direct,
+                           .right = ranking->logits,
+                           .to = d_parameters + own_offset(config, DIRECT)};
+    const weir_product_t input = {.form_b = WEIR_BLAS_TRANSPOSED,
+                                  .m = ranking->batch.predictions,
+                                  .n = dim,
+                                  .k = tasks,
+                                  .a = ranking->logits,
+                                  .lda = tasks,
+                                  .b = ranking->parameters + own_offset(config, DIRECT),
+                                  .ldb = tasks,
+                                  .c = ranking->direct,
+                                  .ldc = dim};
+    weir_rows_sum(&sum);
+    weir_product_run(ranking->kernels, false, &input);
+}
+
 /* From the gradient of the logits to that of the layers' output, in `stream`. */
 static void differentiate_heads(weir_ranking_t *ranking, weir_real_t *d_parameters) {
     const weir_ranking_config_t *config = &ranking->config;
     size_t dim = config->layers.embedding_dim, queries = ranking->batch.predictions;
     size_t hidden = config->hidden, tasks = config->tasks;
     sum_head(ranking, 5, ranking->body, ranking->logits, d_parameters);
+    if (config->direct) {
+        differentiate_direct(ranking, d_parameters);
+    }
     const weir_product_t head = {.form_b = WEIR_BLAS_TRANSPOSED,
                                  .m = queries,
                                  .n = hidden,

@@ -4,6 +4,7 @@
  *
  *   x_t = dropout(sqrt(D) * sum of the token's rows + actions_t + position[p_t] + time[b_t])
  *   e = layer_norm(x after the layers)       body = silu(e Wb + bb)       logits = body Wt + bt
+ *   and, with the direct path, + x_t Wd without dropout: a weight for each row that the token has
  *
  * loss = sum over predicted tokens and tasks of weight * scale * loss of (logit, label): binary
  * cross entropy, or half the squared error of a regression. A label that is NaN does not count.
@@ -30,13 +31,14 @@ typedef struct {
     size_t hidden;        /* width of the body, 1 or more */
     size_t tasks;         /* K, 1 to WEIR_RANKING_MAX_TASKS */
     double input_dropout; /* in [0, 1) */
+    bool direct;          /* the input of a predicted token goes to its logits too */
     weir_task_kind_t kinds[WEIR_RANKING_MAX_TASKS];
     double weights[WEIR_RANKING_MAX_TASKS]; /* not negative */
 } weir_ranking_config_t;
 
 /* position_embedding, time_embedding, action_embedding (F + 1) x D (its last row for a past event
  * without any action), "layer.l.*" of worker/stu.h, body_weight D x hidden, body_bias, task_weight
- * hidden x K, task_bias. */
+ * hidden x K, task_bias, and with `direct` direct_weight D x K. */
 size_t weir_ranking_parameter_count(const weir_ranking_config_t *config);
 size_t weir_ranking_parameter_elements(const weir_ranking_config_t *config);
 weir_parameter_t weir_ranking_parameter(const weir_ranking_config_t *config, size_t index);

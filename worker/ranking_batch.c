@@ -27,6 +27,7 @@ weir_ranking_config_t weir_ranking_of_config(const weir_config_t *config,
         .hidden = (size_t)config->ranking.hidden,
         .tasks = tasks->count,
         .input_dropout = config->model.input_dropout,
+        .direct = config->ranking.direct,
     };
     for (size_t k = 0; k < ranking.tasks; k++) {
         ranking.kinds[k] = tasks->list[k].kind;

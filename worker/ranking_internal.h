@@ -19,6 +19,7 @@ struct weir_ranking {
     weir_real_t *logits;       /* Q x K, then their gradient */
     weir_real_t *d_body;       /* Q x hidden */
     weir_real_t *d_normalised; /* Q x D */
+    weir_real_t *direct;       /* Q x D: input of the predicted tokens, then its gradient */
     weir_real_t *block;        /* of weir_rows_add_columns */
     uint32_t *numbers;         /* T: of the rows, for a batch without global_tokens */
 

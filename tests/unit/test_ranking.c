@@ -28,7 +28,8 @@ static weir_real_t *draw_numbers(size_t count) {
     return numbers;
 }
 
-static const weir_ranking_config_t small = {
+/* With the direct path or without (loop tests: 1, 0). */
+static weir_ranking_config_t small = {
     .layers = {.embedding_dim = 4,
                .blocks = 2,
                .heads = 1,
@@ -155,6 +156,7 @@ static double backward(problem_t *p, double scale) {
 }
 
 START_TEST(the_loss_is_that_of_its_definition) {
+    small.direct = _i == 1;
     problem_t p;
     make_problem(&p);
     forward(&p);
@@ -184,6 +186,7 @@ static void check_slopes(problem_t *p, weir_real_t *values, const weir_real_t *g
 }
 
 START_TEST(gradients_are_slopes) {
+    small.direct = _i == 1;
     problem_t p;
     make_problem(&p);
     forward(&p);
@@ -201,6 +204,7 @@ END_TEST
 #endif
 
 START_TEST(parameters_fill_the_buffer_without_gaps) {
+    small.direct = _i == 1;
     size_t end = 0;
     for (size_t i = 0; i < weir_ranking_parameter_count(&small); i++) {
         weir_parameter_t parameter = weir_ranking_parameter(&small, i);
@@ -219,6 +223,7 @@ static void note(void *argument, size_t begin, size_t end) {
 }
 
 START_TEST(gradients_are_announced_from_the_heads_to_the_tables) {
+    small.direct = _i == 1;
     problem_t p;
     make_problem(&p);
     forward(&p);
@@ -305,6 +310,7 @@ static const weir_ranking_batch_t *take_part(const problem_t *p, size_t begin, s
 
 /* Histories are filled first, then used in another order, twice: they are kept between requests. */
 START_TEST(candidates_from_the_cache_score_as_in_a_pass) {
+    small.direct = _i == 1;
     const double tolerance = sizeof(weir_real_t) == 8 ? 1e-12 : 2e-5;
     problem_t p;
     part_t part;
@@ -351,15 +357,15 @@ END_TEST
 static Suite *suite(void) {
     Suite *s = suite_create("ranking " WEIR_REAL_NAME);
     TCase *t = tcase_create("model");
-    tcase_add_test(t, the_loss_is_that_of_its_definition);
+    tcase_add_loop_test(t, the_loss_is_that_of_its_definition, 0, 2);
 #ifdef WEIR_REAL_F64
-    tcase_add_test(t, gradients_are_slopes);
+    tcase_add_loop_test(t, gradients_are_slopes, 0, 2);
 #endif
-    tcase_add_test(t, parameters_fill_the_buffer_without_gaps);
-    tcase_add_test(t, gradients_are_announced_from_the_heads_to_the_tables);
+    tcase_add_loop_test(t, parameters_fill_the_buffer_without_gaps, 0, 2);
+    tcase_add_loop_test(t, gradients_are_announced_from_the_heads_to_the_tables, 0, 2);
     tcase_add_test(t, what_is_out_of_range_is_refused);
     tcase_add_test(t, time_before_the_query_has_its_bucket);
-    tcase_add_test(t, candidates_from_the_cache_score_as_in_a_pass);
+    tcase_add_loop_test(t, candidates_from_the_cache_score_as_in_a_pass, 0, 2);
     suite_add_tcase(s, t);
     return s;
 }
