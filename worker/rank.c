@@ -47,8 +47,8 @@ size_t weir_rank_first_excluded(const int64_t *excluded, size_t begin, size_t en
 }
 
 /* Of the tile's items first .. first + count - 1: how many were counted but are not to be ranked:
- * the target and the excluded, each once. `cursor` stands at the first excluded item >= first and
- * is moved on. */
+ * the target and the excluded, each once. `cursor` stands at or before the first excluded item >=
+ * first and is moved behind the tile. */
 static uint64_t count_unranked(const weir_real_t *scores, int64_t first, size_t count,
                                int64_t target_item, weir_real_t target, const int64_t *excluded,
                                size_t end, size_t *cursor) {
@@ -57,8 +57,11 @@ static uint64_t count_unranked(const weir_real_t *scores, int64_t first, size_t 
         unranked += beats(scores[target_item - first], target) ? 1u : 0u;
     }
     size_t at = *cursor;
+    for (; at < end && excluded[at] < first; at++) { /* of tiles that were screened */
+    }
+    size_t from = at;
     for (; at < end && excluded[at] - first < (int64_t)count; at++) {
-        bool repeated = at > *cursor && excluded[at] == excluded[at - 1];
+        bool repeated = at > from && excluded[at] == excluded[at - 1];
         if (!repeated && excluded[at] != target_item) {
             unranked += beats(scores[excluded[at] - first], target) ? 1u : 0u;
         }
@@ -87,6 +90,44 @@ static void rank_user(void *argument, size_t user, const weir_real_t *scores, in
                        ranking->excluded_offsets[user + 1], &ranking->cursors[user]);
 }
 
+enum { TILE = WEIR_SCREEN_TILE };
+
+static bool threshold_of(void *argument, size_t user, weir_real_t *threshold) {
+    const ranking_t *ranking = argument;
+    *threshold = ranking->target_scores[user];
+    return true;
+}
+
+/* Counts those above at once; the open ones are wanted. */
+static uint64_t rank_screened(void *argument, size_t user, int64_t first_item,
+                              const weir_screen_answer_t *answer) {
+    const ranking_t *ranking = argument;
+    int64_t target = ranking->targets[user] - first_item;
+    size_t at = ranking->cursors[user], end = ranking->excluded_offsets[user + 1];
+    uint64_t unranked = target >= 0 && target < TILE ? (uint64_t)1 << target : 0;
+    while (at < end && ranking->excluded[at] < first_item) {
+        at++;
+    }
+    for (; at < end && ranking->excluded[at] - first_item < TILE; at++) {
+        unranked |= (uint64_t)1 << (ranking->excluded[at] - first_item);
+    }
+    ranking->cursors[user] = at;
+    ranking->counts[user] += answer->count;
+    for (uint64_t left = answer->above & unranked; left != 0; left &= left - 1) {
+        ranking->counts[user]--;
+    }
+    return answer->open & ~unranked;
+}
+
+static void rank_scored(void *argument, size_t user, int64_t item, weir_real_t score) {
+    const ranking_t *ranking = argument;
+    (void)item;
+    ranking->counts[user] += beats(score, ranking->target_scores[user]) ? 1u : 0u;
+}
+
+static const weir_score_screen_t screen = {
+    .threshold = threshold_of, .screened = rank_screened, .scored = rank_scored};
+
 weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, weir_similarity_t similarity,
                            const weir_real_t *rows, int64_t first_item, size_t count,
                            const int64_t *targets, const weir_real_t *target_scores,
@@ -106,7 +147,7 @@ weir_err_t weir_rank_count(const weir_real_t *encoded, size_t users, weir_simila
                                                       excluded_offsets[u + 1], first_item);
     }
     weir_err_t err = weir_score_pass(encoded, users, similarity, rows, first_item, count, rank_user,
-                                     &ranking, error);
+                                     &screen, &ranking, error);
     free(ranking.cursors);
     return err;
 }

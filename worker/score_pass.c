@@ -4,6 +4,7 @@
 #include "worker/mixture.h"
 #include "worker/parallel.h"
 #include "worker/rank_level.h"
+#include "worker/screen_pass.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,24 +14,9 @@
  * group repeats its last user, a short tile ends in zeros, so that there is one code path and not a
  * second one for remainders that might round otherwise. */
 enum { TILE = WEIR_RANK_TILE, GROUP = WEIR_RANK_GROUP, DEPTH = 32, ALIGNMENT = 64 };
+enum { TASK_USERS = WEIR_SCORE_TASK_USERS };
 
-/* Users of a task: so many that the transposition of the tiles does not count, and a multiple of
- * GROUP. */
-enum { TASK_USERS = 64 * GROUP };
-
-typedef struct {
-    const weir_kernels_t *kernels;
-    const weir_real_t *encoded; /* users x query_width */
-    size_t users;
-    weir_similarity_t similarity;
-    const weir_real_t *rows;
-    int64_t first_item;
-    size_t count;
-    weir_real_t *tiles; /* for each thread `room` numbers: a tile, D x TILE */
-    size_t room;
-    weir_score_visit_t visit;
-    void *argument;
-} pass_t;
+typedef weir_score_work_t pass_t;
 
 /* Columns [begin, end) of candidates [first, first + count) of `rows` into `tile`, zeros after
  * them. */
@@ -57,24 +43,34 @@ static void point_group(const weir_real_t *encoded, size_t first, size_t users, 
     }
 }
 
+void weir_score_tile_of(const weir_score_work_t *pass, const size_t *users, size_t count,
+                        size_t first, weir_real_t *tile) {
+    size_t dim = pass->similarity.item_width;
+    size_t width = pass->count - first < TILE ? pass->count - first : TILE;
+    transpose_tile(pass->rows, first, width, dim, 0, dim, tile);
+    for (size_t at = 0; at < count; at += GROUP) {
+        const weir_real_t *group[GROUP];
+        weir_real_t scores[GROUP * TILE] = {0};
+        for (size_t g = 0; g < GROUP; g++) {
+            group[g] = pass->encoded + users[at + g < count ? at + g : count - 1] * dim;
+        }
+        pass->kernels->score_tile(group, tile, dim, scores);
+        for (size_t g = 0; g < GROUP && at + g < count; g++) {
+            pass->visit(pass->argument, users[at + g], scores + g * TILE,
+                        pass->first_item + (int64_t)first, width);
+        }
+    }
+}
+
 static void score_users(void *argument, size_t task, uint32_t thread) {
     const pass_t *pass = argument;
-    size_t dim = pass->similarity.item_width, begin = task * TASK_USERS;
-    size_t end = pass->users - begin < TASK_USERS ? pass->users : begin + TASK_USERS;
-    weir_real_t *tile = pass->tiles + thread * pass->room;
+    size_t begin = task * TASK_USERS, users[TASK_USERS];
+    size_t count = pass->users - begin < TASK_USERS ? pass->users - begin : TASK_USERS;
+    for (size_t u = 0; u < count; u++) {
+        users[u] = begin + u;
+    }
     for (size_t first = 0; first < pass->count; first += TILE) {
-        size_t width = pass->count - first < TILE ? pass->count - first : TILE;
-        transpose_tile(pass->rows, first, width, dim, 0, dim, tile);
-        for (size_t user = begin; user < end; user += GROUP) {
-            const weir_real_t *group[GROUP];
-            weir_real_t scores[GROUP * TILE] = {0};
-            point_group(pass->encoded, user, pass->users, dim, 0, group);
-            pass->kernels->score_tile(group, tile, dim, scores);
-            for (size_t g = 0; g < GROUP && user + g < end; g++) {
-                pass->visit(pass->argument, user + g, scores + g * TILE,
-                            pass->first_item + (int64_t)first, width);
-            }
-        }
+        weir_score_tile_of(pass, users, count, first, pass->tiles + thread * pass->room);
     }
 }
 
@@ -111,7 +107,8 @@ static size_t room_of(weir_similarity_t similarity) {
 
 weir_err_t weir_score_pass(const weir_real_t *encoded, size_t users, weir_similarity_t similarity,
                            const weir_real_t *rows, int64_t first_item, size_t count,
-                           weir_score_visit_t visit, void *argument, weir_error_t *error) {
+                           weir_score_visit_t visit, const weir_score_screen_t *screen,
+                           void *argument, weir_error_t *error) {
     pass_t pass = {.encoded = encoded,
                    .users = users,
                    .similarity = similarity,
@@ -119,6 +116,7 @@ weir_err_t weir_score_pass(const weir_real_t *encoded, size_t users, weir_simila
                    .first_item = first_item,
                    .count = count,
                    .visit = visit,
+                   .screen = screen,
                    .argument = argument};
     weir_err_t err = weir_kernels_select(&pass.kernels, error);
     if (err != WEIR_OK) {
@@ -136,8 +134,10 @@ weir_err_t weir_score_pass(const weir_real_t *encoded, size_t users, weir_simila
     if (pass.tiles == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "out of memory for scoring %zu users", users);
     }
-    weir_parallel_run((users + TASK_USERS - 1) / TASK_USERS,
-                      similarity.mixture != NULL ? mix_users : score_users, &pass);
+    if (!weir_screen_pass(&pass)) {
+        weir_parallel_run((users + TASK_USERS - 1) / TASK_USERS,
+                          similarity.mixture != NULL ? mix_users : score_users, &pass);
+    }
     free(pass.tiles);
     return WEIR_OK;
 }
@@ -195,7 +195,19 @@ weir_err_t weir_score_own(const weir_real_t *encoded, const weir_real_t *rows, s
         return mix_own(encoded, rows, users, similarity, scores, error);
     }
     const weir_kernels_t *kernels = choose_kernels();
-    for (size_t first = 0; first < users; first += GROUP) {
+    size_t first = 0;
+#ifndef WEIR_REAL_F64
+    const weir_screen_kernels_t *chains = weir_screen_kernels(kernels);
+    for (; chains != NULL && first + WEIR_SCREEN_CHAINS <= users; first += WEIR_SCREEN_CHAINS) {
+        const weir_real_t *queries[WEIR_SCREEN_CHAINS], *items[WEIR_SCREEN_CHAINS];
+        for (size_t i = 0; i < WEIR_SCREEN_CHAINS; i++) {
+            queries[i] = encoded + (first + i) * similarity.item_width;
+            items[i] = rows + (first + i) * similarity.item_width;
+        }
+        chains->score(queries, items, similarity.item_width, scores + first);
+    }
+#endif
+    for (; first < users; first += GROUP) {
         weir_real_t all[GROUP * TILE];
         score_group(kernels, encoded, rows, first, users, similarity.item_width, all);
         for (size_t g = 0; g < GROUP && first + g < users; g++) {

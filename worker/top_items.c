@@ -81,14 +81,33 @@ static bool beats(const weir_top_items_t *top, size_t user, weir_real_t score) {
     return top->counts[user] < top->k ? !isnan(score) : score > top->heaps[user * top->k].score;
 }
 
-static void offer_tile(void *argument, size_t user, const weir_real_t *scores, int64_t first_item,
-                       size_t count) {
+static void offer_item(void *argument, size_t user, int64_t item, weir_real_t score) {
     const offer_t *offer = argument;
     weir_top_items_t *top = offer->top;
     weir_scored_item_t *heap = top->heaps + user * top->k;
     size_t begin = offer->excluded_offsets[user], end = offer->excluded_offsets[user + 1];
+    if (!beats(top, user, score)) {
+        return;
+    }
+    size_t at = weir_rank_first_excluded(offer->excluded, begin, end, item);
+    if (at < end && offer->excluded[at] == item) {
+        return;
+    }
+    if (top->counts[user] < top->k) {
+        heap[top->counts[user]] = (weir_scored_item_t){score, item};
+        rise(heap, top->counts[user]++);
+    } else {
+        heap[0] = (weir_scored_item_t){score, item};
+        sink(heap, top->k, 0);
+    }
+}
+
+static void offer_tile(void *argument, size_t user, const weir_real_t *scores, int64_t first_item,
+                       size_t count) {
+    const offer_t *offer = argument;
+    const weir_top_items_t *top = offer->top;
     if (top->counts[user] == top->k) { /* mostly none is better than the worst */
-        const weir_real_t worst = heap[0].score;
+        const weir_real_t worst = top->heaps[user * top->k].score;
         int any = 0;
         for (size_t c = 0; c < count; c++) {
             any |= scores[c] > worst;
@@ -98,23 +117,28 @@ static void offer_tile(void *argument, size_t user, const weir_real_t *scores, i
         }
     }
     for (size_t c = 0; c < count; c++) {
-        const weir_scored_item_t entry = {scores[c], first_item + (int64_t)c};
-        if (!beats(top, user, entry.score)) {
-            continue;
-        }
-        size_t at = weir_rank_first_excluded(offer->excluded, begin, end, entry.item);
-        if (at < end && offer->excluded[at] == entry.item) {
-            continue;
-        }
-        if (top->counts[user] < top->k) {
-            heap[top->counts[user]] = entry;
-            rise(heap, top->counts[user]++);
-        } else {
-            heap[0] = entry;
-            sink(heap, top->k, 0);
-        }
+        offer_item(argument, user, first_item + (int64_t)c, scores[c]);
     }
 }
+
+/* The worst of a full list: the next item has to beat it. */
+static bool threshold_of(void *argument, size_t user, weir_real_t *threshold) {
+    const offer_t *offer = argument;
+    const weir_top_items_t *top = offer->top;
+    *threshold = top->heaps[user * top->k].score;
+    return top->counts[user] == top->k;
+}
+
+static uint64_t want_screened(void *argument, size_t user, int64_t first_item,
+                              const weir_screen_answer_t *answer) {
+    (void)argument;
+    (void)user;
+    (void)first_item;
+    return answer->above | answer->open;
+}
+
+static const weir_score_screen_t screen = {
+    .threshold = threshold_of, .screened = want_screened, .scored = offer_item};
 
 weir_err_t weir_top_items_offer(weir_top_items_t *top, const weir_real_t *encoded,
                                 weir_similarity_t similarity, const weir_real_t *rows,
@@ -122,7 +146,7 @@ weir_err_t weir_top_items_offer(weir_top_items_t *top, const weir_real_t *encode
                                 const int64_t *excluded, weir_error_t *error) {
     offer_t offer = {.top = top, .excluded_offsets = excluded_offsets, .excluded = excluded};
     return weir_score_pass(encoded, top->users, similarity, rows, first_item, count, offer_tile,
-                           &offer, error);
+                           &screen, &offer, error);
 }
 
 static int compare_better(const void *a, const void *b) {
