@@ -280,6 +280,20 @@ out:
     return code;
 }
 
+static weir_err_t refuse_empty(const weir_prepare_t *prepare, weir_error_t *error) {
+    weir_err_t code =
+        weir_errorf(error, WEIR_ERR_INVALID,
+                    "no usable event in %llu lines, %llu of them bad; nothing was written",
+                    (unsigned long long)prepare->lines, (unsigned long long)prepare->bad.total);
+    for (size_t i = 0; i < prepare->bad.reason_count; i++) {
+        if (strncmp(prepare->bad.reasons[i].reason, "the time", 8) == 0) {
+            weir_error_hint(error, "a time is a number since 1970, in seconds or as the unit says; "
+                                   "`date -u -d '2024-02-29 12:00' +%%s` makes one of a date");
+        }
+    }
+    return code;
+}
+
 weir_err_t weir_prepare_finish(weir_prepare_t *prepare, const weir_prepare_options_t *given,
                                const char *source, weir_error_t *error) {
     weir_prepare_summary_t summary = {.out = given->out,
@@ -288,10 +302,7 @@ weir_err_t weir_prepare_finish(weir_prepare_t *prepare, const weir_prepare_optio
                                       .has_catalogue = prepare->names != NULL,
                                       .catalogue = prepare->catalogue};
     if (prepare->log.count == 0) {
-        return weir_errorf(error, WEIR_ERR_INVALID,
-                           "no usable event in %llu lines, %llu of them bad; nothing was written",
-                           (unsigned long long)prepare->lines,
-                           (unsigned long long)prepare->bad.total);
+        return refuse_empty(prepare, error);
     }
     summary.not_in_catalogue =
         prepare->names != NULL ? weir_interner_count(prepare->items) - prepare->catalogue : 0;

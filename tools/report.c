@@ -253,6 +253,9 @@ int weir_verb_report(int argc, char **argv) {
     }
     if (err == WEIR_OK) {
         err = write_page(arguments.out, &source.report, &error);
+        if (err == WEIR_ERR_IO && arguments.out == path) {
+            weir_error_hint(&error, "--out FILE puts the page elsewhere");
+        }
     }
     if (err == WEIR_OK) {
         (void)printf("%s\n", arguments.out);

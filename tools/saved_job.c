@@ -123,6 +123,10 @@ weir_err_t weir_saved_job_choose(weir_saved_job_t *job, weir_error_t *error) {
     if (err == WEIR_OK) { /* a bad folder is told by one process and at once */
         err = weir_dataset_open(job->config.data.path, &dataset, error);
         weir_dataset_close(dataset);
+        if (err == WEIR_ERR_NOT_FOUND && job->config.data.path[0] != '/') {
+            weir_error_hint(error, "the run was trained from another folder? --set "
+                                   "data.path=FOLDER says where its data is");
+        }
     }
     return err;
 }

@@ -140,6 +140,8 @@ expect 2 same-user 'two files' weir eval-diff one.st
 
 expect 2 rising 'rising numbers' weir eval --run run --full --at 5,5
 expect 2 lists 'lists that --full measures' weir eval --run run --at 5
+mkdir elsewhere
+(cd elsewhere && expect 8 folder 'set data.path=FOLDER' weir eval --run ../run)
 expect 8 place "create 'nowhere/users.st'" weir eval --run run --per-user nowhere/users.st
 expect 2 zero 'rising numbers' weir eval --run run --full --at 0,5
 

@@ -77,6 +77,9 @@ number events 2
 expect 2 "$weir" prepare csv --file - --user 0 --item 1 --time 2 --out none
 warned 'no usable event in 0 lines'
 [ ! -e none ] || fail "an empty result left something"
+printf 'u,i,2024-02-29 12:00:00\n' >dates.csv
+expect 2 "$weir" prepare csv --file dates.csv --user 0 --item 1 --time 2 --header no --out none
+warned "HINT: a time is a number since 1970"
 expect 2 "$weir" prepare csv --file log.csv --user wo --item 1 --time 2 --out none
 warned 'the header has no column wo (--user); did you mean who'
 expect 2 "$weir" prepare csv --file log.csv --user 0 --item 1 --out none
