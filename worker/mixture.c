@@ -114,6 +114,17 @@ weir_parameter_t weir_mixture_parameter(const weir_mixture_t *mixture, size_t in
 
 /* ---- parts ---- */
 
+void weir_mixture_scale(const weir_mixture_t *mixture, const weir_real_t *from, size_t ldx,
+                        size_t count, weir_real_t *to) {
+    size_t dim = mixture->config.dim;
+    const weir_real_t scale = (weir_real_t)sqrt((double)dim);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t d = 0; d < dim; d++) {
+            to[i * dim + d] = scale * from[i * ldx + d];
+        }
+    }
+}
+
 void weir_mixture_normalise(const weir_mixture_t *mixture, size_t parts, weir_real_t length,
                             size_t count, weir_real_t *rows, size_t ld, weir_real_t *inverses) {
     size_t width = mixture->config.width;
@@ -151,19 +162,23 @@ void weir_mixture_normalise_backward(const weir_mixture_t *mixture, size_t parts
 /* Rows prepared at a time. */
 enum { PREPARED_ROWS = 4096 };
 
-/* The nets `parts_net` and `gate_net` on rows of x; `most` rows have room. */
+/* Both nets on rows of x. */
 static void prepare_some(const weir_mixture_t *mixture, const weir_real_t *parameters,
                          const weir_real_t *x, size_t ldx, size_t count, bool query,
                          weir_real_t *room, weir_real_t *prepared) {
     const int nets[2] = {query ? WEIR_MIXTURE_QUERY : WEIR_MIXTURE_ITEM,
                          query ? WEIR_MIXTURE_GATE_QUERY : WEIR_MIXTURE_GATE_ITEM};
     size_t ld = query ? mixture->query_width : mixture->item_width;
+    size_t dim = mixture->config.dim;
+    weir_real_t *scaled = room;
+    weir_mixture_scale(mixture, x, ldx, count, scaled);
+    room += count * dim;
     weir_real_t length = query ? (weir_real_t)(1.0 / mixture->config.temperature) : 1;
     for (size_t which = 0; which < 2; which++) {
         const weir_mlp_t *net = &mixture->nets[nets[which]];
         weir_mlp_rows_t rows = {.rows = count,
-                                .x = x,
-                                .ldx = ldx,
+                                .x = scaled,
+                                .ldx = dim,
                                 .before = room,
                                 .z = room + count * weir_mlp_before(net)};
         weir_mlp_forward_all(mixture->kernels, net, parameters + mixture->offsets[nets[which]],
@@ -182,7 +197,7 @@ static weir_err_t prepare(const weir_mixture_t *mixture, const weir_real_t *para
         3 * config->hidden > 2 * config->gate_hidden ? 3 * config->hidden : 2 * config->gate_hidden;
     size_t most = count < PREPARED_ROWS ? count : PREPARED_ROWS;
     size_t ld = query ? mixture->query_width : mixture->item_width;
-    weir_real_t *room = malloc((most * numbers + 1) * sizeof *room);
+    weir_real_t *room = malloc((most * (numbers + config->dim) + 1) * sizeof *room);
     if (room == NULL) {
         return weir_errorf(error, WEIR_ERR_MEMORY, "no memory to prepare %zu rows for a mixture",
                            most);

@@ -2,10 +2,10 @@
  * normalised row). Source: Zhai et al., "Revisiting Neural Retrieval on Accelerators", KDD 2023;
  * Ding, Zhai, "Retrieval with Learned Similarities", 2024; exact form in docs/model.md.
  *
- *   [f_1 .. f_Pq] = net_q(e)     [g_1 .. g_Px] = net_x(x)      parts of width d, each of norm 1
- *   l_qp = <f_p, g_q> / temperature                            L = Pq Px logits
- *   share = softmax(silu(gate_q(e) * gate_x(x) + gate_l(l)))   over the L
- *   score(e, x) = sum of share * l
+ *   [f_1 .. f_Pq] = net_q(e)     [g_1 .. g_Px] = net_x(x)      parts of width d, each of norm 1,
+ *                                                              of sqrt(D) e and sqrt(D) x, as the
+ * gates l_qp = <f_p, g_q> / temperature                            L = Pq Px logits share =
+ * softmax(silu(gate_q(e) * gate_x(x) + gate_l(l)))   over the L score(e, x) = sum of share * l
  *
  * net_q and net_x are gated, the gates plain (worker/mlp.h). A query *prepared* is its parts over
  * temperature, then gate_q: Pq d + L numbers; an item its parts, then gate_x: Px d + L. This file

@@ -23,6 +23,10 @@ struct weir_mixture {
     size_t query_width, item_width;    /* of what is prepared */
 };
 
+/* to = sqrt(D) from: what the nets take of rows of norm 1. from: ldx apart. */
+void weir_mixture_scale(const weir_mixture_t *mixture, const weir_real_t *from, size_t ldx,
+                        size_t count, weir_real_t *to);
+
 /* Parts of `count` rows, each `parts` of the config's width, ld apart, to norm `length`; the
  * inverses of their norms before, count x parts, kept for backward (NULL: not wanted). And
  * back: gradients in place, from the normalised parts. */

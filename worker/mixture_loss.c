@@ -24,8 +24,9 @@ typedef struct {
     int parts_net, gate_net;
     size_t rows, parts, width; /* width: of what is prepared */
     weir_real_t length;        /* of a part */
-    const weir_real_t *x;
+    const weir_real_t *x;      /* rows x D, ldx apart, of norm 1 */
     size_t ldx;
+    weir_real_t *scaled, *d_scaled;     /* rows x D: what the nets take */
     weir_real_t *prepared, *d_prepared; /* rows x width */
     weir_real_t *inverses;              /* rows x parts */
     weir_mlp_rows_t nets[2];
@@ -73,6 +74,8 @@ static weir_real_t *take(weir_workspace_t *workspace, size_t rows, size_t width)
 static void lay_out_side(weir_workspace_t *workspace, const weir_mixture_t *mixture, side_t *side) {
     const int nets[2] = {side->parts_net, side->gate_net};
     size_t widest = 0;
+    side->scaled = take(workspace, side->rows, mixture->config.dim);
+    side->d_scaled = take(workspace, side->rows, mixture->config.dim);
     side->prepared = take(workspace, side->rows, side->width);
     side->d_prepared = take(workspace, side->rows, side->width);
     side->inverses = take(workspace, side->rows, side->parts);
@@ -80,8 +83,8 @@ static void lay_out_side(weir_workspace_t *workspace, const weir_mixture_t *mixt
         const weir_mlp_t *net = &mixture->nets[nets[which]];
         side->nets[which] =
             (weir_mlp_rows_t){.rows = side->rows,
-                              .x = side->x,
-                              .ldx = side->ldx,
+                              .x = side->scaled,
+                              .ldx = mixture->config.dim,
                               .before = take(workspace, side->rows, weir_mlp_before(net)),
                               .z = take(workspace, side->rows, net->hidden)};
         widest = net->hidden > widest ? net->hidden : widest;
@@ -116,6 +119,7 @@ static void lay_out(call_t *call) {
 
 static void prepare_side(const call_t *call, side_t *side) {
     const weir_mixture_t *mixture = call->mixture;
+    weir_mixture_scale(mixture, side->x, side->ldx, side->rows, side->scaled);
     const int nets[2] = {side->parts_net, side->gate_net};
     for (size_t which = 0; which < 2; which++) {
         weir_mlp_forward_all(mixture->kernels, &mixture->nets[nets[which]],
@@ -132,14 +136,22 @@ static void backward_side(const call_t *call, side_t *side, weir_real_t *d_x,
                           weir_real_t *d_parameters) {
     const weir_mixture_t *mixture = call->mixture;
     const int nets[2] = {side->parts_net, side->gate_net};
+    size_t dim = mixture->config.dim;
+    const weir_real_t scale = (weir_real_t)sqrt((double)dim);
+    memset(side->d_scaled, 0, side->rows * dim * sizeof *side->d_scaled);
     weir_mixture_normalise_backward(mixture, side->parts, side->length, side->rows, side->prepared,
                                     side->inverses, side->d_prepared, side->width);
     for (size_t which = 0; which < 2; which++) {
         weir_mlp_backward_all(mixture->kernels, &mixture->nets[nets[which]],
                               call->parameters + mixture->offsets[nets[which]], &side->nets[which],
                               side->d_prepared + (which == 0 ? 0 : side->width - mixture->logits),
-                              side->width, side->d_z, d_x,
+                              side->width, side->d_z, side->d_scaled,
                               d_parameters + mixture->offsets[nets[which]]);
+    }
+    for (size_t i = 0; i < side->rows; i++) {
+        for (size_t d = 0; d < dim; d++) {
+            d_x[i * side->ldx + d] += scale * side->d_scaled[i * dim + d];
+        }
     }
 }
 

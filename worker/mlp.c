@@ -25,8 +25,7 @@ weir_parameter_t weir_mlp_parameter(const weir_mlp_t *net, const char *prefix, s
         weir_init_t init;
         double scale;
     } table[PARAMETERS] = {
-        {"hidden_weight", net->in, before, net->gated ? WEIR_INIT_NORMAL : WEIR_INIT_XAVIER_UNIFORM,
-         net->gated ? 0.02 : 1.0},
+        {"hidden_weight", net->in, before, WEIR_INIT_XAVIER_UNIFORM, 1.0},
         {"hidden_bias", before, 1, WEIR_INIT_CONSTANT, 0.0},
         {"output_weight", net->hidden, net->out, WEIR_INIT_XAVIER_UNIFORM, 1.0},
         {"output_bias", net->out, 1, WEIR_INIT_CONSTANT, 0.0},
