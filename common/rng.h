@@ -20,10 +20,11 @@ typedef enum {
     WEIR_STREAM_TEST = 7,
     WEIR_STREAM_ROUND = 8,     /* rounding of rows: counter = key lo, key hi, step lo, step hi */
     WEIR_STREAM_ADMISSION = 9, /* new keys: counter = key lo, key hi, step lo, step hi */
-    WEIR_STREAM_LENGTH = 11,   /* parts of histories: counter = epoch lo, hi, user, draw */
     WEIR_STREAM_SESSION = 10,  /* session of a user: counter = epoch lo, hi, user lo, hi */
     WEIR_STREAM_MASK = 11,     /* masked events: counter = step lo, step hi, token, 0 */
-    WEIR_STREAM_RESAMPLE = 12  /* users of evaluations: counter = sample, number lo, number hi, 0 */
+    WEIR_STREAM_RESAMPLE = 12, /* users of evaluations: counter = sample, number lo, number hi, 0 */
+    WEIR_STREAM_LENGTH =
+        13 /* parts of histories: counter = epoch lo, hi (step, of a stream), user, draw */
 } weir_stream_t;
 
 typedef struct {

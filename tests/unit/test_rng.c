@@ -130,6 +130,35 @@ START_TEST(all_permutations_of_four_are_as_likely) {
 }
 END_TEST
 
+/* Two streams of one number would draw the same words: the compiler refuses equal cases. */
+static bool is_stream(int number) {
+    switch (number) {
+    case WEIR_STREAM_ROW:
+    case WEIR_STREAM_DENSE:
+    case WEIR_STREAM_SHUFFLE:
+    case WEIR_STREAM_NEGATIVE:
+    case WEIR_STREAM_DROPOUT:
+    case WEIR_STREAM_SYNTH:
+    case WEIR_STREAM_TEST:
+    case WEIR_STREAM_ROUND:
+    case WEIR_STREAM_ADMISSION:
+    case WEIR_STREAM_SESSION:
+    case WEIR_STREAM_MASK:
+    case WEIR_STREAM_RESAMPLE:
+    case WEIR_STREAM_LENGTH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+START_TEST(every_stream_has_a_number_of_its_own) {
+    for (int number = 1; number <= WEIR_STREAM_LENGTH; number++) {
+        ck_assert_msg(is_stream(number), "no stream, or two, at %d", number);
+    }
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *s = suite_create("rng");
     TCase *t = tcase_create("rng");
@@ -140,6 +169,7 @@ static Suite *suite(void) {
     tcase_add_test(t, a_shorter_fill_is_the_beginning_of_a_longer_one);
     tcase_add_test(t, a_permutation_holds_every_number_once_and_depends_on_its_nonce);
     tcase_add_test(t, all_permutations_of_four_are_as_likely);
+    tcase_add_test(t, every_stream_has_a_number_of_its_own);
     suite_add_tcase(s, t);
     return s;
 }
