@@ -70,6 +70,10 @@ WEIR_MUST_USE weir_err_t weir_checkpoint_list(const char *run, uint64_t **steps,
  * Ownership: caller calls fini. Call: blocks. */
 WEIR_MUST_USE weir_err_t weir_manifest_read(const char *folder, bool verify,
                                             weir_manifest_t *manifest, weir_error_t *error);
+/* FOLDER/manifest.json as it stands, none of its files looked at; one that is a link or a pipe is
+ * CORRUPT. Errors, ownership, call as weir_manifest_read. */
+WEIR_MUST_USE weir_err_t weir_manifest_load(const char *folder, weir_manifest_t *manifest,
+                                            weir_error_t *error);
 /* As weir_manifest_read, of this folder alone. */
 WEIR_MUST_USE weir_err_t weir_manifest_read_one(const char *folder, bool verify,
                                                 weir_manifest_t *manifest, weir_error_t *error);

@@ -419,15 +419,18 @@ static weir_err_t check_step(const char *folder, const weir_manifest_t *manifest
     return WEIR_OK;
 }
 
-weir_err_t weir_manifest_read_one(const char *folder, bool verify, weir_manifest_t *manifest,
-                                  weir_error_t *error) {
+weir_err_t weir_manifest_load(const char *folder, weir_manifest_t *manifest, weir_error_t *error) {
     char path[WEIR_PATH_MAX];
     char *text = NULL;
     size_t size = 0;
-    weir_manifest_t parsed = {0};
+    struct stat about;
     weir_err_t status = weir_path_join(path, sizeof path, folder, WEIR_MANIFEST_NAME, error);
     if (status != WEIR_OK) {
         return status;
+    }
+    /* lstat: a link could lead out of the checkpoint, and a pipe would keep its reader. */
+    if (lstat(path, &about) == 0 && !S_ISREG(about.st_mode)) {
+        return weir_errorf(error, WEIR_ERR_CORRUPT, "'%s' is no regular file", path);
     }
     status = weir_file_read(path, MANIFEST_MAX, &text, &size, error);
     if (status == WEIR_ERR_NOT_FOUND) {
@@ -435,8 +438,16 @@ weir_err_t weir_manifest_read_one(const char *folder, bool verify, weir_manifest
                            folder);
     }
     if (status == WEIR_OK) {
-        status = weir_manifest_parse(text, size, path, &parsed, error);
+        status = weir_manifest_parse(text, size, path, manifest, error);
     }
+    free(text);
+    return status;
+}
+
+weir_err_t weir_manifest_read_one(const char *folder, bool verify, weir_manifest_t *manifest,
+                                  weir_error_t *error) {
+    weir_manifest_t parsed = {0};
+    weir_err_t status = weir_manifest_load(folder, &parsed, error);
     if (status == WEIR_OK) {
         status = check_step(folder, &parsed, error);
     }
@@ -448,6 +459,5 @@ weir_err_t weir_manifest_read_one(const char *folder, bool verify, weir_manifest
         parsed = (weir_manifest_t){0};
     }
     weir_manifest_fini(&parsed);
-    free(text);
     return status;
 }

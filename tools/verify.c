@@ -183,21 +183,6 @@ static weir_err_t judge(verify_t *verify, weir_err_t err, weir_error_t *why, wei
     return WEIR_OK;
 }
 
-static weir_err_t read_manifest(const char *folder, weir_manifest_t *manifest,
-                                weir_error_t *error) {
-    char path[WEIR_PATH_MAX], *text = NULL;
-    size_t size = 0;
-    weir_err_t err = weir_path_join(path, sizeof path, folder, WEIR_MANIFEST_NAME, error);
-    if (err == WEIR_OK) {
-        err = weir_file_read(path, 64 << 20, &text, &size, error);
-    }
-    if (err == WEIR_OK) {
-        err = weir_manifest_parse(text, size, path, manifest, error);
-    }
-    free(text);
-    return err;
-}
-
 /* True once for each step. */
 static bool is_new(verify_t *verify, uint64_t step, weir_err_t *err, weir_error_t *error) {
     for (size_t i = 0; i < verify->seen_count; i++) {
@@ -226,7 +211,7 @@ static weir_err_t check_chain(verify_t *verify, const char *top, uint64_t step,
         weir_manifest_t manifest = {0};
         weir_error_t why = {0};
         verify->file = NULL;
-        weir_err_t read = read_manifest(folder, &manifest, &why);
+        weir_err_t read = weir_manifest_load(folder, &manifest, &why);
         if (read == WEIR_OK && manifest.step != step) {
             read = weir_errorf(&why, WEIR_ERR_CORRUPT, "its manifest is of step %" PRIu64,
                                manifest.step);
@@ -286,7 +271,7 @@ static weir_err_t check_all(verify_t *verify, const char *where, weir_error_t *e
     }
     if (err == WEIR_OK && !weir_checkpoint_parse_step(strrchr(folder, '/') + 1, &step)) {
         weir_manifest_t manifest = {0}; /* renamed by somebody: its step is what it says */
-        err = read_manifest(folder, &manifest, error);
+        err = weir_manifest_load(folder, &manifest, error);
         step = manifest.step;
         weir_manifest_fini(&manifest);
     }

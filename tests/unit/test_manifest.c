@@ -248,6 +248,24 @@ START_TEST(files_that_are_missing_resized_or_damaged_are_named) {
 }
 END_TEST
 
+START_TEST(a_manifest_that_is_a_link_or_a_pipe_is_refused) {
+    char folder[600];
+    weir_error_t error = {0};
+    (void)snprintf(folder, sizeof folder, "%s", in("linked"));
+    write_checkpoint(folder);
+    ck_assert_int_eq(read_checkpoint(folder, true, NULL), WEIR_OK);
+    char *whole = strdup(in("linked/" WEIR_MANIFEST_NAME));
+    ck_assert_int_eq(rename(whole, in("elsewhere")), 0);
+    ck_assert_int_eq(symlink("../elsewhere", whole), 0);
+    ck_assert_int_eq(read_checkpoint(folder, false, &error), WEIR_ERR_CORRUPT);
+    ck_assert_ptr_nonnull(strstr(error.message, WEIR_MANIFEST_NAME "' is no regular file"));
+    ck_assert_int_eq(unlink(whole), 0);
+    ck_assert_int_eq(mkfifo(whole, 0600), 0);
+    ck_assert_int_eq(read_checkpoint(folder, false, &error), WEIR_ERR_CORRUPT);
+    free(whole);
+}
+END_TEST
+
 START_TEST(a_folder_named_after_another_step_is_refused) {
     char folder[600];
     weir_error_t error = {0};
@@ -267,6 +285,7 @@ static Suite *suite(void) {
     tcase_add_test(t, manifests_that_are_well_sealed_are_still_checked);
     tcase_add_test(t, what_could_not_be_read_is_not_written);
     tcase_add_test(t, files_that_are_missing_resized_or_damaged_are_named);
+    tcase_add_test(t, a_manifest_that_is_a_link_or_a_pipe_is_refused);
     tcase_add_test(t, a_folder_named_after_another_step_is_refused);
     suite_add_tcase(s, t);
     return s;
