@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checkpoints written while training goes on are those that training waited for, byte for byte: full ones and deltas,
-# whatever is evicted, expires or lies on disk meanwhile; a run goes on from one; a disk that is full is heard of.
+# whatever is evicted, expires or lies on disk meanwhile; a run goes on from one.
 . "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 make_data 300 2000
 make_config
