@@ -46,10 +46,14 @@ for shape in sorted({(line["users"], line["items"], line["width"]) for line in r
     best = {}
     for line in ranks:
         if (line["users"], line["items"], line["width"]) == shape:
-            best[line["side"]] = max(best.get(line["side"], 0), line["users_per_second"])
-    show("ranking the catalogue", users=shape[0], items=shape[1], width=shape[2],
-         weir_users_per_second=round(best["weir"]), torch_users_per_second=round(best["torch"]),
-         ratio=round(best["weir"] / best["torch"], 1))
+            for key in ("users_per_second", "best_ten"):
+                side = line["side"], line.get("precision", key)
+                best[side] = max(best.get(side, 0), line.get(key, 0))
+    for precision in "float32", "bf16":
+        show("ranking the catalogue", users=shape[0], items=shape[1], width=shape[2], torch_precision=precision,
+             weir_users_per_second=round(best["weir", "users_per_second"]), weir_best_ten=round(best["weir", "best_ten"]),
+             torch_users_per_second=round(best["torch", precision]),
+             ratio=round(best["weir", "users_per_second"] / best["torch", precision], 1))
 
 if out and curves:
     width, height, left, bottom = 620, 340, 70, 290
