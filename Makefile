@@ -51,7 +51,7 @@ asan: asan-build
 	@cd build-asan && ctest --output-on-failure -R e2e-0001
 
 # Whole jobs under sanitizers; too long for every run of CI.
-ASAN_E2E ?= 0002|0003|0008|0012|0022|0023|0046|0053|0057|0060
+ASAN_E2E ?= 0002|0003|0008|0012|0022|0023|0046|0053|0057|0060|0069|0070
 asan-e2e: asan-build
 	@cd build-asan && ctest --output-on-failure -R 'e2e-($(ASAN_E2E))'
 

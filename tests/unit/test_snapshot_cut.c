@@ -104,7 +104,7 @@ static void finish(weir_table_t *table, weir_snapshot_t *snapshot, live_t *live)
                       error.message);
         uint64_t copies = weir_snapshot_copies(snapshot);
         live->copies = copies > live->copies ? copies : live->copies;
-        if (draw() % 2 == 0 && steps++ < MOST_STEPS) {
+        for (uint64_t i = draw() % 4; i > 0 && steps < MOST_STEPS; i--, steps++) {
             train(table, ++live->step);
         }
         if (now == WEIR_SNAPSHOT_WAITS) {
