@@ -19,10 +19,11 @@ static void check(const weir_tables_t *tables, const weir_event_log_t *log, uint
                   uint32_t items) {
     const weir_dataset_columns_t *columns = weir_tables_columns(tables);
     for (size_t row = 0; row < log->count; row++) {
-        const uint32_t *words = log->words + row * log->width;
-        size_t first = (columns->action_count > 0 ? 1 : 0) + columns->number_count;
+        /* a log of users, items and times alone has no words */
+        size_t first =
+            row * log->width + (columns->action_count > 0 ? 1 : 0) + columns->number_count;
         for (size_t i = 0; i < columns->context_count; i++) {
-            if (words[first + i] >= columns->context[i].size) {
+            if (log->words[first + i] >= columns->context[i].size) {
                 abort();
             }
         }

@@ -282,6 +282,7 @@ def make_schemas():
     write("schema", "csv", b"u,i,t,r,c,w,k,s.t,v,z\na,p,1,4.5,1,2,home,red,0.5,q\nb,q,2,1,true,-1,,,,\nb,q,x,1,1,1,,,,\n")
     write("schema", "jsonl", b'{"u": "a", "i": 7, "t": 1.5, "r": 4, "c": true, "w": 1e3, "s": {"t": "x"}}\n{"u": []}\n[\n')
     write("schema", "both", log + b'\0{"u": "a", "i": "b", "t": 3, "c": 1, "k": null}\n')
+    write("schema", "plain", b"log: {path: x, user: u, item: i, time: t}\0u,i,t\na,p,1\nb,q,2\n")
     write("schema", "list", b"log: [a]\n\0")
     write("schema", "deep", b"log: {a: {b: {c: d}}}\n\0")
     write("schema", "bounds", log + b'item_features: {z: {column: c, bounds: "1 2 3"}}\n\0{"u": 1, "i": 2, "t": 3, "c": 2}\n')
