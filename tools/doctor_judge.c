@@ -238,6 +238,10 @@ void weir_doctor_judge(const json_t *reports, size_t asked_hosts,
                "results differ in their last bits with the host a worker is on; WEIR_KERNELS "
                "chooses one level for all",
                findings);
+    judge_same(reports, "bf16", "bfloat16", "bfloat16 by", WEIR_DOCTOR_WARN,
+               "with train.compute: bf16 results differ in their last bits with the host a worker "
+               "is on; WEIR_BF16 chooses one way for all",
+               findings);
     for (size_t rank = 0; rank < json_array_size(reports); rank++) {
         size_t beside = ranks_beside(reports, rank, &first);
         if (first) {

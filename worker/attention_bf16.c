@@ -9,11 +9,19 @@
  *   dK += dS^T Q              queries   d_tile_rows, q_pairs
  *   dQ^T += K^T dS^T          keys      k_pairs, tile_pairs
  *
- * Compiled for AVX512_BF16. */
+ * Compiled once for AVX512_BF16 and once for AMX, whose tiles take the first operand in rows of
+ * pairs: k_pairs and v_pairs are turned there, in blocks of ATTENTION_KEYS keys [dqk or dv][keys /
+ * 2]. */
 #include "worker/attention_task.h"
 #include "worker/attention_weigh.h"
 #include "worker/bf16.h"
 #include "worker/bf16_tile.h"
+
+#ifdef WEIR_AMX
+#define BF16_NAME(name) name##_amx
+#else
+#define BF16_NAME(name) name##_avx512
+#endif
 
 /* Memory of a task; [group]: one per panel of a group. dqk and dv in pairs are rounded up. */
 typedef struct {
@@ -25,7 +33,7 @@ typedef struct {
     pair_t *q_pairs;                /* [group][panel / 2][dqk padded]; backward */
     pair_t *d_y_columns;            /* [group][dv / 2][panel], scaled; backward */
     pair_t *d_y_pairs;              /* [group][panel / 2][dv padded], scaled; backward */
-    pair_t *turning;                /* [panel][dqk / 2 or dv / 2] */
+    pair_t *turning;                /* [panel][dqk / 2 or dv / 2], [LANES][dqk or dv padded] */
     pair_t *tile_rows;              /* tile of A: [rows][panel / 2]; backward */
     pair_t *d_tile_rows;            /* tile of dS likewise; backward */
     pair_t *tile_pairs;             /* tile of A or dS: [rows / 2][panel] */
@@ -67,7 +75,8 @@ static pieces_t lay_out(const weir_attention_task_t *task) {
     p.q_pairs = take_pairs(&space, group / 2 * p.dqk_padded);
     p.d_y_columns = take_pairs(&space, group * p.v_wide);
     p.d_y_pairs = take_pairs(&space, group / 2 * p.dv_padded);
-    p.turning = take_pairs(&space, ATTENTION_PANEL * (p.k_wide > p.v_wide ? p.k_wide : p.v_wide));
+    p.turning =
+        take_pairs(&space, LANES * (p.dqk_padded > p.dv_padded ? p.dqk_padded : p.dv_padded));
     p.y = take(&space, group * task->dv);
     p.d_q = take(&space, group * task->dqk);
     p.scores = take(&space, tile);
@@ -86,6 +95,23 @@ static void pack_columns(const pieces_t *pieces, const weir_real_t *from, size_t
     turn_pairs(pieces->turning, pairs_of(width), queries, pairs_of(width), to, ATTENTION_PANEL);
 }
 
+/* Keys or values [keys][width] times `scale` to k_pairs or v_pairs. */
+static void pack_keys(const pieces_t *pieces, const weir_real_t *from, size_t from_row, size_t keys,
+                      size_t width, weir_real_t scale, pair_t *to) {
+    size_t padded = weir_attention_padded(width, LANES);
+    if (PAIRS_TAKE_COLUMNS) {
+        pack_pairs(from, from_row, keys, width, scale, to, padded);
+        return;
+    }
+    for (size_t key = 0; key < keys; key += 2 * LANES) {
+        size_t count = smaller(2 * LANES, keys - key), block = key / ATTENTION_KEYS;
+        pack_pairs(from + key * from_row, from_row, count, width, scale, pieces->turning, padded);
+        turn_pairs(pieces->turning, padded, pairs_of(count), width,
+                   to + block * (ATTENTION_KEYS / 2) * padded + key % ATTENTION_KEYS / 2,
+                   ATTENTION_KEYS / 2);
+    }
+}
+
 /* out (rows x panel) = key rows [rows][wide] times panel columns [wide][panel]. */
 static void multiply_scores(const tile_t *tile, size_t wide, const pair_t *key_rows,
                             const pair_t *query_columns, weir_real_t *out) {
@@ -102,20 +128,22 @@ static void multiply_scores(const tile_t *tile, size_t wide, const pair_t *key_r
                         0);
 }
 
-/* out [width][panel] += pairs of keys [rows / 2][padded], transposed, times tile_pairs. Rows beyond
+/* out [width][panel] += a block of k_pairs or v_pairs, transposed, times tile_pairs. Rows beyond
  * `whole` begin at an even one. */
 static void multiply_queries(const tile_t *tile, size_t width, size_t padded,
                              const pair_t *key_pairs, const pair_t *values, weir_real_t *out) {
     size_t whole = pairs_of(tile->whole), rows = pairs_of(tile->rows);
+    size_t row = PAIRS_TAKE_COLUMNS ? 1 : ATTENTION_KEYS / 2;
+    size_t step = PAIRS_TAKE_COLUMNS ? padded : 1;
     if (tile->vectors == 2) {
-        multiply_pair_panel(width, 2, whole, key_pairs, 1, padded, values, ATTENTION_PANEL, out,
+        multiply_pair_panel(width, 2, whole, key_pairs, row, step, values, ATTENTION_PANEL, out,
                             ATTENTION_PANEL, true, false, 0);
     } else {
-        multiply_pair_panel(width, 1, whole, key_pairs, 1, padded, values, ATTENTION_PANEL, out,
+        multiply_pair_panel(width, 1, whole, key_pairs, row, step, values, ATTENTION_PANEL, out,
                             ATTENTION_PANEL, true, false, 0);
     }
     if (rows > whole) {
-        multiply_pair_panel(width, 1, rows - whole, key_pairs + whole * padded, 1, padded,
+        multiply_pair_panel(width, 1, rows - whole, key_pairs + whole * step, row, step,
                             values + whole * ATTENTION_PANEL + LANES, ATTENTION_PANEL, out + LANES,
                             ATTENTION_PANEL, true, false, 0);
     }
@@ -165,13 +193,12 @@ static void pair_queries(const tile_t *tile, const weir_real_t *values, pair_t *
     }
 }
 
-void weir_attention_forward_bf16(const weir_attention_task_t *task) {
+void BF16_NAME(weir_attention_forward_bf16)(const weir_attention_task_t *task) {
     pieces_t pieces = lay_out(task);
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
     pack_rows(task->k, task->z_width, task->length, task->dqk, task->score_scale, pieces.k_rows,
               pieces.k_wide);
-    pack_pairs(task->v, task->z_width, task->length, task->dv, task->scale, pieces.v_pairs,
-               pieces.dv_padded);
+    pack_keys(&pieces, task->v, task->z_width, task->length, task->dv, task->scale, pieces.v_pairs);
     for (size_t begin = 0; begin < task->length; begin += group) {
         size_t end = smaller(task->length, begin + group);
         memset(pieces.y, 0, group * task->dv * sizeof *pieces.y);
@@ -201,6 +228,7 @@ void weir_attention_forward_bf16(const weir_attention_task_t *task) {
                       task->y_width, false);
         }
     }
+    end_pair_products();
 }
 
 /* Queries and their d_y of the panels [begin, end), both ways round. */
@@ -251,14 +279,14 @@ static void put_rows(const weir_real_t *from, size_t from_row, size_t rows, size
     }
 }
 
-void weir_attention_backward_bf16(const weir_attention_task_t *task) {
+void BF16_NAME(weir_attention_backward_bf16)(const weir_attention_task_t *task) {
     pieces_t pieces = lay_out(task);
     size_t group = ATTENTION_GROUP * ATTENTION_PANEL;
     pack_rows(task->k, task->z_width, task->length, task->dqk, task->score_scale, pieces.k_rows,
               pieces.k_wide);
     pack_rows(task->v, task->z_width, task->length, task->dv, 1, pieces.v_rows, pieces.v_wide);
-    pack_pairs(task->k, task->z_width, task->length, task->dqk, task->score_scale, pieces.k_pairs,
-               pieces.dqk_padded);
+    pack_keys(&pieces, task->k, task->z_width, task->length, task->dqk, task->score_scale,
+              pieces.k_pairs);
     memset(pieces.d_k, 0, task->length * pieces.dqk_padded * sizeof *pieces.d_k);
     memset(pieces.d_v, 0, task->length * pieces.dv_padded * sizeof *pieces.d_v);
     for (size_t begin = 0; begin < task->length; begin += group) {
@@ -281,4 +309,5 @@ void weir_attention_backward_bf16(const weir_attention_task_t *task) {
     put_rows(pieces.d_k, pieces.dqk_padded, task->length, task->dqk, task->score_scale, task->d_k,
              task->z_width);
     put_rows(pieces.d_v, pieces.dv_padded, task->length, task->dv, 1, task->d_v, task->z_width);
+    end_pair_products();
 }

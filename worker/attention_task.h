@@ -99,7 +99,9 @@ void weir_attention_backward_v2(const weir_attention_task_t *task);
 void weir_attention_backward_v3(const weir_attention_task_t *task);
 void weir_attention_backward_v4(const weir_attention_task_t *task);
 void weir_attention_backward_generic(const weir_attention_task_t *task);
-void weir_attention_forward_bf16(const weir_attention_task_t *task);
-void weir_attention_backward_bf16(const weir_attention_task_t *task);
+void weir_attention_forward_bf16_avx512(const weir_attention_task_t *task);
+void weir_attention_forward_bf16_amx(const weir_attention_task_t *task);
+void weir_attention_backward_bf16_avx512(const weir_attention_task_t *task);
+void weir_attention_backward_bf16_amx(const weir_attention_task_t *task);
 
 #endif

@@ -1,11 +1,11 @@
 /* bfloat16: a float32 without its lower 16 bits, so that 8 bits of the significand are left.
  *
  * A product in bf16 rounds its operands to the nearest bfloat16 (ties to even, denormals to zero)
- * and sums in float32; whatever is not an operand of a product stays float32. Two ways: processors
- * with AVX512_BF16 multiply pairs in one instruction; all others round the operands and multiply
- * them as float32, which is the same but for the order of sums, and no faster than float32.
- * Tests hold both against plain loops. For the model's float32 build; the float64 build has none.
- */
+ * and sums in float32; whatever is not an operand of a product stays float32. Three ways:
+ * processors with AMX multiply tiles, those with AVX512_BF16 pairs in one instruction; all others
+ * round the operands and multiply them as float32, which is the same but for the order of sums, and
+ * no faster than float32. Tests hold all against plain loops. For the model's float32 build; the
+ * float64 build has none. */
 #ifndef WEIR_WORKER_BF16_H
 #define WEIR_WORKER_BF16_H
 
@@ -45,18 +45,24 @@ static inline void weir_bf16_round_numbers(const weir_real_t *x, weir_real_t *ro
 }
 
 typedef struct {
-    const char *name; /* "avx512_bf16" */
+    const char *name; /* "amx", "avx512_bf16" */
     void (*product)(const weir_product_t *product);
     void (*attention_forward)(const weir_attention_task_t *task);
     void (*attention_backward)(const weir_attention_task_t *task);
 } weir_bf16_kernels_t;
 
 /* Those that go with `kernels` on this processor; NULL: operands are rounded and multiplied as
- * float32. Of level "v4" alone, so that WEIR_KERNELS=v3 asks for the other way. Call: local.
- * Threads: any. */
+ * float32. Of level "v4" alone, so that WEIR_KERNELS=v3 asks for the last way. The best of them, or
+ * the one that WEIR_BF16 names ("amx", "avx512_bf16" or "rounded") where it can be had. Call:
+ * local. Threads: any. */
 const weir_bf16_kernels_t *weir_bf16_kernels(const weir_kernels_t *kernels);
 
-/* Of this build, whatever the processor; NULL: none. For worker/bf16.c alone. */
+/* Errors: WEIR_ERR_INVALID where WEIR_BF16 names no way, WEIR_ERR_UNSUPPORTED where it names one
+ * that does not go with `kernels` here. Call: local. Threads: any. */
+WEIR_MUST_USE weir_err_t weir_bf16_check(const weir_kernels_t *kernels, weir_error_t *error);
+
+/* Of this build, whatever the processor; for worker/bf16.c alone. */
 const weir_bf16_kernels_t *weir_bf16_kernels_avx512(void);
+const weir_bf16_kernels_t *weir_bf16_kernels_amx(void);
 
 #endif

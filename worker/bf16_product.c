@@ -1,5 +1,6 @@
 /* C = op(A) op(B) with operands in bfloat16: parts of both are rounded and packed, B in panels of
- * two vectors, then multiplied block by block in registers. Compiled for AVX512_BF16. */
+ * two vectors, then multiplied block by block in registers. Compiled once for AVX512_BF16 and once
+ * for AMX. */
 #include "worker/bf16.h"
 
 #include "worker/attention_task.h"
@@ -16,12 +17,15 @@ enum {
     AHEAD = 16 /* rows that are fetched before they are packed; an even number */
 };
 
-/* Packed parts, one set a thread. A: rows of pairs; or, where op(A) comes transposed, strips of
- * PAIR_ROWS rows, each with its pairs in order of depth. */
+/* Packed parts, one set a thread. A: rows of pairs; or, where op(A) comes transposed and products
+ * take its columns, strips of PAIR_ROWS rows, each with its pairs in order of depth. */
 typedef struct {
     pair_t b[WIDE / PANEL][DEEP / 2 * PANEL];
     pair_t a[TALL * (DEEP / 2)];
     pair_t turning[PANEL * (DEEP / 2)]; /* rows that are about to become columns */
+#ifdef WEIR_AMX
+    pair_t strips[TALL * (DEEP / 2)]; /* of A, that are about to become rows */
+#endif
 } packs_t;
 static _Thread_local packs_t packs __attribute__((aligned(64)));
 
@@ -83,13 +87,26 @@ static void pack_b(const weir_product_t *p, size_t first, size_t depth, size_t c
     }
 }
 
+/* Columns of A, which are rows of op(A). */
+static void pack_turned_a(const weir_real_t *from, size_t from_row, size_t depth, size_t rows) {
+    size_t pairs = pairs_of(depth);
+#ifdef WEIR_AMX
+    pack_strips(from, from_row, depth, rows, PAIR_ROWS, packs.strips, PAIR_ROWS * pairs);
+    for (size_t i = 0; i < rows; i += PAIR_ROWS) {
+        turn_pairs_exactly(packs.strips + i * pairs, PAIR_ROWS, pairs, smaller(PAIR_ROWS, rows - i),
+                           packs.a + i * pairs, pairs);
+    }
+#else
+    pack_strips(from, from_row, depth, rows, PAIR_ROWS, packs.a, PAIR_ROWS * pairs);
+#endif
+}
+
 /* Rows [row, row + rows) of op(A). */
 static void pack_a(const weir_product_t *p, size_t first, size_t depth, size_t row, size_t rows) {
     if (p->form_a == WEIR_BLAS_PLAIN) {
         pack_rows(p->a + row * p->lda + first, p->lda, rows, depth, 1, packs.a, pairs_of(depth));
     } else {
-        pack_strips(p->a + first * p->lda + row, p->lda, depth, rows, PAIR_ROWS, packs.a,
-                    PAIR_ROWS * pairs_of(depth));
+        pack_turned_a(p->a + first * p->lda + row, p->lda, depth, rows);
     }
 }
 
@@ -110,7 +127,7 @@ WEIR_INLINE void multiply_strips(bool turned, size_t rows, size_t vectors, size_
 
 static void multiply_part(const weir_product_t *p, size_t rows, size_t columns, size_t depth,
                           weir_real_t *c, bool add) {
-    bool turned = p->form_a == WEIR_BLAS_TRANSPOSED;
+    bool turned = PAIRS_TAKE_COLUMNS && p->form_a == WEIR_BLAS_TRANSPOSED;
     for (size_t j = 0; j < columns; j += PANEL) {
         size_t count = smaller(PANEL, columns - j);
         const pair_t *b = packs.b[j / PANEL];
@@ -156,15 +173,33 @@ static void multiply(const weir_product_t *p) {
             }
         }
     }
+    end_pair_products();
 }
+
+#ifdef WEIR_AMX
+
+static const weir_bf16_kernels_t kernels = {
+    .name = "amx",
+    .product = multiply,
+    .attention_forward = weir_attention_forward_bf16_amx,
+    .attention_backward = weir_attention_backward_bf16_amx,
+};
+
+const weir_bf16_kernels_t *weir_bf16_kernels_amx(void) {
+    return &kernels;
+}
+
+#else
 
 static const weir_bf16_kernels_t kernels = {
     .name = "avx512_bf16",
     .product = multiply,
-    .attention_forward = weir_attention_forward_bf16,
-    .attention_backward = weir_attention_backward_bf16,
+    .attention_forward = weir_attention_forward_bf16_avx512,
+    .attention_backward = weir_attention_backward_bf16_avx512,
 };
 
 const weir_bf16_kernels_t *weir_bf16_kernels_avx512(void) {
     return &kernels;
 }
+
+#endif

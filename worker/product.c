@@ -86,6 +86,10 @@ weir_err_t weir_product_means(weir_product_means_t *means, weir_error_t *error) 
     if (err != WEIR_OK) {
         return err;
     }
+    err = weir_bf16_check(kernels, error);
+    if (err != WEIR_OK) {
+        return err;
+    }
     const weir_bf16_kernels_t *bf16 = weir_bf16_kernels(kernels);
     *means = (weir_product_means_t){.level = kernels->level,
                                     .blas_core = openblas_get_corename(),

@@ -34,9 +34,10 @@ void weir_product_run(const weir_kernels_t *kernels, bool bf16, const weir_produ
 typedef struct {
     const char *level;     /* "v4" */
     const char *blas_core; /* "Cooperlake" */
-    const char *bf16; /* "avx512_bf16", or "rounded": by float32 products of rounded operands */
+    const char
+        *bf16; /* "amx", "avx512_bf16", or "rounded": by float32 products of rounded operands */
 } weir_product_means_t;
-/* Errors: those of weir_kernels_select. Call: local. Threads: any. */
+/* Errors: those of weir_kernels_select and weir_bf16_check. Call: local. Threads: any. */
 WEIR_MUST_USE weir_err_t weir_product_means(weir_product_means_t *means, weir_error_t *error);
 
 #endif

@@ -14,7 +14,7 @@ done
 [ -s one.digest ] || fail "nothing to compare"
 diff one.digest two.digest || fail "other servers and threads, another result"
 ! diff -q one.digest wide.digest >/dev/null || fail "bfloat16 gave what float32 gives"
-grep -rhq 'msg="computing".* compute=\(avx512_bf16\|rounded\)' one* || fail "the log does not say that bfloat16 computes"
+grep -rhq 'msg="computing".* compute=\(amx\|avx512_bf16\|rounded\)' one* || fail "the log does not say that bfloat16 computes"
 grep -rhq 'msg="computing".* compute=float32' wide* || fail "the log does not say that float32 computes"
 expect 2 word 'train.compute' weir train --config config.yaml --run none --ps 1 --workers 1 --set train.compute=half
 echo "ok"

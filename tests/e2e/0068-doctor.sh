@@ -3,7 +3,7 @@
 . "${WEIR_SOURCE:?}/tests/e2e/lib.sh"
 mkdir runs
 expect 0 well '0 in the way' weir doctor --run runs
-for name in programs launcher hosts versions folder space clocks kernels memory processors blas; do
+for name in programs launcher hosts versions folder space clocks kernels bfloat16 memory processors blas; do
   grep -qE "^(ok|warn) +$name" well.log || fail "nothing about $name"
 done
 grep -q '^fail' well.log && fail "something in the way"

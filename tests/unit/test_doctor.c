@@ -67,6 +67,7 @@ START_TEST(what_is_wrong_on_one_host_is_found) {
         {"seen", json_integer(2), "folder", WEIR_DOCTOR_FAIL},
         {"skew_seconds", json_real(-3.0), "clocks", WEIR_DOCTOR_WARN},
         {"level", json_string("v3"), "kernels", WEIR_DOCTOR_WARN},
+        {"bf16", json_string("amx"), "bfloat16", WEIR_DOCTOR_WARN},
         {"host", json_string("c"), "hosts", WEIR_DOCTOR_FAIL},
         {"seen", json_null(), "folder", WEIR_DOCTOR_FAIL},
     };
