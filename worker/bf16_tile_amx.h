@@ -25,14 +25,10 @@ enum { PAIR_ROWS = 16 };
 /* A lies row after row (a_step 1): a tile cannot be loaded any other way. */
 enum { PAIRS_TAKE_COLUMNS = 0 };
 
-#define AMX_LOAD(tile, from, row_bytes)                                                            \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"(row_bytes) : "memory")
-#define AMX_STORE(tile, to, row_bytes)                                                             \
-    __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)"                                        \
-                     :                                                                             \
-                     : "r"(to), "r"(row_bytes)                                                     \
-                     : "memor"                                                                     \
-                       "y")
+#define AMX_LOAD(tile, from, apart)                                                                \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"(apart) : "memory")
+#define AMX_STORE(tile, to, apart)                                                                 \
+    __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(to), "r"(apart) : "memory")
 #define AMX_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile : : : "memory")
 /* c += a b */
 #define AMX_MULTIPLY(c, a, b)                                                                      \
