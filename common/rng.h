@@ -15,7 +15,7 @@ typedef enum {
     WEIR_STREAM_DENSE = 2,    /* dense parameters: counter = element / 4 lo, hi, 0, 0 */
     WEIR_STREAM_SHUFFLE = 3,  /* order of users: counter = epoch, position, ... */
     WEIR_STREAM_NEGATIVE = 4, /* negatives: counter = step lo, step hi, token, draw / 4 */
-    WEIR_STREAM_DROPOUT = 5,  /* dropout: counter = step lo, site, token, column / 4 */
+    WEIR_STREAM_DROPOUT = 5,  /* dropout: counter = step lo, site, token, column / 8 */
     WEIR_STREAM_SYNTH = 6,    /* `weir synth` */
     WEIR_STREAM_TEST = 7,
     WEIR_STREAM_ROUND = 8,     /* rounding of rows: counter = key lo, key hi, step lo, step hi */

@@ -2,6 +2,7 @@
 
 #include "common/rng.h"
 #include "worker/deal.h"
+#include "worker/kernels.h"
 #include "worker/key_set.h"
 #include "worker/protocol.h"
 #include "worker/shuffle.h"
@@ -59,6 +60,7 @@ struct weir_batch_reader {
     weir_key_set_t *keys;
     size_t token_capacity; /* of items and targets, of one batch */
     int64_t *items, *targets;
+    const weir_kernels_t *kernels;
     int64_t *draws;    /* draw_count; with the catalogue, always 1 .. C */
     buffer_t *buffers; /* alive of them, used in turn */
     uint64_t reads;
@@ -187,7 +189,10 @@ weir_err_t weir_batch_reader_create(const weir_config_t *config,
     created->held_out = config->eval.validation ? 1 : 0;
     created->test_from = config->eval.test_from;
     created->catalogue = created->drawn_from = weir_dataset_items(options->dataset);
-    weir_err_t err = set_sharing(created, config, error);
+    weir_err_t err = weir_kernels_select(&created->kernels, error);
+    if (err == WEIR_OK) {
+        err = set_sharing(created, config, error);
+    }
     if (err == WEIR_OK) {
         err = create_buffers(created, error);
     }
@@ -400,17 +405,17 @@ static uint64_t below_large(uint64_t word, uint64_t bound) {
 /* R items, uniform with replacement from 1 .. drawn_from, of one token. */
 static void draw_negatives(const weir_batch_reader_t *reader, uint64_t step, uint32_t token) {
     weir_rng_key_t key = weir_rng_key(reader->seed, WEIR_STREAM_NEGATIVE);
-    bool small = reader->drawn_from <= UINT32_MAX;
-    size_t a_call = small ? 4 : 2; /* `draws` has room for a whole last call */
-    for (size_t r = 0; r < reader->draw_count; r += a_call) {
-        weir_philox_t words =
-            weir_philox(key, (uint32_t)step, (uint32_t)(step >> 32), token, (uint32_t)(r / a_call));
-        for (size_t j = 0; j < a_call; j++) {
-            uint64_t item =
-                small ? weir_uniform_below(words.word[j], (uint32_t)reader->drawn_from)
-                      : below_large((uint64_t)words.word[2 * j] << 32 | words.word[2 * j + 1],
-                                    reader->drawn_from);
-            reader->draws[r + j] = 1 + (int64_t)item;
+    uint32_t low = (uint32_t)step, high = (uint32_t)(step >> 32);
+    if (reader->drawn_from <= UINT32_MAX) {
+        reader->kernels->draw_items(key, low, high, token, (uint32_t)reader->drawn_from,
+                                    reader->draws, reader->draw_count);
+        return;
+    }
+    for (size_t r = 0; r < reader->draw_count; r += 2) { /* `draws` has room for one more */
+        weir_philox_t words = weir_philox(key, low, high, token, (uint32_t)(r / 2));
+        for (size_t j = 0; j < 2; j++) {
+            uint64_t word = (uint64_t)words.word[2 * j] << 32 | words.word[2 * j + 1];
+            reader->draws[r + j] = 1 + (int64_t)below_large(word, reader->drawn_from);
         }
     }
 }

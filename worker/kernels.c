@@ -81,11 +81,12 @@ weir_err_t weir_kernels_select(const weir_kernels_t **kernels, weir_error_t *err
 }
 
 weir_dropout_t weir_dropout_at(uint64_t seed, uint64_t step, uint32_t site, double probability) {
+    uint32_t threshold = (uint32_t)fmin(rint(probability * 65536.0), 65535.0);
     return (weir_dropout_t){.key = weir_rng_key(seed, WEIR_STREAM_DROPOUT),
                             .step = (uint32_t)step,
                             .site = site,
-                            .threshold = (uint32_t)(probability * 4294967296.0),
-                            .scale = (weir_real_t)(1.0 / (1.0 - probability))};
+                            .threshold = threshold,
+                            .scale = (weir_real_t)(65536.0 / (65536.0 - (double)threshold))};
 }
 
 weir_adamw_t weir_adamw_at(uint64_t step, double learning_rate, double beta1, double beta2,

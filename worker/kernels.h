@@ -23,14 +23,16 @@
 /* eps of every layer_norm of the model. */
 #define WEIR_LAYER_NORM_EPSILON 1e-6
 
-/* Dropout at one place of the network ("site") in one step. The random words of element (token,
- * column) are those of WEIR_STREAM_DROPOUT at counter (step, site, token, column / 4). */
+/* Dropout at one place of the network ("site") in one step. The random number of element (token,
+ * column) has 16 bits: of the words of WEIR_STREAM_DROPOUT at counter (step, site, token, column /
+ * 8) number column % 8, lower halves before upper ones. */
 typedef struct {
     weir_rng_key_t key;
     uint32_t step;
     uint32_t site;
-    uint32_t threshold; /* an element is kept when its word is at least this: probability * 2^32 */
-    weir_real_t scale;  /* of what is kept: 1 / (1 - probability) */
+    uint32_t
+        threshold;     /* an element is kept when its number is at least this: probability * 2^16 */
+    weir_real_t scale; /* of what is kept: 1 / (1 - threshold / 2^16) */
 } weir_dropout_t;
 
 /* One step of AdamW (Loshchilov, Hutter, 2019; as torch.optim.AdamW computes it). */
@@ -76,6 +78,11 @@ typedef struct {
     void (*dropout)(const weir_dropout_t *dropout, const uint32_t *global_tokens,
                     const weir_real_t *x, size_t tokens, size_t width, weir_real_t *y);
 
+    /* items[r] = 1 + weir_uniform_below(word r % 4 of weir_philox(key, first, second, third, r /
+     * 4), bound) for r < count; bound > 0. The same on every level. */
+    void (*draw_items)(weir_rng_key_t key, uint32_t first, uint32_t second, uint32_t third,
+                       uint32_t bound, int64_t *items, size_t count);
+
     /* m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w *= 1 - lr * decay;
      * w -= lr / correction1 * m / (sqrt(v) / sqrt(correction2) + epsilon). */
     void (*adamw)(const weir_adamw_t *step, const weir_real_t *gradient, weir_real_t *weights,
@@ -120,7 +127,8 @@ WEIR_MUST_USE weir_err_t weir_kernels_find(const char *name, const weir_kernels_
 /* The oracle. Never NULL. Call: local. Threads: any. */
 const weir_kernels_t *weir_kernels_naive(void);
 
-/* Dropout at `site` in `step`; probability in [0, 1). At probability 0 all is kept, unscaled.
+/* Dropout at `site` in `step`; probability in [0, 1), taken to the nearest 2^-16 below 1. At
+ * probability 0 all is kept, unscaled.
  * Call: local. Threads: any. */
 weir_dropout_t weir_dropout_at(uint64_t seed, uint64_t step, uint32_t site, double probability);
 

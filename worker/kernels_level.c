@@ -133,20 +133,59 @@ static void layer_norm_backward(const weir_real_t *y, const weir_real_t *inverse
     }
 }
 
-/* Counters that Philox works on at a time; each gives the words of four columns. */
+/* Counters that Philox works on at a time; each gives four words. */
 enum { PHILOX_WAYS = 32 };
 
-/* weir_philox of the counters (step, site, tokens[l], groups[l]), word w of way l at 4 l + w. */
-static void run_philox(const weir_dropout_t *site, const uint32_t *tokens, const uint32_t *groups,
-                       uint32_t *words) {
+/* weir_philox of the counters (first, second, third[l], fourth[l]), word w of way l at 4 l + w. */
+#if defined(__AVX512F__)
+static void run_philox(weir_rng_key_t key, uint32_t first, uint32_t second, const uint32_t *third,
+                       const uint32_t *fourth, uint32_t *words) {
+    enum { CHAINS = PHILOX_WAYS / 8, XOR3 = 0x96 };
+    const __m512i factor0 = _mm512_set1_epi64(0xD2511F53), factor1 = _mm512_set1_epi64(0xCD9E8D57);
+    const __m512i front = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
+    const __m512i back = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+    __m512i c0[CHAINS], c1[CHAINS], c2[CHAINS], c3[CHAINS]; /* lower halves of 64 bits count */
+    WEIR_UNROLL
+    for (size_t i = 0; i < CHAINS; i++) {
+        c0[i] = _mm512_set1_epi64(first);
+        c1[i] = _mm512_set1_epi64(second);
+        c2[i] = _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)(third + 8 * i)));
+        c3[i] = _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)(fourth + 8 * i)));
+    }
+    uint32_t k0 = key.key[0], k1 = key.key[1];
+    for (int round = 0; round < 10; round++) {
+        __m512i key0 = _mm512_set1_epi64(k0), key1 = _mm512_set1_epi64(k1);
+        WEIR_UNROLL
+        for (size_t i = 0; i < CHAINS; i++) {
+            __m512i p0 = _mm512_mul_epu32(factor0, c0[i]), p1 = _mm512_mul_epu32(factor1, c2[i]);
+            c0[i] = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p1, 32), c1[i], key0, XOR3);
+            c2[i] = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p0, 32), c3[i], key1, XOR3);
+            c1[i] = p1;
+            c3[i] = p0;
+        }
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    WEIR_UNROLL
+    for (size_t i = 0; i < CHAINS; i++) {
+        __m512i low = _mm512_mask_blend_epi32(0xAAAA, c0[i], _mm512_slli_epi64(c1[i], 32));
+        __m512i high = _mm512_mask_blend_epi32(0xAAAA, c2[i], _mm512_slli_epi64(c3[i], 32));
+        __m512i even = _mm512_unpacklo_epi64(low, high), odd = _mm512_unpackhi_epi64(low, high);
+        _mm512_storeu_si512(words + 32 * i, _mm512_permutex2var_epi64(even, front, odd));
+        _mm512_storeu_si512(words + 32 * i + 16, _mm512_permutex2var_epi64(even, back, odd));
+    }
+}
+#else
+static void run_philox(weir_rng_key_t key, uint32_t first, uint32_t second, const uint32_t *third,
+                       const uint32_t *fourth, uint32_t *words) {
     uint32_t c0[PHILOX_WAYS], c1[PHILOX_WAYS], c2[PHILOX_WAYS], c3[PHILOX_WAYS];
     for (size_t l = 0; l < PHILOX_WAYS; l++) {
-        c0[l] = site->step;
-        c1[l] = site->site;
-        c2[l] = tokens[l];
-        c3[l] = groups[l];
+        c0[l] = first;
+        c1[l] = second;
+        c2[l] = third[l];
+        c3[l] = fourth[l];
     }
-    uint32_t k0 = site->key.key[0], k1 = site->key.key[1];
+    uint32_t k0 = key.key[0], k1 = key.key[1];
     for (int round = 0; round < 10; round++) {
         for (size_t l = 0; l < PHILOX_WAYS; l++) {
             uint64_t p0 = (uint64_t)0xD2511F53u * c0[l];
@@ -166,19 +205,25 @@ static void run_philox(const weir_dropout_t *site, const uint32_t *tokens, const
         words[4 * l + 3] = c3[l];
     }
 }
+#endif
 
-static void keep_columns(const weir_dropout_t *site, const uint32_t *words, const weir_real_t *x,
-                         size_t count, weir_real_t *y) {
+typedef uint16_t half_word_t __attribute__((may_alias));
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "lower halves of words come first");
+
+static void keep_columns(const weir_dropout_t *site, const half_word_t *numbers,
+                         const weir_real_t *x, size_t count, weir_real_t *y) {
     for (size_t c = 0; c < count; c++) {
         weir_real_t scaled = x[c] * site->scale;
-        y[c] = words[c] >= site->threshold ? scaled : 0;
+        y[c] = numbers[c] >= site->threshold ? scaled : 0;
     }
 }
 
 static void dropout(const weir_dropout_t *site, const uint32_t *global_tokens, const weir_real_t *x,
                     size_t tokens, size_t width, weir_real_t *y) {
+    enum { COLUMNS = 8 }; /* of a way */
     uint32_t block_tokens[PHILOX_WAYS], groups[PHILOX_WAYS], words[4 * PHILOX_WAYS];
-    size_t row_groups = (width + 3) / 4, row = 0, group = 0;
+    const half_word_t *numbers = (const half_word_t *)words;
+    size_t row_groups = (width + COLUMNS - 1) / COLUMNS, row = 0, group = 0;
     while (row < tokens && width > 0) {
         size_t t = row, g = group;
         for (size_t l = 0; l < PHILOX_WAYS; l++) {
@@ -188,16 +233,32 @@ static void dropout(const weir_dropout_t *site, const uint32_t *global_tokens, c
             g = g + 1 == row_groups ? 0 : g + 1;
             t += g == 0 ? 1 : 0;
         }
-        run_philox(site, block_tokens, groups, words);
+        run_philox(site->key, site->step, site->site, block_tokens, groups, words);
         for (size_t l = 0; l < PHILOX_WAYS && row < tokens;) {
             size_t left = row_groups - group;
             size_t run = left < PHILOX_WAYS - l ? left : PHILOX_WAYS - l;
-            size_t columns = run == left ? width - 4 * group : 4 * run;
-            size_t at = row * width + 4 * group;
-            keep_columns(site, words + 4 * l, x + at, columns, y + at);
+            size_t columns = run == left ? width - COLUMNS * group : COLUMNS * run;
+            size_t at = row * width + COLUMNS * group;
+            keep_columns(site, numbers + COLUMNS * l, x + at, columns, y + at);
             l += run;
             group = run == left ? 0 : group + run;
             row += run == left ? 1 : 0;
+        }
+    }
+}
+
+static void draw_items(weir_rng_key_t key, uint32_t first, uint32_t second, uint32_t third,
+                       uint32_t bound, int64_t *items, size_t count) {
+    uint32_t thirds[PHILOX_WAYS], fourths[PHILOX_WAYS], words[4 * PHILOX_WAYS];
+    for (size_t done = 0; done < count; done += 4 * PHILOX_WAYS) {
+        for (size_t l = 0; l < PHILOX_WAYS; l++) {
+            thirds[l] = third;
+            fourths[l] = (uint32_t)(done / 4 + l);
+        }
+        run_philox(key, first, second, thirds, fourths, words);
+        size_t some = count - done < 4 * PHILOX_WAYS ? count - done : 4 * PHILOX_WAYS;
+        for (size_t r = 0; r < some; r++) {
+            items[done + r] = 1 + (int64_t)(((uint64_t)words[r] * bound) >> 32);
         }
     }
 }
@@ -411,6 +472,7 @@ static const weir_kernels_t level = {
     .layer_norm_forward = layer_norm_forward,
     .layer_norm_backward = layer_norm_backward,
     .dropout = dropout,
+    .draw_items = draw_items,
     .adamw = adamw,
     .gather_dot = gather_dot,
     .gather_axpy = gather_axpy,

@@ -76,10 +76,18 @@ static void dropout(const weir_dropout_t *site, const uint32_t *global_tokens, c
         uint32_t token = global_tokens != NULL ? global_tokens[t] : (uint32_t)t;
         for (size_t c = 0; c < width; c++) {
             weir_philox_t words =
-                weir_philox(site->key, site->step, site->site, token, (uint32_t)(c / 4));
-            bool kept = words.word[c % 4] >= site->threshold;
+                weir_philox(site->key, site->step, site->site, token, (uint32_t)(c / 8));
+            bool kept = (words.word[c % 8 / 2] >> (c % 2 * 16) & 0xFFFFu) >= site->threshold;
             y[t * width + c] = kept ? x[t * width + c] * site->scale : 0;
         }
+    }
+}
+
+static void draw_items(weir_rng_key_t key, uint32_t first, uint32_t second, uint32_t third,
+                       uint32_t bound, int64_t *items, size_t count) {
+    for (size_t r = 0; r < count; r++) {
+        weir_philox_t words = weir_philox(key, first, second, third, (uint32_t)(r / 4));
+        items[r] = 1 + (int64_t)weir_uniform_below(words.word[r % 4], bound);
     }
 }
 
@@ -145,6 +153,7 @@ static const weir_kernels_t naive = {.level = "naive",
                                      .layer_norm_forward = layer_norm_forward,
                                      .layer_norm_backward = layer_norm_backward,
                                      .dropout = dropout,
+                                     .draw_items = draw_items,
                                      .adamw = adamw,
                                      .gather_dot = gather_dot,
                                      .gather_axpy = gather_axpy,

@@ -190,6 +190,29 @@ static void check_dropout(const weir_kernels_t *kernels) {
     }
 }
 
+static void check_draws(const weir_kernels_t *kernels) {
+    enum { DRAWS = 300 };
+    static const uint32_t bounds[] = {1, 2, 3883, 1u << 31, UINT32_MAX};
+    for (size_t count = 0; count < DRAWS; count += count < 140 ? 1 : 37) {
+        int64_t items[DRAWS + 1], expected[DRAWS];
+        uint32_t bound = bounds[count % 5], token = (uint32_t)draw();
+        weir_rng_key_t key = weir_rng_key(draw(), WEIR_STREAM_NEGATIVE);
+        items[count] = -1;
+        kernels->draw_items(key, 5, 6, token, bound, items, count);
+        weir_kernels_naive()->draw_items(key, 5, 6, token, bound, expected, count);
+        ck_assert_int_eq(memcmp(items, expected, count * sizeof *items), 0);
+        ck_assert_int_eq(items[count], -1);
+        for (size_t i = 0; i < count; i++) {
+            ck_assert(items[i] >= 1 && items[i] <= (int64_t)bound);
+        }
+    }
+}
+
+START_TEST(items_are_drawn_as_by_the_naive) {
+    for_all_levels(check_draws);
+}
+END_TEST
+
 START_TEST(dropout_is_the_naive_to_the_bit) {
     for_all_levels(check_dropout);
 }
@@ -336,6 +359,7 @@ static Suite *suite(void) {
     tcase_add_test(t, exp_is_within_its_documented_error);
     tcase_add_test(t, silu_agrees_with_the_naive);
     tcase_add_test(t, layer_norm_agrees_with_the_naive);
+    tcase_add_test(t, items_are_drawn_as_by_the_naive);
     tcase_add_test(t, dropout_is_the_naive_to_the_bit);
     tcase_add_test(t, dropout_keeps_its_share_and_nothing_is_lost_at_zero);
     tcase_add_test(t, adamw_agrees_with_the_naive);
