@@ -332,6 +332,19 @@ WEIR_INLINE vec_t dot_rows(const weir_real_t *vector, const weir_real_t *const *
     return sum_rows(sum);
 }
 
+/* Rows ahead of the one that is added to; they lie anywhere in memory, where no processor guesses.
+ */
+enum { ROWS_AHEAD = 8 };
+
+/* The beginning of a row that is read soon; of a long one the processor fetches the rest itself. */
+WEIR_INLINE void fetch_row(const weir_real_t *row) {
+    enum { LINE = 64 / sizeof(weir_real_t), LINES = 4 };
+    WEIR_UNROLL
+    for (size_t line = 0; line < LINES; line++) {
+        __builtin_prefetch(row + line * LINE);
+    }
+}
+
 static void gather_dot(const weir_real_t *vector, const weir_real_t *rows, size_t width,
                        const uint32_t *indices, size_t count, weir_real_t *dots) {
     const weir_real_t *row[WEIR_LANES];
@@ -339,6 +352,12 @@ static void gather_dot(const weir_real_t *vector, const weir_real_t *rows, size_
         size_t left = count - first;
         for (size_t r = 0; r < LANES; r++) {
             row[r] = rows + indices[first + (r < left ? r : 0)] * width;
+        }
+        if (left >= 2 * LANES) {
+            WEIR_UNROLL
+            for (size_t r = LANES; r < 2 * LANES; r++) {
+                fetch_row(rows + indices[first + r] * width);
+            }
         }
         vec_t sums = dot_rows(vector, row, width);
         if (left >= LANES) {
@@ -404,6 +423,13 @@ WEIR_INLINE void scatter_slice(const slices_t *slices, const weir_real_t *vector
     }
     for (size_t r = 0; r < slices->count; r++) {
         weir_real_t *row = rows + slices->indices[r] * slices->width;
+        if (r + ROWS_AHEAD < slices->count) {
+            const weir_real_t *soon = rows + slices->indices[r + ROWS_AHEAD] * slices->width;
+            WEIR_UNROLL
+            for (size_t c = 0; c < vectors; c++) {
+                __builtin_prefetch(soon + c * LANES, 1);
+            }
+        }
         vec_t factor = splat(slices->factors[r]);
         WEIR_UNROLL
         for (size_t c = 0; c < vectors; c++) {

@@ -89,6 +89,25 @@ typedef struct {
     uint32_t threads;
 } call_t;
 
+/* What the token after `token` reads and writes first. */
+static void fetch_next(const call_t *call, size_t token) {
+    enum { LINE = 64 };
+    const weir_loss_batch_t *batch = call->batch;
+    if (token + 1 == batch->tokens) {
+        return;
+    }
+    const char *encoded = (const char *)(call->encoded + (token + 1) * batch->dim);
+    const char *d_encoded = (const char *)(call->d_encoded + (token + 1) * batch->dim);
+    const char *rows = (const char *)(batch->negative_rows + (token + 1) * batch->negatives);
+    for (size_t i = 0; i < batch->dim * sizeof(weir_real_t); i += LINE) {
+        __builtin_prefetch(encoded + i);
+        __builtin_prefetch(d_encoded + i, 1);
+    }
+    for (size_t i = 0; i < batch->negatives * sizeof *batch->negative_rows; i += LINE) {
+        __builtin_prefetch(rows + i);
+    }
+}
+
 static void load_token(const call_t *call, size_t token, const scratch_t *scratch) {
     size_t dim = call->batch->dim;
     memcpy(scratch->encoded, call->encoded + token * dim, dim * sizeof(weir_real_t));
@@ -108,6 +127,7 @@ static void run_alone(const call_t *call) {
     for (size_t token = 0; token < batch->tokens; token++) {
         const uint32_t *rows = batch->negative_rows + token * negatives;
         load_token(call, token, &scratch);
+        fetch_next(call, token);
         loss->token_losses[token] = weigh_token(loss, batch, token, &scratch, scratch.weights);
         loss->kernels->scatter_axpy(scratch.weights, scratch.encoded, stride,
                                     &batch->targets[token], 1, loss->d_normalised);
@@ -125,6 +145,7 @@ static void weigh_block(void *argument, size_t task, uint32_t thread) {
     scratch_t scratch = scratch_of(call->loss, batch, thread);
     for (size_t token = first; token < end; token++) {
         load_token(call, token, &scratch);
+        fetch_next(call, token);
         call->loss->token_losses[token] = weigh_token(
             call->loss, batch, token, &scratch, call->loss->weights + token * weights_size(batch));
         store_token(call, token, &scratch);
