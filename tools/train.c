@@ -13,9 +13,12 @@
 #include "worker/ranking_tasks.h"
 
 #include <argp.h>
+#include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -238,6 +241,30 @@ static weir_err_t check_data(const weir_config_t *config, weir_error_t *error) {
     return err;
 }
 
+/* The folder, or what of its path there is, may be written: told here and not by a rank amid the
+ * launcher's words. */
+static weir_err_t check_writable(const char *folder, weir_error_t *error) {
+    char path[WEIR_PATH_MAX];
+    struct stat found;
+    (void)snprintf(path, sizeof path, "%s", folder);
+    const char *at = path;
+    int why = stat(at, &found) == 0 ? 0 : errno;
+    while (why == ENOENT && strcmp(at, ".") != 0 && strcmp(at, "/") != 0) {
+        at = dirname(path);
+        why = stat(at, &found) == 0 ? 0 : errno;
+    }
+    why = why == 0 && !S_ISDIR(found.st_mode) ? ENOTDIR : why;
+    if (why != 0 || access(at, W_OK | X_OK) != 0) {
+        weir_err_t err = weir_errorf(error, WEIR_ERR_IO, "%s cannot be written: %s: %s", folder, at,
+                                     strerror(why != 0 ? why : errno));
+        weir_error_hint(error,
+                        "--run names a folder that may be created, on a file system that all "
+                        "hosts of the job share");
+        return err;
+    }
+    return WEIR_OK;
+}
+
 static weir_err_t check_run(const arguments_t *arguments, weir_error_t *error) {
     char path[WEIR_PATH_MAX];
     weir_err_t err = weir_path_join(path, sizeof path, arguments->run, "config.yaml", error);
@@ -248,7 +275,7 @@ static weir_err_t check_run(const arguments_t *arguments, weir_error_t *error) {
     if (err == WEIR_OK && arguments->resume && !weir_file_exists(path)) {
         err = weir_errorf(error, WEIR_ERR_NOT_FOUND, "%s holds no run to resume", arguments->run);
     }
-    return err;
+    return err == WEIR_OK ? check_writable(arguments->run, error) : err;
 }
 
 /* An option, or else its setting; NULL: neither. */

@@ -18,6 +18,11 @@ t 2 many-servers 'slots|16384' weir train --config config.yaml --run r --ps 2000
 t 2 wrong-flag 'servres|usage|Usage|Try' weir train --config config.yaml --servres 3
 t 2 no-verb 'trian' weir trian
 
+# the run's folder
+touch file
+t 3 run-in-a-file 'file/run cannot be written.*Not a directory' weir train --config config.yaml --run file/run
+t 3 run-is-a-file 'file cannot be written.*Not a directory' weir train --config config.yaml --run file
+
 # data
 t 8 no-data 'nowhere' weir train --config config.yaml --run r --set data.path=nowhere
 for damage in empty truncated header overlap item0 huge-item time nan; do
