@@ -1,15 +1,21 @@
 #include "tools/request_job.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void remove_folder(weir_request_job_t *job) {
     weir_error_t error = {0};
-    if (job->folder[0] != '\0' && weir_file_remove_directory(job->folder, &error) != WEIR_OK) {
+    if (job->folder[0] == '\0') {
+        return;
+    }
+    if (weir_file_remove_directory(job->folder, &error) != WEIR_OK) {
         (void)fprintf(stderr, "'%s' stays behind: %s\n", job->folder, error.message);
     }
+    weir_run_dir_release(job->folder, &job->lock);
     job->folder[0] = '\0';
 }
 
@@ -45,14 +51,37 @@ weir_err_t weir_request_job_add(weir_request_job_t *job, int64_t user, size_t ev
     return WEIR_OK;
 }
 
+static const char folder_name[] = "requests-XXXXXX";
+
+/* Folders of verbs that were killed. What cannot be removed does no harm. */
+static void remove_abandoned(const char *run) {
+    const size_t prefix = sizeof "requests-" - 1;
+    DIR *entries = opendir(run);
+    for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
+        char path[WEIR_PATH_MAX];
+        struct stat found;
+        if (strlen(entry->d_name) == sizeof folder_name - 1 &&
+            strncmp(entry->d_name, folder_name, prefix) == 0 &&
+            weir_path_join(path, sizeof path, run, entry->d_name, NULL) == WEIR_OK &&
+            lstat(path, &found) == 0 && S_ISDIR(found.st_mode) && weir_run_dir_is_free(path)) {
+            (void)!weir_file_remove_directory(path, NULL);
+        }
+    }
+    if (entries != NULL) {
+        (void)closedir(entries);
+    }
+}
+
 static weir_err_t make_folder(weir_request_job_t *job, const char *run, weir_error_t *error) {
-    weir_err_t err = weir_path_join(job->folder, sizeof job->folder, run, "requests-XXXXXX", error);
+    remove_abandoned(run);
+    weir_err_t err = weir_path_join(job->folder, sizeof job->folder, run, folder_name, error);
     if (err == WEIR_OK && mkdtemp(job->folder) == NULL) {
         err = weir_error_from_errno(error, errno, "create a folder for requests in '%s'", run);
         weir_error_hint(error, "a job on a run writes into its folder; a copy (cp -r) will do");
         job->folder[0] = '\0';
     }
-    return err;
+    job->lock.fd = -1;
+    return err == WEIR_OK ? weir_run_dir_acquire(job->folder, true, &job->lock, error) : err;
 }
 
 static weir_err_t open_answers(weir_request_job_t *job, weir_error_t *error) {

@@ -1,13 +1,16 @@
 /* Requests of a verb, answered by a job: written into a folder of their own below the run's, which
- * all hosts see, and removed with it. */
+ * all hosts see, and removed with it. The verb holds the folder's lock; a folder whose verb was
+ * killed is free, and the next job of the run removes it. */
 #ifndef WEIR_TOOLS_REQUEST_JOB_H
 #define WEIR_TOOLS_REQUEST_JOB_H
 
+#include "common/run_dir.h"
 #include "tools/saved_job.h"
 #include "worker/request_file.h"
 
 typedef struct {
-    char folder[WEIR_PATH_MAX];
+    char folder[WEIR_PATH_MAX];      /* "": none */
+    weir_run_lock_t lock;            /* while there is a folder */
     int64_t *users, *events, *times; /* owned; room for `room` requests */
     size_t count, room;
     weir_tensor_file_t **answers; /* of each worker; owned */

@@ -84,3 +84,21 @@ else
   wait "$job" || true
 fi
 [ -z "$(ls -d run/requests-* 2>/dev/null)" ] || fail "requests stay behind"
+
+# The verb itself killed cannot tidy up: the next one does. What is not its own it leaves alone.
+mkdir run/requests-no run/requests-abcdef
+weir recommend --run run --set eval.batch_users=1 --top 90 --with-known --format csv --out killed.csv >killed.log 2>&1 &
+job=$!
+for _ in $(seq 400); do
+  ls run/requests-*/answers-* >/dev/null 2>&1 && break
+  sleep 0.02
+done
+if kill -9 "$job" 2>/dev/null; then
+  wait "$job" || true
+  for _ in $(seq 200); do # the launcher ends once nobody reads it, or when the job is done
+    [ -n "$(left_behind)" ] || break
+    sleep 0.1
+  done
+fi
+expect 0 after '^user user-2' weir recommend --run run --users users.txt --top 2
+[ "$(ls -d run/requests-*)" = "$(printf 'run/requests-abcdef\nrun/requests-no')" ] || fail "a killed verb's requests stay behind: $(ls -d run/requests-*)"
