@@ -48,7 +48,7 @@ assert max(abs(a["hr@50"] - b["hr@50"]) for a, b in zip(one, single)) < 0.05
 now = json.load(open("eval.log"))["splits"]["test"]
 assert all(abs(now[key] - one[-1][key]) < 1e-6 for key in keys), (now, one[-1])
 # About 24 items in each of at most 5 categories, 490 in all: chance is .10 of HR@50, the categories of a history give more.
-# A window has 300 users, so that one alone says little: of eighteen seeds the last gave .35 to .50, the last four together .37 to .51.
+# A window has 300 users, so that one alone says little: of eighteen runs the last gave .35 to .50, the last four together .37 to .51.
 learned = sum(line["hr@50"] for line in one[-4:]) / 4
 assert learned > 0.34, learned
 PY
