@@ -26,6 +26,10 @@ static const char *const rank_environment[][2] = {
 };
 enum { RANK_ENVIRONMENT = sizeof rank_environment / sizeof rank_environment[0] };
 
+/* What ranks on other hosts are told too, where it is set: how all of them compute. */
+static const char *const passed_on[] = {"WEIR_TTY", "WEIR_KERNELS", "WEIR_BF16",
+                                        "OPENBLAS_CORETYPE"};
+
 bool weir_launcher_parse(const char *text, weir_launcher_t *launcher) {
     static const char *const names[] = {[WEIR_LAUNCHER_AUTO] = "auto",
                                         [WEIR_LAUNCHER_MPIRUN] = "mpirun",
@@ -213,9 +217,11 @@ static weir_err_t build_mpirun(const weir_launch_t *launch, line_t *line, weir_e
             add_word(line, rank_environment[i][0]);
         }
     }
-    if (getenv("WEIR_TTY") != NULL) {
-        add_word(line, "-x");
-        add_word(line, "WEIR_TTY");
+    for (size_t i = 0; i < sizeof passed_on / sizeof passed_on[0]; i++) {
+        if (getenv(passed_on[i]) != NULL) {
+            add_word(line, "-x");
+            add_word(line, passed_on[i]);
+        }
     }
     weir_err_t err = add_network(line, launch, error);
     if (err != WEIR_OK) {

@@ -20,6 +20,13 @@ for part in 'btl_tcp_if_include eth0' 'oob_tcp_if_include eth0' 'btl_tcp_port_mi
   grep -q -- "--mca $part " line || fail "no $part"
 done
 
+# How ranks compute is passed on to other hosts where it is set.
+if env -u WEIR_KERNELS -u WEIR_BF16 "$BASH" -c "$(declare -f show); show" | grep -qE -- '-x WEIR_(KERNELS|BF16)'; then
+  fail "what is not set is passed on"
+fi
+WEIR_KERNELS=v2 WEIR_BF16=rounded show >passing
+grep -q -- '-x WEIR_KERNELS -x WEIR_BF16 ' passing || fail "hosts are not told how to compute"
+
 # The same from the configuration; an option wins.
 grep -oE -- '--mca [^ ]+ [^ ]+' line | sort >wanted
 cp config.yaml plain.yaml

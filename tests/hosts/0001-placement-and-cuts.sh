@@ -20,6 +20,8 @@ digest one >one.digest
 place plain || fail "no run on three hosts"
 digest plain >plain.digest
 diff one.digest plain.digest || fail "other bits on three hosts"
+WEIR_KERNELS=naive place told --set train.max_steps=2 || fail "no run with other kernels"
+grep -q 'msg="computing" kernels=naive' told.log || fail "a worker on another host was not told which kernels to use"
 
 # 40 Mbit/s between the hosts, then host c is gone in the middle of the job.
 for host in a b c; do
