@@ -29,6 +29,7 @@ enum { RANK_ENVIRONMENT = sizeof rank_environment / sizeof rank_environment[0] }
 /* What ranks on other hosts are told too, where it is set: how all of them compute. */
 static const char *const passed_on[] = {"WEIR_TTY", "WEIR_KERNELS", "WEIR_BF16",
                                         "OPENBLAS_CORETYPE"};
+enum { PASSED_ON = sizeof passed_on / sizeof passed_on[0] };
 
 bool weir_launcher_parse(const char *text, weir_launcher_t *launcher) {
     static const char *const names[] = {[WEIR_LAUNCHER_AUTO] = "auto",
@@ -192,6 +193,24 @@ static weir_err_t add_network(line_t *line, const weir_launch_t *launch, weir_er
     return err;
 }
 
+/* What ranks on other hosts find in their environment. Not by -x, which holds for the first of
+ * several programs alone (Open MPI 4.1). */
+static void pass_environment(line_t *line) {
+    char names[512] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < RANK_ENVIRONMENT + PASSED_ON; i++) {
+        const char *name =
+            i < RANK_ENVIRONMENT ? rank_environment[i][0] : passed_on[i - RANK_ENVIRONMENT];
+        bool wanted = i < RANK_ENVIRONMENT ? strncmp(name, "OMPI_", 5) != 0 : getenv(name) != NULL;
+        if (wanted) {
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used > 0 ? "," : "",
+                                     name);
+        }
+    }
+    add_parameter(line, "mca_base_env_list_delimiter", ",");
+    add_parameter(line, "mca_base_env_list", names);
+}
+
 /* mpirun reads the settings from its own environment: `env A=1 B=2 mpirun ...` is the same by hand.
  */
 static weir_err_t build_mpirun(const weir_launch_t *launch, line_t *line, weir_error_t *error) {
@@ -211,18 +230,7 @@ static weir_err_t build_mpirun(const weir_launch_t *launch, line_t *line, weir_e
     if (geteuid() == 0) {
         add_word(line, "--allow-run-as-root");
     }
-    for (size_t i = 0; i < RANK_ENVIRONMENT; i++) { /* for ranks on other hosts */
-        if (strncmp(rank_environment[i][0], "OMPI_", 5) != 0) {
-            add_word(line, "-x");
-            add_word(line, rank_environment[i][0]);
-        }
-    }
-    for (size_t i = 0; i < sizeof passed_on / sizeof passed_on[0]; i++) {
-        if (getenv(passed_on[i]) != NULL) {
-            add_word(line, "-x");
-            add_word(line, passed_on[i]);
-        }
-    }
+    pass_environment(line);
     weir_err_t err = add_network(line, launch, error);
     if (err != WEIR_OK) {
         return err;

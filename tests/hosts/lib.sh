@@ -34,7 +34,8 @@ for host in a b c; do
   number=$((number + 1))
 done
 
-# What mpirun runs in the place of ssh: agent HOST COMMAND. `on HOST COMMAND...` is the same by hand.
+# agent HOST COMMAND: on that host. `on HOST COMMAND...` is the same by hand; what mpirun runs in the place of ssh is the same
+# without this shell's environment, as with ssh.
 cat >agent <<AGENT
 #!/bin/bash
 exec ip netns exec "$net\$1" unshare --uts --ipc --mount bash -c '
@@ -48,7 +49,11 @@ cat >on <<ON
 host=\$1; shift
 exec "$scratch/agent" "\$host" "\$(printf '%q ' "\$@")"
 ON
-chmod +x agent on
+cat >login <<LOGIN
+#!/bin/bash
+exec env -i HOME="\$HOME" PATH="\$PATH" "$scratch/agent" "\$@"
+LOGIN
+chmod +x agent on login
 on() { ./on "$@"; }
 on a true 2>/dev/null || skip "this container allows no namespaces for names and mounts"
-export OMPI_MCA_plm_rsh_agent="$scratch/agent"
+export OMPI_MCA_plm_rsh_agent="$scratch/login"
